@@ -1,0 +1,71 @@
+"""What the end of a trial's process amounts to: always a typed ``Result``, also when the trial could not write one."""
+
+import re
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+from launchers.pool import Cause, End
+from rlhf.config import Run
+from rlhf.result import Result, Status
+
+LOG_TAIL_BYTES, LOG_TAIL_LINES = 16384, 20
+_OWN_FAULT = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT}
+
+
+def result_of(end: End, run: Run) -> Result:
+    """The result the trial wrote, or one told from its exit.
+
+    Past its timeout: `failed/timeout`. Stopped by the user: `stopped/interrupted`. Killed from outside: `lost`, with the
+    signal as the reason. Anything else that left no result, a crash of native code included: `failed/crash`, with the
+    last lines of its log.
+    """
+    written = read(end.job.folder)
+    if end.cause is Cause.timeout and (written is None or written.status is not Status.finished):
+        message = f"ended after {end.seconds:.0f} s; its limit is sweep.trial_timeout={end.job.timeout:g} seconds"
+        return replace(written or _blank(run, end), status=Status.failed, reason="timeout", message=message)
+    if written is not None:
+        return written
+    blank = _blank(run, end)
+    if end.cause is Cause.interrupt:
+        return replace(blank, status=Status.stopped, reason="interrupted", message="stopped before it could write a result")
+    if end.code is None:
+        return replace(blank, status=Status.failed, reason="crash", message=end.error)
+    if end.code < 0 and signal.Signals(-end.code) not in _OWN_FAULT:
+        name = signal.Signals(-end.code).name
+        hint = "; if not by you, then often by the kernel when the machine's memory runs out" if name == "SIGKILL" else ""
+        return replace(blank, status=Status.lost, reason=name, message=f"killed from outside with {name}{hint}")
+    how = f"died of {signal.Signals(-end.code).name}" if end.code < 0 else f"ended with exit code {end.code} and no result"
+    return replace(blank, status=Status.failed, reason="crash", message=log_tail(end.job.folder / "log.txt") or how)
+
+
+def read(folder: Path) -> Result | None:
+    """The ``result.json`` of a trial folder; null if there is none that can be read."""
+    try:
+        return Result.load(folder / "result.json")
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def lost(run: Run) -> Result:
+    """The result of a trial whose sweeper died with it."""
+    message = "was running when the sweeper died"
+    return Result(Status.lost, run.stage, run.model.name, "", "", reason="sweeper", message=message, seed=run.seed)
+
+
+def log_tail(log: Path) -> str:
+    """The last line that says something, then the last lines in order, without control characters; empty without a log."""
+    try:
+        with log.open("rb") as content:
+            content.seek(max(0, log.stat().st_size - LOG_TAIL_BYTES))
+            text = content.read().decode(errors="replace")
+    except OSError:
+        return ""
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
+    lines = [re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "", line).rstrip() for line in re.split(r"\r\n|\n|\r", text)]
+    lines = [line for line in lines if line][-LOG_TAIL_LINES:]
+    return "\n".join([lines[-1], *lines]) if lines else ""
+
+
+def _blank(run: Run, end: End) -> Result:
+    return Result(Status.lost, run.stage, run.model.name, "", "", seconds=end.seconds, seed=run.seed)

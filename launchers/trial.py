@@ -1,0 +1,59 @@
+"""One trial: ``python -m launchers.trial FOLDER [PARENT]`` runs FOLDER's frozen ``config.yaml`` and leaves ``result.json``.
+
+With PARENT, the process id of the sweeper, it dies when that process does.
+"""
+
+import ctypes
+import os
+import signal
+import sys
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from rlhf.config import Run
+from rlhf.result import Result, Status
+from rlhf.sealed import write_atomically
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main(arguments: list[str]) -> int:
+    """Run the trial; return the exit code of its result."""
+    folder = Path(arguments[0])
+    if len(arguments) > 1:
+        _die_with(int(arguments[1]))
+    run = read_config(folder)
+    try:
+        from rlhf import chain  # torch is imported from here on
+
+        result = chain.execute(run)
+    except KeyboardInterrupt:  # before the run could answer it
+        result = _without_run(run, Status.stopped, "interrupted", "interrupted before it began")
+    except ValueError as error:  # something the user named cannot be used; no traceback for that
+        print(error, file=sys.stderr)
+        result = _without_run(run, Status.failed, "crash", str(error))
+    write_atomically(folder / "result.json", result.to_json())
+    return result.exit_code
+
+
+def read_config(folder: Path) -> Run:
+    """The frozen configuration of a trial folder, typed."""
+    run = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Run), OmegaConf.load(folder / "config.yaml")))
+    assert isinstance(run, Run)
+    return run
+
+
+def _without_run(run: Run, status: Status, reason: str, message: str) -> Result:
+    return Result(status, run.stage, run.model.name, "", "", reason=reason, message=message, seed=run.seed)
+
+
+def _die_with(parent: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before we asked to be told
+        sys.exit(f"the sweeper (process {parent}) is gone")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

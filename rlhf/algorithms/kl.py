@@ -1,0 +1,19 @@
+"""Estimators of KL(pi || pi_ref) from tokens sampled from pi (Schulman 2020, "Approximating KL divergence")."""
+
+from torch import Tensor
+
+
+def k1(logprobs: Tensor, reference_logprobs: Tensor) -> Tensor:
+    """log pi - log pi_ref: unbiased, may be negative."""
+    return logprobs - reference_logprobs
+
+
+def k3(logprobs: Tensor, reference_logprobs: Tensor) -> Tensor:
+    """r - 1 - log r with r = pi_ref / pi: unbiased, never negative."""
+    log_ratio = reference_logprobs - logprobs
+    return log_ratio.exp() - 1 - log_ratio
+
+
+def approximate_kl(logprobs: Tensor, old_logprobs: Tensor) -> Tensor:
+    """Half the squared log-ratio: how far an update has moved the policy from the one that sampled."""
+    return 0.5 * (logprobs - old_logprobs) ** 2

@@ -1,0 +1,33 @@
+"""Sums over the tokens that count."""
+
+from torch import Tensor
+
+
+def masked_sum(values: Tensor, mask: Tensor) -> Tensor:
+    """Sum of ``values`` where ``mask`` is true; what stands under the mask may be anything, also NaN."""
+    return values.masked_fill(~mask, 0.0).sum()
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean of ``values`` where ``mask`` is true; 0 for an empty mask."""
+    return masked_sum(values, mask) / mask.sum().clamp(min=1)
+
+
+def whiten(values: Tensor, mask: Tensor, eps: float = 1e-8) -> Tensor:
+    """Shift and scale to mean 0 and (biased) variance 1 over the mask; 0 outside it."""
+    mean = masked_mean(values, mask)
+    variance = masked_mean((values - mean) ** 2, mask)
+    return ((values - mean) * (variance + eps).rsqrt()).masked_fill(~mask, 0.0)
+
+
+def last_true(mask_BT: Tensor) -> Tensor:
+    """Index [B] of the last true column of each row.
+
+    Found from the mask and not from counts, so that padding may stand on either side. Every row needs a true column.
+    """
+    positions = mask_BT.long() * _arange_like(mask_BT)
+    return positions.max(dim=1).values
+
+
+def _arange_like(mask_BT: Tensor) -> Tensor:
+    return mask_BT.long().cumsum(1).new_ones(mask_BT.shape).cumsum(1) - 1

@@ -1,0 +1,71 @@
+"""What a stage leaves for others: a model folder that plain transformers loads, sealed by a manifest that says where it comes from."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from rlhf.sealed import MANIFEST, Broken, open_sealed, seal
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished model on disk."""
+
+    path: Path
+    kind: str
+    """`policy` or `reward_model`."""
+    signature: str
+    """Result signature of the run that made it."""
+
+
+def save(path: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, about: dict[str, Any]) -> Artifact:
+    """Write model, tokenizer (with its chat template) and a model card to ``path``, whole or not at all.
+
+    ``about`` goes into the manifest and the card: kind, result_signature, stage, parents, metrics ...
+    """
+
+    def fill(target: Path) -> None:
+        model.save_pretrained(target)
+        tokenizer.save_pretrained(target)
+        (target / "README.md").write_text(_card(about))
+
+    seal(path, fill, about)
+    return Artifact(path, about["kind"], about["result_signature"])
+
+
+def find(runs: Path, signature: str) -> Artifact | None:
+    """The artifact with this result signature among the folders of ``runs``, whichever system settings made it."""
+    for manifest in sorted(runs.glob(f"*/artifact/{MANIFEST}")):
+        about = json.loads(manifest.read_text())
+        if about["result_signature"] == signature:
+            return Artifact(manifest.parent, about["kind"], signature)
+    return None
+
+
+def load(path: Path, kind: str, key: str) -> Artifact:
+    """An artifact someone points at, checked file by file.
+
+    Raises:
+        ValueError: it is broken or of another kind; the message names ``key``, the setting that pointed at it.
+    """
+    try:
+        about = open_sealed(path)
+    except Broken as error:
+        raise ValueError(f"{key}={path}: {error}") from error
+    if about["kind"] != kind:
+        raise ValueError(f"{key}={path}: is a {about['kind']}, but a {kind} is needed")
+    return Artifact(path, kind, about["result_signature"])
+
+
+def _card(about: dict[str, Any]) -> str:
+    metrics = "\n".join(f"| {name} | {value:.5g} |" for name, value in about.get("metrics", {}).items())
+    use = "AutoModelForCausalLM" if about["kind"] == "policy" else "AutoModelForSequenceClassification"
+    return (
+        f"---\nlibrary_name: transformers\n---\n# {about['stage']} of {about['model']}\n\n"
+        f"A {about['kind'].replace('_', ' ')}; load it with `{use}.from_pretrained` and the tokenizer beside it.\n\n"
+        f"Trained on `{about['data']}` with seed {about['seed']}; result signature `{about['result_signature']}`.\n\n"
+        f"| metric | value |\n|---|---|\n{metrics}\n"
+    )

@@ -1,0 +1,178 @@
+"""A stage and everything it stands on: parents are found by signature, trained if they are missing, or refused."""
+
+import hashlib
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from rlhf import artifact, signature
+from rlhf.artifact import Artifact
+from rlhf.config import MissingParents, Run
+from rlhf.data import corpus as data
+from rlhf.data.corpus import Corpus
+from rlhf.result import Result, Status
+from rlhf.run import LOCK, Identity, claimed, finished, run_stage
+from rlhf.sealed import is_sealed
+from rlhf.stages import TABLE
+from rlhf.stopping import StopRequest
+from rlhf.tracking.screen import warn
+
+HEADLINES = {
+    "sft": ("eval/perplexity", "eval/loss"),
+    "rm": ("eval/accuracy", "baseline/bayes"),
+    "ppo": ("reward/gain", "reward/gold_gain", "eval/kl"),
+}
+"""Metrics of the closing table, by stage."""
+
+
+def main(run: Run) -> int:
+    """Run the stage and its missing parents, print the table of the whole chain, and return the exit code."""
+    results: list[tuple[Result, bool]] = []
+    try:
+        result = execute(run, lambda each, reused: results.append((each, reused)))
+    except ValueError as error:
+        from rlhf.command_line import report_faults
+
+        return report_faults([str(error)])
+    _print_table(results)
+    _print_end(result)
+    return result.exit_code
+
+
+def execute(run: Run, ended: Callable[[Result, bool], None] = lambda result, reused: None) -> Result:
+    """Run ``run`` after its parents and return its typed result; ``ended`` hears of every stage once, as it ends.
+
+    A parent that does not finish ends the chain with its status and reason.
+
+    Raises:
+        ValueError: something the user named cannot be used; no folder is left behind for it.
+    """
+    told: set[str] = set()
+
+    def tell(result: Result, reused: bool) -> None:
+        if result.stage not in told:
+            told.add(result.stage)
+            ended(result, reused)
+
+    with StopRequest() as stop:
+        return _execute(run, run.stage, stop, tell)
+
+
+def _execute(run: Run, stage: str, stop: StopRequest, ended: Callable[[Result, bool], None]) -> Result:
+    identity = identify(run, stage)
+    done = None if run.fresh else finished(identity)
+    parents: dict[str, Artifact] = {}
+    for name, kind in TABLE[stage].parents(run).items():
+        found = _find(run, name, kind)
+        if found is None and done is None:
+            if run.parents.missing is MissingParents.require:
+                raise ValueError(
+                    f"parents.missing=require: stage={stage} needs a {kind} from stage={name}, and none with signature "
+                    f"{identity.parents[name]} is in {run.paths.outputs}; run stage={name} first or set parents.{name}"
+                )
+            result = _execute(replace(run, fresh=False), name, stop, ended)
+            if result.status is not Status.finished:
+                return result
+            found = _find(run, name, kind)
+            assert found is not None
+        elif found is not None and _given(run, name) is None:
+            ended(Result.load(found.path.parent / "result.json"), True)  # so that the closing table shows the whole chain
+        if found is not None:
+            parents[name] = found
+    try:
+        with claimed(identity.folder):
+            done = None if run.fresh else finished(identity)
+            result = done or run_stage(run, identity, parents, load_corpus(run), stop)
+    except ValueError:
+        if [each.name for each in identity.folder.iterdir()] == [LOCK]:
+            shutil.rmtree(identity.folder)  # nothing was started, so nothing is left behind
+        raise
+    ended(result, done is not None)
+    return result
+
+
+def identify(run: Run, stage: str) -> Identity:
+    """Name the run of ``stage`` and the results it stands on; reads the data, trains nothing."""
+    kind = TABLE[stage]
+    parents = {name: _parent_signature(run, name) for name in kind.parents(run)}
+    result = signature.result_signature(run, stage, kind.reads, parents, load_corpus(run).digest)
+    own = signature.run_signature(run, stage, kind.reads, result)
+    folder = _runs(run) / f"{stage}-{run.model.name}-{own}"
+    return Identity(stage, result, own, parents, folder)
+
+
+_corpora: dict[tuple[str, int, str | None], Corpus] = {}
+
+
+def load_corpus(run: Run) -> Corpus:
+    """The run's data, read once a process: a chain of stages shares it."""
+    key = (repr(run.data), run.seed, run.paths.cache)
+    if key not in _corpora:
+        _corpora[key] = data.load(run.data, run.seed, run.paths.cache)
+    return _corpora[key]
+
+
+def _runs(run: Run) -> Path:
+    return Path(run.paths.outputs) / "runs"
+
+
+def _given(run: Run, name: str) -> str | None:
+    given: str | None = getattr(run.parents, name)
+    return given
+
+
+def _parent_signature(run: Run, name: str) -> str:
+    given = _given(run, name)
+    if given is None:
+        return identify(run, name).result_signature
+    folder = Path(given)
+    if is_sealed(folder):
+        return artifact.load(folder, TABLE[name].makes, f"parents.{name}").signature
+    if folder.is_dir():
+        digest = hashlib.sha256()
+        for file in sorted(each for each in folder.rglob("*") if each.is_file()):
+            digest.update(file.relative_to(folder).as_posix().encode())
+            digest.update(hashlib.sha256(file.read_bytes()).digest())
+        return digest.hexdigest()[:16]
+    return f"hub:{given}"
+
+
+def _find(run: Run, name: str, kind: str) -> Artifact | None:
+    given = _given(run, name)
+    if given is None:
+        found = artifact.find(_runs(run), identify(run, name).result_signature)
+        if found is None:
+            return None
+        try:
+            return artifact.load(found.path, kind, f"stage={name}")
+        except ValueError as error:
+            warn(f"{error}; it is trained again")
+            return None
+    if is_sealed(Path(given)):
+        return artifact.load(Path(given), kind, f"parents.{name}")
+    return Artifact(Path(given), kind, _parent_signature(run, name))
+
+
+def _print_table(results: list[tuple[Result, bool]]) -> None:
+    table = Table("stage", "status", "time", "cost", "result", "run")
+    for result, reused in results:
+        status = "reused" if reused else result.status.name + (f" ({result.reason})" if result.reason else "")
+        cost = "unknown" if result.cost_usd is None else f"${result.cost_usd:.2f}"
+        shown = "  ".join(f"{name} {result.metrics[name]:.4g}" for name in HEADLINES[result.stage] if name in result.metrics)
+        table.add_row(result.stage, status, f"{result.seconds:.0f} s", cost, shown, result.folder)
+    Console(soft_wrap=True).print(table)
+
+
+def _print_end(result: Result) -> None:
+    if result.status is Status.finished:
+        print(f"The model is in {result.artifact}; every number is in {result.folder}/metrics.jsonl.")
+        print("Next: change something (rlhf --help lists what), or compare several values in a study:")
+        print("  python -m rlhf -m stage=sft sft.learning_rate=1e-3,3e-3")
+    elif result.status is Status.stopped:
+        print(f"{result.message}. The same command goes on from there.")
+    else:
+        warn(f"stage={result.stage} {result.status.name} ({result.reason}): {result.message}")

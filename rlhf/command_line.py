@@ -1,0 +1,76 @@
+"""From an argument list to an exit code. Nothing here imports torch before the configuration is known to be sound."""
+
+import difflib
+import os
+import sys
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from omegaconf import DictConfig, OmegaConf
+
+from rlhf import config, page, preflight
+
+EXIT_OK, EXIT_FAILED, EXIT_FAULTS, EXIT_INFEASIBLE, EXIT_STOPPED = 0, 1, 2, 3, 75
+VERBS = {"study": "print the table of a study: study DIR"}
+
+
+def main(arguments: list[str]) -> int:
+    """Serve help, a verb, or a run; return the exit code."""
+    if arguments in (["--help"], ["-h"]):
+        print(page.render())
+        return EXIT_OK
+    if arguments and "=" not in arguments[0] and not arguments[0].startswith("-"):
+        return _verb(arguments[0], arguments[1:])
+    config.register()
+    flags = get_args_parser().parse_args(arguments)
+    multirun = flags.multirun
+    if not (flags.help or flags.hydra_help or flags.shell_completion):
+        checked = preflight.check(flags.overrides, multirun)
+        if checked.faults:
+            return report_faults(checked.faults)
+        arguments = arguments + checked.companions
+        if checked.companions and not (flags.cfg or flags.info):
+            print("usual companions: " + " ".join(checked.companions))
+    sys.argv = [sys.argv[0], *arguments]
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # our own faults never reach Hydra; what does is a bug worth a traceback
+    codes: list[int] = []
+
+    @hydra.main(version_base="1.3", config_path=str(config.CONF), config_name="config")
+    def task(composed: DictConfig) -> None:
+        codes.append(run(composed))
+
+    task()
+    return max(codes, default=EXIT_OK)
+
+
+def run(composed: DictConfig) -> int:
+    """Check the composed configuration across fields and run its stage."""
+    from rlhf import checks
+
+    run_config = OmegaConf.to_object(composed)
+    assert isinstance(run_config, config.Run)
+    faults = checks.faults(run_config)
+    if faults:
+        return report_faults(faults)
+    from rlhf import chain  # torch is imported from here on
+
+    return chain.main(run_config)
+
+
+def report_faults(faults: list[str]) -> int:
+    """Print every fault, one a line, and return the exit code for a faulty configuration."""
+    count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+    print(f"{count} in the configuration; nothing was started.", file=sys.stderr)
+    for fault in faults:
+        print(f"  {fault}", file=sys.stderr)
+    return EXIT_FAULTS
+
+
+def _verb(verb: str, arguments: list[str]) -> int:
+    if verb not in VERBS:
+        near = difflib.get_close_matches(verb, VERBS, 1)
+        hint = f"did you mean `{near[0]}`?" if near else f"verbs: {', '.join(VERBS)}; a setting is written key=value"
+        return report_faults([f"{verb}: not a verb; {hint}"])
+    from sweeps import table
+
+    return table.main(arguments)

@@ -1,0 +1,429 @@
+"""Every value a person may set: its type, its meaning, its choices. The values themselves live in ``conf/``.
+
+This module imports no torch, so that help, completion and sweep controllers stay quick. The string under a field is
+its documentation: ``docs/config.md`` is generated from it. Each field says what it can touch:
+
+* ``result()``: it can change the weights a run ends with, so it is part of the *result signature*, by which a stage
+  finds the artifacts of its parents;
+* ``system()``: it changes how fast, where or in what pieces the same weights are computed, or what is measured on the
+  way, so it is part of the *run signature* only, which names the run's folder.
+
+Only the parts of a ``Run`` that a stage declares in its ``reads`` are signed; paths, tracker and the like never are.
+"""
+
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any, Optional
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
+
+def result() -> Any:
+    """Declare a field that can change the weights a run ends with."""
+    return field(default=MISSING, metadata={"affects": "result"})
+
+
+def system() -> Any:
+    """Declare a field that cannot change the weights of a run beyond rounding."""
+    return field(default=MISSING, metadata={"affects": "system"})
+
+
+Zero = Enum("Zero", {"none": "none", "0": 0, "1": 1, "2": 2, "3": 3})
+"""``none``: plain torch on one device. ``0``-``3``: DeepSpeed ZeRO stages (Rajbhandari et al. 2020)."""
+
+Offload = Enum("Offload", ["none", "optimizer", "all", "nvme"])
+Precision = Enum("Precision", ["fp32", "bf16"])
+Device = Enum("Device", ["auto", "cpu", "cuda"])
+Family = Enum("Family", ["llama", "opt", "gpt_neox"])
+Template = Enum("Template", ["roles", "dialogue", "tokenizer"])
+Format = Enum("Format", ["auto", "world", "completion", "alpaca", "pair", "alpaca_pair", "transcripts", "judged", "pandalm"])
+Schedule = Enum("Schedule", ["constant", "linear", "cosine"])
+RewardModelInit = Enum("RewardModelInit", ["base", "sft"])
+RewardNormalization = Enum("RewardNormalization", ["none", "reference"])
+MissingParents = Enum("MissingParents", ["train", "require"])
+TrackerKind = Enum("TrackerKind", ["none", "wandb"])
+
+
+@dataclass
+class ArchConfig:
+    """The shape of a network, in one vocabulary for all families, so that planning and tests need no model hub."""
+
+    family: Family = result()
+    """Which transformers architecture the sizes below describe."""
+    vocab_size: int = result()
+    """Rows of the embedding. With `model.path=null` also the size of the tokenizer that is trained."""
+    hidden_size: int = result()
+    """Width of the residual stream."""
+    layers: int = result()
+    """Number of transformer blocks."""
+    heads: int = result()
+    """Attention heads a block."""
+    ffn_size: int = result()
+    """Width of the feed-forward layer."""
+    max_positions: int = result()
+    """Longest sequence in tokens (prompt and response together)."""
+    tie_embeddings: bool = result()
+    """Whether the output projection shares the embedding's weights."""
+    embed_size: Optional[int] = result()
+    """Width of the embedding where it differs from `hidden_size` (OPT-350m: 512); null: the same."""
+    norm_first: bool = result()
+    """Layer norm before (true) or after (false, OPT-350m) each sub-layer; read by `opt` only."""
+    init_std: float = result()
+    """Standard deviation of freshly drawn weights; used only where nothing is loaded."""
+
+
+@dataclass
+class ModelConfig:
+    """A language model, as the policy (`model`) or as the trunk of the reward model and critic (`reward_model`)."""
+
+    name: str = result()
+    """Short name, used in folder and run names."""
+    path: Optional[str] = result()
+    """Hub id or folder to load weights and tokenizer from; null: random weights of `arch` and a tokenizer trained on the run's data."""
+    revision: Optional[str] = result()
+    """Branch, tag or commit on the hub; null: the default branch."""
+    template: Template = result()
+    """How turns become text: `roles` (role tokens, for trained tokenizers), `dialogue` ("Human:"/"Assistant:" lines), `tokenizer` (the chat template that comes with the tokenizer)."""
+    dropout: float = result()
+    """Probability for every dropout of the network. PPO's old log-probabilities assume 0."""
+    arch: Optional[ArchConfig] = result()
+    """Sizes of the network; null: read from `path`."""
+    params: Optional[int] = system()
+    """Published parameter count, for plans and a test; null: unknown."""
+    usual: dict[str, str] = system()
+    """Options this model usually goes with, by group; filled in, visibly, where the command line leaves a group at `auto`."""
+
+
+@dataclass
+class SourceConfig:
+    """One named source of text."""
+
+    path: str = system()
+    """`.jsonl` or `.jsonl.gz` file, a folder of them, `hub:<id>[@revision]` for a hub data set, or `world` for the built-in demo. Its content, not its place, is signed."""
+    format: Format = result()
+    """How a row is read; `auto` tells it by the column names and says what it chose."""
+    cap: Optional[int] = result()
+    """Use at most this many rows of the file (the first ones; of `world`: generate this many); null: all."""
+    weight: float = result()
+    """Share of an epoch relative to the source's own size: 0.5 uses half its rows each epoch, 2 uses each row twice."""
+    stages: list[str] = result()
+    """Stages that may use it."""
+
+
+@dataclass
+class DataConfig:
+    """What the stages are trained and measured on."""
+
+    name: str = system()
+    """Name of the mix, for run names and tags."""
+    sources: dict[str, SourceConfig] = result()
+    """Named sources. New ones may be added on the command line: `data.sources.mine.path=my.jsonl`."""
+    eval_fraction: float = result()
+    """Share of prompts held out from training in every stage, chosen by a hash of the prompt."""
+    max_bad_fraction: float = result()
+    """Stop when more than this share of a source's rows cannot be read; up to it they are skipped and counted."""
+
+
+@dataclass
+class LoraConfig:
+    """Low-rank adapters (Hu et al. 2021) on the policy."""
+
+    dim: int = result()
+    """Rank of the adapters; 0 trains all weights."""
+    alpha: float = result()
+    """Scale of the adapters' output is alpha / dim."""
+    targets: Optional[list[str]] = result()
+    """Names of the linear layers that get an adapter; null: the family's usual ones."""
+
+
+@dataclass
+class TrainConfig:
+    """What every supervised stage has in common."""
+
+    epochs: float = result()
+    """Passes over the training data."""
+    max_steps: Optional[int] = result()
+    """Stop after this many optimizer steps even if `epochs` asks for more; null: no limit."""
+    batch_size: int = result()
+    """Sequences (SFT) or pairs (reward model) one optimizer step sees, over all ranks."""
+    micro_batch_size: int = system()
+    """How many of them one rank holds in memory at once. Must divide `batch_size`."""
+    max_length: int = result()
+    """Longest sequence in tokens. Prompts lose their oldest tokens first; a response that still does not fit is dropped and counted."""
+    learning_rate: float = result()
+    """Peak learning rate of AdamW (Loshchilov and Hutter 2019)."""
+    weight_decay: float = result()
+    """Decoupled weight decay, on matrices only (not on biases and norms)."""
+    adam_beta1: float = result()
+    """Decay of AdamW's first moment."""
+    adam_beta2: float = result()
+    """Decay of AdamW's second moment."""
+    adam_eps: float = result()
+    """Added to the root of the second moment."""
+    schedule: Schedule = result()
+    """Shape of the learning rate after warm-up."""
+    warmup_steps: int = result()
+    """Optimizer steps over which the learning rate rises from 0."""
+    final_lr_fraction: float = result()
+    """Share of `learning_rate` left at the last step (linear and cosine)."""
+    max_grad_norm: float = result()
+    """Gradients are scaled down to this global L2 norm."""
+    gradient_checkpointing: bool = system()
+    """Recompute activations in the backward pass: less memory, about a third more time."""
+    log_every: int = system()
+    """Optimizer steps between two rows of `metrics.jsonl`."""
+    eval_every: int = system()
+    """Optimizer steps between two evaluations; 0: only before the first and after the last step."""
+    save_every: int = system()
+    """Optimizer steps between two checkpoints; 0: only when the run is stopped."""
+
+
+@dataclass
+class SFTConfig(TrainConfig):
+    """Supervised fine-tuning: cross-entropy on the tokens of the response."""
+
+    train_on_prompt: bool = result()
+    """Also learn the prompt's tokens, as DeepSpeed-Chat does."""
+
+
+@dataclass
+class RMConfig(TrainConfig):
+    """Reward model: Bradley-Terry loss on the score of the last token (Ouyang et al. 2022, equation 1)."""
+
+    init: RewardModelInit = result()
+    """Start the trunk from the `reward_model`'s own weights (`base`) or from the SFT policy (`sft`; same architecture)."""
+
+
+@dataclass
+class PPOConfig:
+    """Proximal policy optimisation (Schulman et al. 2017) against the reward model, with a KL penalty to the SFT policy."""
+
+    updates: int = result()
+    """Rollouts; each is followed by `inner_epochs` passes over it."""
+    batch_size: int = result()
+    """Prompts of one rollout, over all ranks."""
+    inner_epochs: int = result()
+    """Passes over one rollout."""
+    minibatches: int = result()
+    """Optimizer steps in one pass. Must divide `batch_size`."""
+    micro_batch_size: int = system()
+    """Sequences a rank holds at once while scoring and training. Must divide `batch_size / minibatches`."""
+    learning_rate: float = result()
+    """Peak learning rate of the policy's AdamW."""
+    critic_learning_rate: float = result()
+    """Peak learning rate of the critic's AdamW."""
+    weight_decay: float = result()
+    """Decoupled weight decay of both, on matrices only."""
+    adam_beta1: float = result()
+    """Decay of AdamW's first moment."""
+    adam_beta2: float = result()
+    """Decay of AdamW's second moment."""
+    adam_eps: float = result()
+    """Added to the root of the second moment; 1e-5 is PPO's tradition."""
+    schedule: Schedule = result()
+    """Shape of both learning rates over the run."""
+    warmup_steps: int = result()
+    """Optimizer steps over which the learning rates rise from 0."""
+    final_lr_fraction: float = result()
+    """Share of the peak learning rates left at the last step (linear and cosine)."""
+    max_grad_norm: float = result()
+    """Gradients of policy and critic are each scaled down to this L2 norm."""
+    critic_warmup: int = result()
+    """First updates in which only the critic learns."""
+    kl_coef: float = result()
+    """Weight of the per-token penalty log pi - log pi_SFT (k1) in the reward."""
+    gamma: float = result()
+    """Discount of future rewards."""
+    gae_lambda: float = result()
+    """Lambda of generalised advantage estimation (Schulman et al. 2016)."""
+    clip_range: float = result()
+    """The probability ratio is clipped to 1 +- this."""
+    value_clip_range: Optional[float] = result()
+    """Values may move this far from the rollout's before the loss is clipped; null: no clipping."""
+    whiten_advantages: bool = result()
+    """Shift and scale the advantages of a rollout to mean 0 and variance 1."""
+    reward_normalization: RewardNormalization = result()
+    """`reference`: scores are shifted and scaled by their mean and deviation on responses of the SFT policy; `none`: raw scores."""
+    reward_clip: Optional[float] = result()
+    """Clip the (normalised) score to +- this; null: no clipping."""
+    missing_eos_penalty: float = result()
+    """Subtracted from the score of a response that does not end by itself."""
+    gradient_checkpointing: bool = system()
+    """Recompute activations in the backward pass: less memory, about a third more time."""
+    log_every: int = system()
+    """Updates between two rows of `metrics.jsonl`."""
+    eval_every: int = system()
+    """Updates between two evaluations; 0: only before the first and after the last update."""
+    save_every: int = system()
+    """Updates between two checkpoints; 0: only when the run is stopped."""
+
+
+@dataclass
+class RolloutConfig:
+    """How responses are sampled."""
+
+    max_prompt_tokens: int = result()
+    """Longer prompts lose their oldest tokens."""
+    max_new_tokens: int = result()
+    """Longest response, its end marker included."""
+    temperature: float = result()
+    """Logits are divided by this, in sampling and in log-probabilities alike; 0: greedy."""
+    top_p: float = result()
+    """Sample from the smallest set of tokens with this much probability; 1: from all."""
+    micro_batch_size: int = system()
+    """Sequences generated side by side on a rank."""
+
+
+@dataclass
+class EvaluationConfig:
+    """What is measured before the first and after the last step, and in between with `eval_every`."""
+
+    prompts: int = system()
+    """Held-out prompts that PPO's policy answers."""
+    examples: int = system()
+    """Held-out demonstrations or pairs of a source, at most."""
+    micro_batch_size: int = system()
+    """Sequences a rank scores at once."""
+    samples: int = system()
+    """Answers kept in `samples.jsonl` at each evaluation."""
+    max_new_tokens: int = system()
+    """Longest answer of an SFT policy in its evaluation; PPO uses `rollout.max_new_tokens`."""
+
+
+@dataclass
+class HardwareConfig:
+    """What a device holds and costs. Plans and cost figures come from here; nothing is fetched."""
+
+    name: str = system()
+    """Name of the device."""
+    memory_gib: Optional[float] = system()
+    """Memory of one device; null: unknown. On a CPU the run may not take more than this."""
+    usd_per_hour: Optional[float] = system()
+    """Price of one device; null: unknown."""
+    source: str = system()
+    """Where and when these figures were read."""
+
+
+@dataclass
+class TrackerConfig:
+    """Where metrics are shown besides the local record, which is always written."""
+
+    kind: TrackerKind = system()
+    """`wandb` logs to Weights & Biases (offline without a login); `none` to nothing."""
+    project: str = system()
+    """Project on Weights & Biases."""
+    group: Optional[str] = system()
+    """Group of runs; null: none. A study sets its own name."""
+    tags: list[str] = system()
+    """Further tags of the run."""
+
+
+@dataclass
+class PathsConfig:
+    """Where things are kept."""
+
+    outputs: str = system()
+    """Folder of `runs/` and `studies/`."""
+    cache: Optional[str] = system()
+    """Folder for downloaded models and data; null: the libraries' own."""
+
+
+@dataclass
+class ParentsConfig:
+    """Where the models a stage starts from come from."""
+
+    missing: MissingParents = system()
+    """`train` those that are not there yet, after saying so; `require` them to be there."""
+    sft: Optional[str] = system()
+    """Folder or hub id of an SFT policy of your own; null: found by signature, or trained."""
+    rm: Optional[str] = system()
+    """Folder or hub id of a reward model of your own; null: found by signature, or trained."""
+
+
+@dataclass
+class SweepConfig:
+    """A study: many runs from one command (`-m`)."""
+
+    name: Optional[str] = system()
+    """Folder of the study under `studies/`; null: a name from the stage and the search space."""
+    parallel: int = system()
+    """Trials at a time."""
+    threads: Optional[int] = system()
+    """CPU threads of a trial; null: the machine's cores divided by `parallel`."""
+    trial_timeout: Optional[float] = system()
+    """Seconds after which a trial is ended (`failed`, `timeout`); null: never."""
+
+
+@dataclass
+class Run:
+    """One run: a stage with all it needs. Composed by Hydra, checked, and never written to."""
+
+    stage: str = result()
+    """What to produce: `sft`, `rm` or `ppo`. Missing parents are trained first."""
+    seed: int = result()
+    """Seed of initial weights, data order and sampling."""
+    precision: Precision = result()
+    """Number format of the forward and backward pass; weights and optimizer stay in fp32."""
+    deterministic: bool = system()
+    """Refuse kernels that may give different bits from the same inputs."""
+    device: Device = system()
+    """`auto`: a GPU if there is one."""
+    ranks: int = system()
+    """Processes that share the work."""
+    zero: Zero = system()
+    """ZeRO stage of DeepSpeed; `none`: plain torch on one device."""
+    offload: Offload = system()
+    """What DeepSpeed keeps in CPU memory or on NVMe instead of the GPU."""
+    fresh: bool = system()
+    """Run again even if a finished or half-done run with the same signature is there."""
+    model: ModelConfig = result()
+    """The policy."""
+    reward_model: ModelConfig = result()
+    """The trunk of the reward model and of the critic."""
+    data: DataConfig = result()
+    """Training and evaluation data."""
+    lora: LoraConfig = result()
+    """Adapters on the policy."""
+    sft: SFTConfig = result()
+    """Supervised fine-tuning."""
+    rm: RMConfig = result()
+    """Reward model training."""
+    ppo: PPOConfig = result()
+    """PPO."""
+    rollout: RolloutConfig = result()
+    """Sampling of responses, in PPO and in evaluations."""
+    evaluation: EvaluationConfig = result()
+    """Held-out measurements."""
+    hardware: HardwareConfig = system()
+    """The device's memory and price."""
+    tracker: TrackerConfig = system()
+    """Weights & Biases."""
+    paths: PathsConfig = system()
+    """Folders."""
+    parents: ParentsConfig = system()
+    """Models to start from."""
+    sweep: SweepConfig = system()
+    """Studies."""
+
+
+STAGES = ("sft", "rm", "ppo")
+"""Options of the `stage` group, in the order in which they build on each other."""
+
+COMPANIONS = ("reward_model", "data", "sft", "rm", "ppo", "rollout", "evaluation")
+"""Groups whose default is `auto`: the model's usual option, else `default`."""
+
+_PACKAGED = Path(__file__).parent / "conf"
+CONF = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parent.parent / "conf"
+"""The configuration tree: inside an installed wheel, else at the top of the checkout."""
+
+
+def register() -> None:
+    """Tell Hydra the schema, the stage options and the placeholder option `auto` of the companion groups."""
+    store = ConfigStore.instance()
+    store.store(name="base_run", node=Run)
+    for stage in STAGES:
+        store.store(group="stage", name=stage, node={"stage": stage}, package="_global_")
+    for group in COMPANIONS:
+        store.store(group=group, name="auto", node={})

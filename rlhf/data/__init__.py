@@ -1,0 +1,1 @@
+"""From rows of text to the examples a stage trains and is measured on. No torch here."""

@@ -1,0 +1,187 @@
+"""The data of a run: which example each stage is trained on, in which order, and on which it is measured."""
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from rlhf.config import STAGES, DataConfig, Format, SourceConfig
+from rlhf.data import generated, world
+from rlhf.data.baselines import bayes_accuracy
+from rlhf.data.generated import Gold
+from rlhf.data.partition import assign, generator, is_held_out
+from rlhf.data.records import Example
+from rlhf.data.sources import Source, load_source
+
+SPLITS = ("train", "held_out")
+
+WORLD = "world"
+"""The path of the built-in world."""
+
+Parts = dict[tuple[str, str], list[Example]]
+"""Examples by (stage, split)."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """All data of a run. No prompt is in two stages, nor both in training and held out."""
+
+    parts: Mapping[tuple[str, str], list[Example]]
+    """Examples by (stage, split)."""
+    weights: Mapping[str, float]
+    """Weight of each source in an epoch."""
+    digest: str
+    """Of everything that decides the examples, as 64 hex digits."""
+    gold: Gold | None
+    """The true reward of a response to a prompt, where every source has one."""
+    report: list[str]
+    """For a person: what was read, what each stage got, what was left out and where it stands."""
+
+    def examples(self, stage: str, split: str) -> list[Example]:
+        """The examples of a stage (`sft`: demonstrations, `rm`: pairs, `ppo`: distinct prompts) in `train` or `held_out`.
+
+        Raises:
+            ValueError: there are none.
+        """
+        assert stage in STAGES and split in SPLITS, (stage, split)
+        found = self.parts.get((stage, split), [])
+        if not found:
+            what = {"sft": "demonstration", "rm": "pair", "ppo": "prompt"}[stage]
+            if split == "train" or not self.parts.get((stage, "train")):
+                fix = f"name a source with {what}s whose data.sources.<name>.stages holds {stage}"
+            else:
+                fix = "raise data.eval_fraction, or bring more data"
+            raise ValueError(f"data.sources: no {what} for stage {stage} ({split}); {fix}. " + "; ".join(self.report))
+        return found
+
+    def order(self, stage: str, epoch: int, seed: int) -> list[int]:
+        """Indices into the training examples in the order of one epoch.
+
+        A source of weight 2 comes twice, one of weight 0.5 with half its examples, drawn anew each epoch (at least one).
+        A pure function of its arguments, so that a resumed run needs no state.
+        """
+        by_source: dict[str, list[int]] = defaultdict(list)
+        for index, example in enumerate(self.examples(stage, "train")):
+            by_source[example.source].append(index)
+        order: list[int] = []
+        for source, indices in by_source.items():
+            whole, share = divmod(self.weights[source], 1)
+            part = max(round(share * len(indices)), 0 if whole else 1)
+            order += indices * int(whole) + generator("weight", seed, stage, epoch, source).sample(indices, part)
+        generator("order", seed, stage, epoch).shuffle(order)
+        return order
+
+
+def load(data: DataConfig, seed: int, cache: str | None) -> Corpus:
+    """Read all sources of ``data`` and deal their prompts out to the stages.
+
+    Args:
+        data: the sources.
+        seed: the run's; only the built-in world draws training examples with it.
+        cache: folder for downloads; None: the libraries' own.
+
+    Raises:
+        ValueError: something is missing or cannot be read. Names the key, the value and the fix.
+    """
+    faults = list(_faults(data))
+    if faults:
+        raise ValueError("; ".join(faults))
+    parts: Parts = {(stage, split): [] for stage in STAGES for split in SPLITS}
+    files, contents, notes = [], {}, {}
+    for name, config in sorted(data.sources.items()):
+        if config.path == WORLD:
+            for place, examples in generated.generate(name, config, seed).items():
+                parts[place] += examples
+            contents[name] = f"{world.VERSION}/{seed}"
+            notes[name] = [f"world {world.VERSION}, generated with seed {seed}"]
+        else:
+            source = load_source(name, config, data.max_bad_fraction, cache)
+            files.append(source)
+            contents[name] = source.digest
+            notes[name] = [source.reading, *source.skipped]
+    for name, homeless in _deal(data, files, parts).items():
+        notes[name] += [f"{homeless} examples left out: their prompt went to another stage"] * (homeless > 0)
+    for split in SPLITS:
+        parts["ppo", split] = _distinct(parts["ppo", split])
+    return Corpus(
+        parts=parts,
+        weights={name: config.weight for name, config in data.sources.items()},
+        digest=_digest(data, contents),
+        gold=generated.gold if not files else None,
+        report=[f"{name}: {'; '.join([*lines, *_shares(name, parts)])}" for name, lines in notes.items()],
+    )
+
+
+def _deal(data: DataConfig, files: Iterable[Source], parts: Parts) -> dict[str, int]:
+    """Add the examples of ``files`` to ``parts``; how many of each source found no place."""
+    offered = {
+        source.name: [(example, _usable(example, data.sources[source.name])) for example in source.examples] for source in files
+    }
+    stage_of = assign((example.opening, stages) for offers in offered.values() for example, stages in offers)
+    homeless = dict.fromkeys(offered, 0)
+    for name, offers in offered.items():
+        for example, stages in offers:
+            stage = stage_of.get(example.opening)
+            if stage is None or stage not in stages:
+                homeless[name] += 1
+                continue
+            split = "held_out" if is_held_out(example.opening, data.eval_fraction) else "train"
+            parts[stage, split].append(_without_surplus(example, stage))
+    return homeless
+
+
+def _usable(example: Example, config: SourceConfig) -> set[str]:
+    """The stages of the source that can use the example."""
+    fit = {"sft": example.response is not None, "rm": example.rejected is not None, "ppo": True}
+    return {stage for stage in config.stages if fit[stage]}
+
+
+def _without_surplus(example: Example, stage: str) -> Example:
+    """What ``stage`` may see of an example: PPO never sees an answer."""
+    if stage == "rm":
+        return example
+    return replace(example, response=example.response if stage == "sft" else None, rejected=None, probability=None)
+
+
+def _distinct(examples: Iterable[Example]) -> list[Example]:
+    first: dict[str, Example] = {}
+    for example in examples:
+        first.setdefault(example.key, example)
+    return list(first.values())
+
+
+def _shares(name: str, parts: Parts) -> Iterator[str]:
+    """What each stage got from a source."""
+    for stage in STAGES:
+        train, held_out = ([example for example in parts[stage, split] if example.source == name] for split in SPLITS)
+        if train or held_out:
+            bayes = bayes_accuracy(held_out)
+            known = "" if bayes is None else f" (no scorer can expect more than {bayes:.3f} on these)"
+            yield f"{stage} {len(train)} + {len(held_out)} held out{known}"
+
+
+def _digest(data: DataConfig, contents: Mapping[str, str]) -> str:
+    sources = [
+        [name, contents[name], config.format.name, config.cap, config.weight, sorted(set(config.stages))]
+        for name, config in sorted(data.sources.items())
+    ]
+    return hashlib.sha256(json.dumps([data.eval_fraction, sources]).encode()).hexdigest()
+
+
+def _faults(data: DataConfig) -> Iterator[str]:
+    if not data.sources:
+        yield "data.sources: is empty; choose a data option or name a source"
+    if not 0 < data.eval_fraction < 1:
+        yield f"data.eval_fraction={data.eval_fraction}: must be between 0 and 1, or nothing is held out"
+    for name, source in data.sources.items():
+        key = f"data.sources.{name}"
+        if not 0 < source.weight < float("inf"):
+            yield f"{key}.weight={source.weight}: must be above 0; leave the source out instead"
+        if source.cap is not None and source.cap < 1:
+            yield f"{key}.cap={source.cap}: must be at least 1, or null for all rows"
+        unknown = [stage for stage in source.stages if stage not in STAGES]
+        if unknown or not source.stages:
+            yield f"{key}.stages={list(source.stages)}: choose from {', '.join(STAGES)}"
+        if source.path == WORLD and source.format not in (Format.auto, Format.world):
+            yield f"{key}.format={source.format.name}: path=world is generated, not read; use format=world"

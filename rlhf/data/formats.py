@@ -1,0 +1,192 @@
+"""How rows become examples: one small function a format.
+
+Each takes a row and the name of its source and gives the examples in it, none where a comparison is a draw. A row that
+cannot be read raises ``BadRow`` with the column. Text is stripped at both ends.
+"""
+
+import itertools
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from rlhf.config import Format
+from rlhf.data.reader import Row
+from rlhf.data.records import BadRow, Example, Turn
+
+ANSWER_COLUMNS = ("completion", "response", "answer", "output")
+"""Names of a demonstration beside `prompt`, in the order of preference."""
+
+_MARK = re.compile(r"(?:\A|\n\n)(Human|Assistant):")
+_ROLE = {"Human": "user", "Assistant": "assistant"}
+
+
+def detect(columns: Iterable[str]) -> Format | None:
+    """The format of rows with these columns, the most specific first; None: not known."""
+    present = set(columns)
+    return next((kind for kind, needed in COLUMNS.items() if needed <= present), None)
+
+
+def completion(row: Row, source: str) -> list[Example]:
+    """`prompt` with a demonstration under one of ``ANSWER_COLUMNS``; without one, a prompt for PPO."""
+    column = next((name for name in ANSWER_COLUMNS if name in row), None)
+    response = None if column is None else _answer(row, column)
+    return [Example(_prompt(row), response, None, source)]
+
+
+def alpaca(row: Row, source: str) -> list[Example]:
+    """`instruction`, `input` (may be empty), `output`."""
+    return [Example(_instruction(row), _text(row, "output"), None, source)]
+
+
+def pair(row: Row, source: str) -> list[Example]:
+    """`prompt`, `chosen`, `rejected`."""
+    return [Example(_prompt(row), _answer(row, "chosen"), _answer(row, "rejected"), source)]
+
+
+def alpaca_pair(row: Row, source: str) -> list[Example]:
+    """`instruction`, `input` (may be empty), `chosen`, `rejected`; `output` is not read."""
+    return [Example(_instruction(row), _text(row, "chosen"), _text(row, "rejected"), source)]
+
+
+def transcripts(row: Row, source: str) -> list[Example]:
+    """`chosen`, `rejected`: the same dialogue twice, with different last answers (HH-RLHF)."""
+    sides = {name: _dialogue(_text(row, name), name) for name in ("chosen", "rejected")}
+    for name, turns in sides.items():
+        if len(turns) < 2 or turns[-1].role != "assistant":
+            raise BadRow(name, "does not end with an answer of the assistant")
+        if not turns[-1].text:
+            raise BadRow(name, "its last answer is empty")
+    chosen, rejected = sides["chosen"], sides["rejected"]
+    if chosen[:-1] != rejected[:-1]:
+        raise BadRow("rejected", "differs from chosen in more than the last answer")
+    return [Example(chosen[:-1], chosen[-1].text, rejected[-1].text, source)]
+
+
+def judged(row: Row, source: str) -> list[Example]:
+    """`prompt`, `baseline.output`, `responses`: each response with a `preference` (0 baseline better, 1 response, 0.5 draw).
+
+    A losing answer may be empty: a model said nothing, and a judge saw it.
+    """
+    turns = (Turn("user", _text(row, "prompt")),)
+    baseline = _text(_object(row.get("baseline"), "baseline"), "output", within="baseline.", may_be_empty=True)
+    responses = row.get("responses")
+    if not isinstance(responses, list):
+        raise BadRow("responses", _not(responses, "a list"))
+    examples = []
+    for index, item in enumerate(responses):
+        within = f"responses[{index}]."
+        answer = _text(_object(item, within[:-1]), "output", within, may_be_empty=True)
+        preference = item.get("preference")
+        if not isinstance(preference, int | float) or not 0 <= preference <= 1:
+            raise BadRow(f"{within}preference", _not(preference, "a number from 0 to 1"))
+        chosen, rejected = (answer, baseline) if preference > 0.5 else (baseline, answer)
+        if preference != 0.5 and chosen:
+            examples.append(Example(turns, chosen, rejected, source))
+    return examples
+
+
+def pandalm(row: Row, source: str) -> list[Example]:
+    """`instruction`, `input`, `response1`, `response2`, `annotator1`...: the majority's choice (1, 2; 0 is a draw).
+
+    A losing answer may be empty: a model said nothing, and people saw it.
+    """
+    turns = _instruction(row)
+    answers = {number: _text(row, f"response{number}", may_be_empty=True) for number in (1, 2)}
+    columns = [name for name in sorted(row) if re.fullmatch(r"annotator\d+", name)]
+    for name in columns:
+        if row[name] not in (0, 1, 2):
+            raise BadRow(name, _not(row[name], "0, 1 or 2"))
+    winner, votes = Counter(row[name] for name in columns).most_common(1)[0] if columns else (0, 0)
+    if winner == 0 or 2 * votes <= len(columns) or not answers[winner]:
+        return []
+    return [Example(turns, answers[winner], answers[3 - winner], source)]
+
+
+READERS: dict[Format, Callable[[Row, str], list[Example]]] = {
+    Format.judged: judged,
+    Format.pandalm: pandalm,
+    Format.alpaca_pair: alpaca_pair,
+    Format.pair: pair,
+    Format.transcripts: transcripts,
+    Format.alpaca: alpaca,
+    Format.completion: completion,
+}
+
+COLUMNS: dict[Format, set[str]] = {
+    Format.judged: {"prompt", "baseline", "responses"},
+    Format.pandalm: {"instruction", "response1", "response2", "annotator1"},
+    Format.alpaca_pair: {"instruction", "chosen", "rejected"},
+    Format.pair: {"prompt", "chosen", "rejected"},
+    Format.transcripts: {"chosen", "rejected"},
+    Format.alpaca: {"instruction", "output"},
+    Format.completion: {"prompt"},
+}
+"""Columns by which a format is recognised; the first that fits is taken."""
+
+
+def _text(row: Row, column: str, within: str = "", may_be_empty: bool = False) -> str:
+    field = within + column
+    if column not in row:
+        raise BadRow(field, "is missing")
+    value = row[column]
+    if not isinstance(value, str):
+        raise BadRow(field, _not(value, "text"))
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise BadRow(field, "holds half a surrogate pair, which no tokenizer can read") from None
+    value = value.strip()
+    if not value and not may_be_empty:
+        raise BadRow(field, "is empty")
+    return value
+
+
+def _object(value: Any, field: str) -> Row:
+    if not isinstance(value, dict):
+        raise BadRow(field, _not(value, "an object"))
+    return value
+
+
+def _not(value: Any, wanted: str) -> str:
+    shown = repr(value)
+    return f"is {shown[:40] + '...' if len(shown) > 40 else shown}, not {wanted}"
+
+
+def _instruction(row: Row) -> tuple[Turn, ...]:
+    extra = "" if row.get("input") is None else _text(row, "input", may_be_empty=True)
+    return (Turn("user", "\n\n".join(part for part in (_text(row, "instruction"), extra) if part)),)
+
+
+def _prompt(row: Row) -> tuple[Turn, ...]:
+    """`prompt` as one user turn, or as the turns of a "Human: ... Assistant:" dialogue that waits for its answer."""
+    text = _text(row, "prompt")
+    if not text.startswith("Human:"):
+        return (Turn("user", text),)
+    turns = _dialogue(text, "prompt")
+    if turns[-1].role == "assistant":
+        if turns[-1].text:
+            raise BadRow("prompt", "ends with an answer of the assistant")
+        turns = turns[:-1]
+    return turns
+
+
+def _answer(row: Row, column: str) -> str:
+    """The answer without the "Assistant:" that some data sets put before it."""
+    answer = _text(row, column).removeprefix("Assistant:").lstrip()
+    if not answer:
+        raise BadRow(column, "is empty")
+    return answer
+
+
+def _dialogue(text: str, column: str) -> tuple[Turn, ...]:
+    """Turns of a "Human: ... Assistant: ..." text; only a last one of the assistant may be empty."""
+    _, *parts = _MARK.split(text.strip())
+    turns = tuple(Turn(_ROLE[mark], content.strip()) for mark, content in zip(parts[::2], parts[1::2], strict=True))
+    if not turns or turns[0].role != "user" or not text.strip().startswith("Human:"):
+        raise BadRow(column, 'does not begin with "Human:"')
+    if any(first.role == second.role for first, second in itertools.pairwise(turns)):
+        raise BadRow(column, "has two turns of the same speaker in a row")
+    if not all(turn.text for turn in turns[:-1]) or not (turns[-1].text or turns[-1].role == "assistant"):
+        raise BadRow(column, "has an empty turn")
+    return turns

@@ -1,0 +1,50 @@
+"""Examples of the built-in world, generated: no file, no download, and a known gold reward."""
+
+from collections.abc import Callable
+from random import Random
+
+from rlhf.config import STAGES, SourceConfig
+from rlhf.data import world
+from rlhf.data.partition import generator
+from rlhf.data.records import Example, Turn
+
+HELD_OUT = 1024
+"""Held-out examples of each stage."""
+
+Gold = Callable[[tuple[Turn, ...], str], float]
+
+
+def generate(name: str, config: SourceConfig, seed: int) -> dict[tuple[str, str], list[Example]]:
+    """``config.cap`` training examples and ``HELD_OUT`` held-out ones for each stage of the source, by (stage, split).
+
+    Training examples are drawn with ``seed``; the held-out ones are the same for every seed, so that runs with different
+    seeds sit the same exam. The world itself keeps combinations of words from training.
+    """
+    if config.cap is None:
+        raise ValueError(
+            f"data.sources.{name}.cap=null: the built-in world has no last row; set how many to generate, say 8000"
+        )
+    town, parts = world.World(), {}
+    for stage in sorted(config.stages, key=STAGES.index):
+        for split, count in (("train", config.cap), ("held_out", HELD_OUT)):
+            drawn = seed if split == "train" else "exam"
+            chance = generator("world", stage, split, drawn)
+            parts[stage, split] = [_draw(town, stage, chance, split == "held_out", name) for _ in range(count)]
+    return parts
+
+
+def gold(turns: tuple[Turn, ...], response: str) -> float:
+    """The world's true reward of a response."""
+    return world.World().gold(turns[-1].text, response)
+
+
+def _draw(town: world.World, stage: str, chance: Random, held_out: bool, name: str) -> Example:
+    if stage == "rm":
+        drawn = town.pair(chance, held_out)
+        return Example(_turns(drawn.prompt), drawn.chosen, drawn.rejected, name, drawn.probability)
+    prompt = town.prompt(chance, held_out)
+    return Example(_turns(prompt), town.reply(chance, prompt) if stage == "sft" else None, None, name)
+
+
+def _turns(prompt: str) -> tuple[Turn, ...]:
+    return (Turn("user", prompt),)

@@ -1,0 +1,114 @@
+"""Rows of a file, a folder or a hub data set, each with the place it stands at."""
+
+import gzip
+import hashlib
+import itertools
+import json
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rlhf.data.records import BadRow
+
+SUFFIXES = (".jsonl", ".jsonl.gz")
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Located:
+    """One row, or why it is none."""
+
+    where: str
+    """`file:line`, lines from 1; for the hub `hub:<id>:row`, rows from 0."""
+    content: Row | BadRow
+
+
+@dataclass(frozen=True)
+class Table:
+    """The rows of a source and the digest of its content."""
+
+    rows: list[Located]
+    digest: str
+    """SHA-256 (hex) of the uncompressed bytes of all files, in the order of their names; for the hub of id, revision and fingerprint."""
+
+
+def read(name: str, path: str, cap: int | None, cache: str | None) -> Table:
+    """The first ``cap`` rows (None: all) of what ``path`` names; blank lines are passed over.
+
+    Raises:
+        ValueError: nothing readable is there. Names the key (of source ``name``), the value and the fix.
+    """
+    if path.startswith("hub:"):
+        return _read_hub(name, path, cap, cache)
+    key = f"data.sources.{name}.path={path}"
+    rows: list[Located] = []
+    digest = hashlib.sha256()
+    for file in _files(key, path):
+        own = hashlib.sha256()
+        try:
+            for number, line in enumerate(_lines(file), start=1):
+                own.update(line)
+                if line.strip() and (cap is None or len(rows) < cap):
+                    rows.append(Located(f"{file}:{number}", _parse(line)))
+        except (OSError, EOFError, zlib.error) as error:
+            raise ValueError(f"{key}: {file} cannot be read ({error}); mend the file or name another") from error
+        digest.update(own.digest())
+    if not rows:
+        raise ValueError(f"{key}: holds no rows; name a file with one JSON object a line")
+    return Table(rows, digest.hexdigest())
+
+
+def _files(key: str, path: str) -> list[Path]:
+    place = Path(path).expanduser()
+    if place.is_dir():
+        found = sorted(file for file in place.iterdir() if file.name.endswith(SUFFIXES))
+        if not found:
+            raise ValueError(f"{key}: the folder holds no {' or '.join(SUFFIXES)} file; put one there or name another folder")
+        return found
+    if not place.is_file():
+        raise ValueError(f"{key}: there is no such file or folder; correct the path, or write hub:<id> for a hub data set")
+    if not place.name.endswith(SUFFIXES):
+        raise ValueError(f"{key}: only {' and '.join(SUFFIXES)} files are read; convert it to one JSON object a line")
+    return [place]
+
+
+def _lines(file: Path) -> Iterator[bytes]:
+    with gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb") as stream:
+        yield from stream
+
+
+def _parse(line: bytes) -> Row | BadRow:
+    try:
+        row = json.loads(line.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        return BadRow("row", "is not UTF-8")
+    except RecursionError:
+        return BadRow("row", "is nested too deeply")
+    except ValueError as error:
+        return BadRow("row", f"is not JSON ({error})")
+    return row if isinstance(row, dict) else BadRow("row", f"is a {type(row).__name__}, not an object with named columns")
+
+
+def _read_hub(name: str, path: str, cap: int | None, cache: str | None) -> Table:
+    identifier, _, revision = path.removeprefix("hub:").partition("@")
+    key = f"data.sources.{name}.path={path}"
+    try:
+        from datasets import load_dataset  # takes seconds to import, and local files do not need it
+    except ImportError as error:
+        raise ValueError(f"{key}: needs the package `datasets`; install it, or name a local file") from error
+    try:
+        dataset = load_dataset(identifier, revision=revision or None, split="train", cache_dir=cache)
+    except Exception as error:  # the hub client raises dozens of types; for the user they all mean that the data is not there
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(
+            f"{key}: the train split of `{identifier}` cannot be loaded ({reason}); check the id and the connection, "
+            "load it once while online (paths.cache keeps it), or name a local .jsonl file"
+        ) from error
+    rows = [Located(f"hub:{identifier}:{index}", dict(row)) for index, row in enumerate(itertools.islice(dataset, cap))]
+    if not rows:
+        raise ValueError(f"{key}: its train split holds no rows; name another data set")
+    content = json.dumps([identifier, revision, dataset._fingerprint])
+    return Table(rows, hashlib.sha256(content.encode()).hexdigest())

@@ -1,0 +1,65 @@
+"""What a stage is given: prompts as turns, with a demonstration, a preferred pair, or nothing."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+ROLES = ("system", "user", "assistant")
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One contribution to a dialogue."""
+
+    role: str
+    """`system`, `user` or `assistant`."""
+    text: str
+
+
+@dataclass(frozen=True)
+class Example:
+    """A prompt, with what is known about answers to it."""
+
+    turns: tuple[Turn, ...]
+    """The prompt; its last turn is the user's."""
+    response: str | None
+    """The demonstrated or preferred answer; None: a prompt only."""
+    rejected: str | None
+    """The answer that lost against `response`; None: no comparison. Empty where a model really said nothing."""
+    source: str
+    """Name under `data.sources`."""
+    probability: float | None = None
+    """Probability, under a known gold reward, that `response` is preferred; None: unknown."""
+
+    def __post_init__(self) -> None:
+        assert self.turns and self.turns[-1].role == "user", "a prompt ends with a user turn"
+        assert self.rejected is None or self.response is not None, "a rejected answer needs a preferred one"
+
+    @cached_property
+    def key(self) -> str:
+        """What identifies the prompt: SHA-256 (hex) of its turns, runs of white space taken as one space."""
+        return _digest(self.turns)
+
+    @cached_property
+    def opening(self) -> str:
+        """What identifies the dialogue: as ``key``, of the turns up to the first of the user.
+
+        Data sets cut one dialogue into several prompts, each a continuation of the last; they share their opening.
+        """
+        first = next(index for index, turn in enumerate(self.turns) if turn.role == "user")
+        return _digest(self.turns[: first + 1])
+
+
+class BadRow(ValueError):
+    """A row that cannot be read."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}")
+        self.field, self.reason = field, reason
+
+
+def _digest(turns: Iterable[Turn]) -> str:
+    words = [[turn.role, " ".join(turn.text.split())] for turn in turns]
+    return hashlib.sha256(json.dumps(words).encode()).hexdigest()

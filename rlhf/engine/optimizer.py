@@ -1,0 +1,68 @@
+"""AdamW and its learning rate. The rate is a function of the step, so there is no scheduler state to save."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from rlhf.config import PPOConfig, Schedule, TrainConfig
+
+
+@dataclass(frozen=True)
+class OptimizerSpec:
+    """How one module is trained; the names are those of the configuration."""
+
+    learning_rate: float
+    weight_decay: float
+    adam_beta1: float
+    adam_beta2: float
+    adam_eps: float
+    schedule: Schedule
+    warmup_steps: int
+    final_lr_fraction: float
+    max_grad_norm: float
+    steps: int
+    """Optimizer steps of the whole run."""
+
+    @classmethod
+    def of(cls, config: TrainConfig | PPOConfig, learning_rate: float, steps: int) -> "OptimizerSpec":
+        """The optimizer a stage's configuration asks for, with this peak learning rate over this many steps."""
+        return cls(
+            learning_rate=learning_rate,
+            weight_decay=config.weight_decay,
+            adam_beta1=config.adam_beta1,
+            adam_beta2=config.adam_beta2,
+            adam_eps=config.adam_eps,
+            schedule=config.schedule,
+            warmup_steps=config.warmup_steps,
+            final_lr_fraction=config.final_lr_fraction,
+            max_grad_norm=config.max_grad_norm,
+            steps=steps,
+        )
+
+    def learning_rate_at(self, step: int) -> float:
+        """Learning rate of optimizer step ``step`` (0 is the first)."""
+        if step < self.warmup_steps:
+            return self.learning_rate * (step + 1) / self.warmup_steps
+        span = max(1, self.steps - self.warmup_steps)
+        progress = min(1.0, (step - self.warmup_steps) / span)
+        match self.schedule:
+            case Schedule.constant:
+                left = 1.0
+            case Schedule.linear:
+                left = 1.0 - progress
+            case Schedule.cosine:
+                left = 0.5 * (1.0 + math.cos(math.pi * progress))
+        return self.learning_rate * (self.final_lr_fraction + (1.0 - self.final_lr_fraction) * left)
+
+
+def adamw(module: nn.Module, spec: OptimizerSpec) -> torch.optim.AdamW:
+    """AdamW over the module's trainable parameters; weight decay touches matrices only."""
+    trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [parameter for parameter in trainable if parameter.ndim >= 2], "weight_decay": spec.weight_decay},
+        {"params": [parameter for parameter in trainable if parameter.ndim < 2], "weight_decay": 0.0},
+    ]
+    betas = (spec.adam_beta1, spec.adam_beta2)
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=0.0, betas=betas, eps=spec.adam_eps)

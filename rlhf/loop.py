@@ -1,0 +1,94 @@
+"""The one training loop all stages share. It owns time: rounds, steps, evaluations, checkpoints, stopping."""
+
+import math
+import time
+from collections.abc import Callable
+from itertools import islice
+from typing import Protocol
+
+import torch
+
+from rlhf.engine.torch_engine import TorchEngine
+from rlhf.metrics import Mean, Metrics, Total
+from rlhf.stages.interface import Evaluation, Stage
+
+
+class NonFinite(RuntimeError):
+    """A loss or gradient is NaN or infinite; every later step would be too."""
+
+
+class Stopped(RuntimeError):
+    """The run was asked to stop and has saved a checkpoint."""
+
+
+class Watcher(Protocol):
+    """What the loop reports to: the record, the checkpoint and the screen."""
+
+    def log(self, round_: int, metrics: Metrics) -> None:
+        """A row of training metrics after ``round_`` rounds."""
+        ...
+
+    def evaluated(self, round_: int, evaluation: Evaluation) -> None:
+        """Held-out measurements after ``round_`` rounds."""
+        ...
+
+    def save(self, round_: int) -> None:
+        """Write a checkpoint from which round ``round_`` is the next."""
+        ...
+
+
+def train(
+    stage: Stage, engine: TorchEngine, watcher: Watcher, seed: int, first_round: int = 0, stop: Callable[[], bool] = lambda: False
+) -> None:
+    """Train ``stage`` from ``first_round`` to its last.
+
+    Raises:
+        NonFinite: a loss or a gradient norm is not a finite number.
+        Stopped: ``stop`` returned true; a checkpoint has been saved.
+    """
+    batches = stage.batches(first_round)
+    pending = Metrics()
+    for round_ in range(first_round, stage.rounds):
+        torch.manual_seed(_round_seed(seed, round_))  # dropout: the same after a resume, whatever was evaluated in between
+        began = time.perf_counter()
+        for batch in islice(batches, stage.steps_per_round):
+            metrics = Metrics(batch.metrics)
+            weight = batch.weight
+            for micro_batch in batch.split(stage.micro_batch_size):
+                with engine.computing():
+                    loss, measured = stage.loss(micro_batch)
+                engine.backward(loss / weight)
+                metrics += measured
+                metrics += {"loss": Mean(loss.item(), micro_batch.weight)}
+            metrics += engine.step()
+            _refuse_non_finite(metrics, round_)
+            pending += metrics
+        pending += {"time/train_s": Total(time.perf_counter() - began)}
+
+        done = round_ + 1
+        last = done == stage.rounds
+        stopping = stop() and not last
+        saving = stopping or (not last and _due(stage.save_every, done))
+        if last or saving or _due(stage.log_every, done):  # a checkpoint never falls inside a row
+            watcher.log(done, pending)
+            pending = Metrics()
+        if not last and _due(stage.eval_every, done):
+            watcher.evaluated(done, stage.evaluate(done))
+        if saving:
+            watcher.save(done)
+        if stopping:
+            raise Stopped(f"stopped after {done} of {stage.rounds}")
+
+
+def _due(every: int, done: int) -> bool:
+    return every > 0 and done % every == 0
+
+
+def _round_seed(seed: int, round_: int) -> int:
+    return (seed * 1_000_003 + round_) % 2**63
+
+
+def _refuse_non_finite(metrics: Metrics, round_: int) -> None:
+    for name, metric in metrics.items():
+        if (name == "loss" or name.startswith("grad_norm/")) and not math.isfinite(metric.value):
+            raise NonFinite(f"{name} is {metric.value} in round {round_ + 1}")

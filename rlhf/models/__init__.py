@@ -1,0 +1,1 @@
+"""Networks, tokenizers and templates. Everything about one model family stands here and in its ``conf/model`` file."""

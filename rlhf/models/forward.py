@@ -1,0 +1,82 @@
+"""What stages ask of a network: log-probabilities of tokens, and a score for each token.
+
+Shapes: B sequences, T tokens, N selected tokens, H hidden size, V vocabulary. No tensor of [B, T, V] is ever made: logits
+exist for one chunk of selected tokens at a time, and are recomputed in the backward pass when there is more than one.
+"""
+
+import inspect
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+from transformers import PreTrainedModel
+
+LOGITS_IN_MEMORY = 2**26
+"""Elements of the largest chunk of logits, [chunk, V]: 256 MiB in fp32."""
+
+
+def positions(mask_BT: Tensor) -> Tensor:
+    """Position of each token among the true tokens of its row, so that padding may stand on either side."""
+    return (mask_BT.long().cumsum(1) - 1).clamp(min=0)
+
+
+def hidden_states(model: PreTrainedModel, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
+    """Last hidden states [B, T, H] of the trunk."""
+    trunk = model.base_model
+    extra = {"position_ids": positions(mask_BT)} if takes_positions(type(trunk)) else {}
+    output = trunk(input_ids=ids_BT, attention_mask=mask_BT.long(), use_cache=False, **extra)
+    hidden: Tensor = output.last_hidden_state
+    return hidden
+
+
+def token_logprobs(
+    model: PreTrainedModel, ids_BT: Tensor, mask_BT: Tensor, targets_BT: Tensor, temperature: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """Log-probability of each target token given what stands before it, and the entropy of the distribution it came from.
+
+    Args:
+        targets_BT: true where a log-probability is wanted; never in column 0.
+        temperature: logits are divided by it, as in sampling (Huang et al. 2024, detail 10); 0 (greedy) counts as 1.
+
+    Returns:
+        log-probabilities [B, T] and entropies [B, T] (no gradient), in nats, 0 where there is no target.
+    """
+    hidden = hidden_states(model, ids_BT, mask_BT)
+    wanted = targets_BT[:, 1:]
+    hidden_NH, targets_N = hidden[:, :-1][wanted], ids_BT[:, 1:][wanted]
+    head = model.get_output_embeddings()
+    chunk = max(1, LOGITS_IN_MEMORY // head.weight.shape[0])
+    pieces = []
+    for piece_NH, piece_N in zip(hidden_NH.split(chunk), targets_N.split(chunk), strict=True):
+        if torch.is_grad_enabled() and len(targets_N) > chunk:
+            pieces.append(checkpoint(_logprobs, head, piece_NH, piece_N, temperature or 1.0, use_reentrant=False))
+        else:
+            pieces.append(_logprobs(head, piece_NH, piece_N, temperature or 1.0))
+    shape = ids_BT.shape
+    place = targets_BT.clone()
+    place[:, 0] = False
+    logprobs_N = torch.cat([piece[0] for piece in pieces]) if pieces else hidden.new_zeros(0)
+    entropies_N = torch.cat([piece[1] for piece in pieces]) if pieces else hidden.new_zeros(0)
+    logprobs = torch.zeros(shape, dtype=torch.float32, device=ids_BT.device).masked_scatter(place, logprobs_N.float())
+    entropies = torch.zeros(shape, dtype=torch.float32, device=ids_BT.device).masked_scatter(place, entropies_N.float())
+    return logprobs, entropies
+
+
+def token_scores(scorer: PreTrainedModel, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
+    """The scorer's head on every token: [B, T]."""
+    scores: Tensor = scorer.score(hidden_states(scorer, ids_BT, mask_BT)).squeeze(-1)
+    return scores.float()
+
+
+def _logprobs(head: torch.nn.Module, hidden_NH: Tensor, targets_N: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    distribution = (head(hidden_NH).float() / temperature).log_softmax(-1)
+    with torch.no_grad():
+        entropy = -(distribution.exp() * distribution).sum(-1)
+    return distribution.gather(-1, targets_N[:, None]).squeeze(-1), entropy
+
+
+@lru_cache
+def takes_positions(trunk: type) -> bool:
+    """Whether this kind of network wants position ids (others work them out from the mask)."""
+    return "position_ids" in inspect.signature(trunk.forward).parameters  # type: ignore[attr-defined]

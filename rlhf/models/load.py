@@ -1,0 +1,80 @@
+"""Policies and scorers, always in fp32: loaded from a folder or the hub, or drawn at random from an architecture.
+
+A scorer is exactly transformers' ``AutoModelForSequenceClassification`` with one label: a linear head without bias on
+the trunk's hidden states. Reward models read it at the last true token, critics at every token.
+"""
+
+from pathlib import Path
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
+from transformers import PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+from rlhf.config import ModelConfig
+from rlhf.models.arch import hf_config
+
+transformers_logging.set_verbosity_error()  # it warns that a reward model's head is new; that is the point
+transformers_logging.disable_progress_bar()
+
+_DROPOUTS = (
+    "dropout attention_dropout activation_dropout hidden_dropout classifier_dropout layerdrop attn_pdrop resid_pdrop embd_pdrop"
+).split()
+
+
+def load_policy(model: ModelConfig, tokenizer: PreTrainedTokenizerBase, path: Path | None, seed: int) -> PreTrainedModel:
+    """A causal language model from ``path`` (an artifact's folder), else from the model's own path or sizes."""
+    return _load(AutoModelForCausalLM, model, tokenizer, path, seed)
+
+
+def load_scorer(model: ModelConfig, tokenizer: PreTrainedTokenizerBase, path: Path | None, seed: int, fresh_head: bool) -> PreTrainedModel:
+    """A sequence classifier with one label; with ``fresh_head`` its head is drawn from N(0, 1 / (d + 1)).
+
+    The variance is the one of Stiennon et al. 2020 (their reward model's code; Huang et al. 2024, detail 8).
+    """
+    scorer = _load(AutoModelForSequenceClassification, model, tokenizer, path, seed, num_labels=1)
+    if fresh_head:
+        weight = scorer.score.weight
+        noise = torch.randn(weight.shape, generator=torch.Generator().manual_seed(seed))
+        with torch.no_grad():
+            weight.copy_(noise / (weight.shape[1] + 1) ** 0.5)
+    return scorer
+
+
+def _load(auto: type, model: ModelConfig, tokenizer: PreTrainedTokenizerBase, path: Path | None, seed: int, **extra: int) -> PreTrainedModel:
+    torch.manual_seed(seed)
+    source = str(path) if path is not None else model.path
+    if source is None:
+        assert model.arch is not None
+        config = hf_config(model.arch)
+        _settle(config, model, tokenizer, **extra)
+        loaded = auto.from_config(config, dtype=torch.float32)  # type: ignore[attr-defined]
+    else:
+        revision = model.revision if path is None else None
+        try:
+            config = AutoConfig.from_pretrained(source, revision=revision)
+            _settle(config, model, tokenizer, **extra)
+            loaded = auto.from_pretrained(source, revision=revision, config=config, dtype=torch.float32)  # type: ignore[attr-defined]
+        except OSError as error:
+            first = str(error).strip().splitlines()[0]
+            raise ValueError(f"model.path={source}: cannot be loaded ({first}); give a folder, or a hub id that this machine can reach") from error
+    rows = loaded.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > rows:
+        loaded.resize_token_embeddings(len(tokenizer))
+    if loaded.can_generate():
+        loaded.generation_config.eos_token_id = tokenizer.eos_token_id
+        loaded.generation_config.pad_token_id = tokenizer.pad_token_id
+        loaded.generation_config.bos_token_id = tokenizer.bos_token_id
+    return loaded
+
+
+def _settle(config: PretrainedConfig, model: ModelConfig, tokenizer: PreTrainedTokenizerBase, **extra: int) -> None:
+    """Make the tokenizer's special tokens and our dropout the network's own."""
+    for name in _DROPOUTS:
+        if hasattr(config, name):
+            setattr(config, name, model.dropout)
+    config.pad_token_id = tokenizer.pad_token_id
+    config.eos_token_id = tokenizer.eos_token_id
+    config.bos_token_id = tokenizer.bos_token_id
+    for name, value in extra.items():
+        setattr(config, name, value)

@@ -1,0 +1,70 @@
+"""How turns become text, once for all stages: SFT, reward model and PPO see the same prompt and the same end marker.
+
+A chat template here is a Jinja text stored in the tokenizer, so that artifacts carry it and plain transformers renders
+the same prompt. A prompt ends where the response begins; the response is tokenised on its own and closed by one end
+token, in training as in sampling, so that no token ever spans the border.
+"""
+
+from transformers import PreTrainedTokenizerBase
+
+from rlhf.config import Template
+from rlhf.data.records import Turn
+
+ROLE_TOKENS = {"system": "<|system|>", "user": "<|user|>", "assistant": "<|assistant|>"}
+
+_ROLES = (
+    "{{ bos_token }}{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}"
+    "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+_DIALOGUE = (
+    "{{ bos_token }}{% for message in messages %}"
+    "{% if message['role'] == 'system' %}{{ message['content'] }}"
+    "{% elif message['role'] == 'user' %}\n\nHuman: {{ message['content'] }}"
+    "{% else %}\n\nAssistant: {{ message['content'] }}{{ eos_token }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}\n\nAssistant:{% endif %}"
+)
+
+JINJA = {Template.roles: _ROLES, Template.dialogue: _DIALOGUE}
+
+
+def set_template(tokenizer: PreTrainedTokenizerBase, template: Template) -> None:
+    """Store the chosen template in ``tokenizer``.
+
+    Raises:
+        ValueError: `model.template=tokenizer`, but the tokenizer has none.
+    """
+    if template is not Template.tokenizer:
+        tokenizer.chat_template = JINJA[template]
+    elif not tokenizer.chat_template:
+        raise ValueError("model.template=tokenizer: this tokenizer has no chat template; use model.template=dialogue")
+
+
+def prompt_tokens(tokenizer: PreTrainedTokenizerBase, turns: tuple[Turn, ...], limit: int) -> list[int]:
+    """Token ids of the turns up to where the response begins; the oldest tokens go where they exceed ``limit``.
+
+    What is cut is the front behind a leading begin-of-text token, so that the question and the role marks at the end stay.
+    """
+    messages = [{"role": turn.role, "content": turn.text} for turn in turns]
+    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    ids: list[int] = tokenizer.encode(text, add_special_tokens=False)
+    if len(ids) <= limit:
+        return ids
+    keep_bos = ids[0] == tokenizer.bos_token_id
+    return ids[:1] + ids[len(ids) - limit + 1 :] if keep_bos else ids[len(ids) - limit :]
+
+
+def response_tokens(tokenizer: PreTrainedTokenizerBase, response: str) -> list[int]:
+    """Token ids of a response and its one end token."""
+    return [*tokenizer.encode(_lead(tokenizer) + response, add_special_tokens=False), tokenizer.eos_token_id]
+
+
+def response_text(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
+    """The text of sampled response tokens, without end token, padding and the leading space."""
+    return tokenizer.decode(ids, skip_special_tokens=True).strip()
+
+
+def _lead(tokenizer: PreTrainedTokenizerBase) -> str:
+    """What stands between the end of the prompt and the first word: `Assistant:` wants a space, a role token nothing."""
+    return " " if tokenizer.chat_template == JINJA[Template.dialogue] else ""

@@ -1,0 +1,36 @@
+"""The page that ``--help`` prints, written from the configuration tree so that it cannot go stale."""
+
+from rlhf.config import COMPANIONS, CONF, STAGES
+
+
+def render() -> str:
+    """Return the help page."""
+    groups = sorted(folder for folder in CONF.iterdir() if folder.is_dir())
+    width = max(len(group.name) for group in groups)
+    lines = [
+        "Train language models from human feedback, one stage or a whole sweep at a time.",
+        "",
+        "  python -m rlhf                                    SFT, reward model and PPO on a built-in demo, offline",
+        "  python -m rlhf stage=sft model=opt125m            one stage of a real model",
+        "  python -m rlhf stage=ppo ppo.kl_coef=0.2          any value of the configuration can be set",
+        "  python -m rlhf -m stage=sft sft.epochs=1,2,4      a study: every combination, several at a time",
+        "  python -m rlhf study outputs/studies/<name>       the table of a study",
+        "",
+        f"Stages: {' '.join(STAGES)} (a stage trains the ones it builds on if they are missing)",
+        "",
+        "Groups (group=option):",
+    ]
+    for group in groups:
+        options = sorted(file.stem for file in group.glob("*.yaml"))
+        if options:
+            auto = " (default: the model's usual)" if group.name in COMPANIONS else ""
+            lines.append(f"  {group.name:<{width}}  {' '.join(options)}{auto}")
+    lines += [
+        "",
+        "Look before running:  --cfg job  the composed configuration    --info defaults  where it came from",
+        "Complete with Tab:    eval \"$(rlhf -sc install=bash)\"",
+        "Every key is documented in docs/config.md.",
+        "",
+        "Exit codes: 0 finished, 1 failed, 2 faults in the configuration, 3 does not fit, 75 stopped and resumable.",
+    ]
+    return "\n".join(lines)

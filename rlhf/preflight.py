@@ -1,0 +1,191 @@
+"""All faults of a command line at once, before Hydra runs and without torch.
+
+Hydra stops at the first fault, with a traceback. Here every override is tried on its own against the composed
+configuration, so that one screen shows them all. The same pass fills the groups left at `auto` with the model's usual
+companions.
+"""
+
+import difflib
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from rlhf.config import COMPANIONS, CONF
+
+
+@dataclass
+class Preflight:
+    """What a command line amounts to: its faults, or the overrides that fill the groups left at `auto`."""
+
+    faults: list[str] = field(default_factory=list)
+    companions: list[str] = field(default_factory=list)
+
+
+def check(overrides: list[str], multirun: bool = False) -> Preflight:
+    """Find every fault in ``overrides``; sweep values are tried one by one when ``multirun`` is set."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return _check(overrides, multirun)
+
+
+def companions(overrides: list[str]) -> list[str]:
+    """Overrides for the groups that ``overrides`` leave at `auto`: the model's usual option, else `default`.
+
+    Needs an initialised Hydra (inside a task, a sweeper or ``check``).
+    """
+    loader = _loader()
+    parser = OverridesParser.create(config_loader=loader)
+    chosen = [text for text in overrides if _is_group(loader, parser.parse_override(text).key_or_group)]
+    config = compose("config", chosen, return_hydra_config=True)  # without values: their group may still be at `auto`
+    choices, usual = config.hydra.runtime.choices, config.model.usual
+    filled = []
+    for group in COMPANIONS:
+        if choices.get(group) == "auto":
+            option = usual.get(group, "default")
+            if option not in _options(loader, group):
+                raise ValueError(f"model.usual.{group}={option}: conf/{group} has no such option")
+            filled.append(f"{group}={option}")
+    return filled
+
+
+def _check(overrides: list[str], multirun: bool) -> Preflight:
+    found = Preflight()
+    loader = _loader()
+    parser = OverridesParser.create(config_loader=loader)
+    parsed: list[Override] = []
+    for text in overrides:
+        try:
+            parsed.append(parser.parse_override(text))
+        except HydraException:
+            found.faults.append(f"{text}: not an override; write key=value")
+
+    groups, values = [], []
+    for override in parsed:
+        key = override.key_or_group
+        if key.startswith("hydra.") or key.startswith("hydra/"):
+            continue
+        if override.is_add() or override.is_force_add():
+            found.faults.append(f"{override.input_line}: every key exists already; write {key}=... without `+`")
+        elif override.is_delete():
+            found.faults.append(f"{override.input_line}: keys cannot be removed")
+        elif override.is_sweep_override() and not multirun:
+            found.faults.append(f"{override.input_line}: several values; add -m to run them all, or quote the text")
+        elif _is_group(loader, key):
+            bad = [str(value) for value in _values(override) if value is not None and str(value) not in _options(loader, key)]
+            options = [option for option in _options(loader, key) if option != "auto"]
+            found.faults += [f"{key}={value}: conf/{key} has no such option{_near(value, options)}" for value in bad]
+            if not bad:
+                groups.append(override)
+        else:
+            values.append(override)
+
+    fixed = [override.input_line for override in groups if not override.is_sweep_override()]
+    try:
+        base = compose("config", fixed + _companions_or_none(fixed))
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        found.faults.append(_first_line(error))
+        return found
+    known = sorted(_keys(base))
+    for override in values:
+        key = override.key_or_group
+        if key not in known:
+            found.faults.append(f"{override.input_line}: there is no key `{key}`{_near(key, known)}")
+            continue
+        for text in _texts(override):
+            try:
+                loader._apply_overrides_to_config(parser.parse_overrides([text]), base.copy())
+            except (HydraException, OmegaConfBaseException) as error:
+                found.faults.append(f"{text}: {_first_line(error)}")
+    if found.faults:
+        return found
+
+    missing = sorted(OmegaConf.missing_keys(compose("config", _cell(overrides, parsed) + _companions_or_none(_cell(overrides, parsed)))))
+    found.faults += [f"{key}: needs a value; write {key}=..." for key in missing]
+    if not found.faults and not multirun:
+        found.companions = companions(overrides)
+    return found
+
+
+def _cell(overrides: list[str], parsed: list[Override]) -> list[str]:
+    """The first job of a sweep: each sweep override reduced to its first value."""
+    return [next(_texts(override), override.input_line) if override.is_sweep_override() else override.input_line for override in parsed]
+
+
+def cells(overrides: list[str]) -> list[list[str]]:
+    """Every combination of the discrete sweep values in ``overrides``, in the order written (the last one fastest).
+
+    Raises:
+        ValueError: an override is a continuous space (`interval`), which has no list of values.
+    """
+    axes = []
+    for override in OverridesParser.create().parse_overrides(overrides):
+        if override.is_sweep_override() and not override.is_discrete_sweep():
+            raise ValueError(f"{override.input_line}: a continuous range has no grid; list its values instead")
+        axes.append(list(_texts(override)))
+    return [list(cell) for cell in itertools.product(*axes)]
+
+
+def _loader() -> ConfigLoader:
+    return GlobalHydra.instance().config_loader()
+
+
+def _companions_or_none(overrides: list[str]) -> list[str]:
+    try:
+        return companions(overrides)
+    except (HydraException, OmegaConfBaseException):
+        return []
+
+
+def _is_group(loader: ConfigLoader, key: str) -> bool:
+    return bool(loader.get_group_options(key) or loader.list_groups(key))
+
+
+def _options(loader: ConfigLoader, group: str) -> list[str]:
+    return list(loader.get_group_options(group, ObjectType.CONFIG))
+
+
+def _values(override: Override) -> list[Any]:
+    if override.is_sweep_override():
+        return list(override.sweep_string_iterator()) if override.is_discrete_sweep() else []
+    return [override.value()]
+
+
+def _texts(override: Override) -> Iterator[str]:
+    if not override.is_sweep_override():
+        yield override.input_line
+    elif override.is_discrete_sweep():
+        for value in override.sweep_string_iterator():
+            yield f"{override.get_key_element()}={value}"
+
+
+def _keys(config: DictConfig, prefix: str = "") -> Iterator[str]:
+    for key in config:
+        name = f"{prefix}{key}"
+        yield name
+        node = config._get_node(key)
+        if isinstance(node, DictConfig) and not node._is_none() and not node._is_missing() and not node._is_interpolation():
+            yield from _keys(node, name + ".")
+
+
+def _near(word: str, choices: list[str]) -> str:
+    """The likeliest intended choice; for a dotted key also one that ends the same way (`sft.lr` has `sft` right)."""
+    match = difflib.get_close_matches(word, choices, 1, 0.6)
+    if match:
+        return f"; did you mean `{match[0]}`?"
+    parent = word.rpartition(".")[0]
+    siblings = [choice for choice in choices if choice.rpartition(".")[0] == parent]
+    return f"; choose from {', '.join(siblings)}" if siblings else ""
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error.__cause__ or error).strip().splitlines()[0]

@@ -1,0 +1,65 @@
+"""How a run ends: the typed result that ``result.json`` holds, and the exit code it stands for."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+Status = Enum("Status", ["finished", "failed", "infeasible", "stopped", "pruned", "lost"])
+
+EXIT_CODES = {Status.finished: 0, Status.failed: 1, Status.infeasible: 3, Status.stopped: 75, Status.pruned: 0, Status.lost: 1}
+
+
+@dataclass
+class Result:
+    """The end of one run.
+
+    ``reason`` is empty for a plain finish, else one of `early_stop nan crash timeout rank_lost oom plan preempted
+    budget interrupted`. ``seconds`` is the run's own training and evaluation time, over all its sessions, without its
+    parents'. ``cost_usd`` is null when no price is known.
+    """
+
+    status: Status
+    stage: str
+    model: str
+    run_signature: str
+    result_signature: str
+    reason: str = ""
+    message: str = ""
+    metrics: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    cost_usd: float | None = None
+    peak_memory_gib: float | None = None
+    folder: str = ""
+    artifact: str | None = None
+    parents: dict[str, str] = field(default_factory=dict)
+    seed: int = 0
+    commit: str | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def exit_code(self) -> int:
+        """Exit code of a process that ran only this."""
+        return EXIT_CODES[self.status]
+
+    def to_json(self) -> str:
+        """One JSON object, statuses by name; numbers that are not finite become strings, so that any reader can load it."""
+        content = {**asdict(self), "status": self.status.name}
+        content["metrics"] = {name: _finite(value) for name, value in self.metrics.items()}
+        return json.dumps(content, indent=2, allow_nan=False) + "\n"
+
+    @classmethod
+    def load(cls, path: Path) -> "Result":
+        """Read a ``result.json``.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+        content: dict[str, Any] = json.loads(path.read_text())
+        metrics = {name: float(value) for name, value in content.pop("metrics").items()}
+        return cls(**{**content, "status": Status[content["status"]], "metrics": metrics})
+
+
+def _finite(value: float) -> float | str:
+    return value if abs(value) < float("inf") else str(value)

@@ -1,0 +1,29 @@
+"""A reward model's score: its head at the last true token of prompt and response."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from rlhf.algorithms.masks import last_true
+from rlhf.engine.torch_engine import TorchEngine
+from rlhf.models.forward import token_scores
+from rlhf.stages.batches import Sequences, Tokens
+from rlhf.stages.examples import in_groups
+
+
+def sequence_scores(scorer: PreTrainedModel, batch: Sequences) -> Tensor:
+    """One score [B] a sequence, read at its last true token, wherever the padding stands."""
+    scores_BT = token_scores(scorer, batch.ids, batch.mask)
+    return scores_BT.gather(1, last_true(batch.mask)[:, None]).squeeze(1)
+
+
+@torch.no_grad()
+def score(scorer: PreTrainedModel, rows: Sequence[Tokens], pad: int, engine: TorchEngine, micro_batch_size: int) -> Tensor:
+    """Scores [N] of many responses, ``micro_batch_size`` at a time."""
+    scores = []
+    for group in in_groups(rows, micro_batch_size):
+        with engine.computing():
+            scores.append(sequence_scores(scorer, Sequences.of(group, pad, engine.device)))
+    return torch.cat(scores)

@@ -1,0 +1,96 @@
+"""Sample responses with noise that belongs to the prompt.
+
+Every response has its own random numbers, drawn from (seed, purpose, round, prompt), one number a position; a token is
+found by inverting the cumulative distribution. So neither the order of prompts nor the number that are generated side by
+side, nor the rank that does it, can change a response.
+"""
+
+import hashlib
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel
+
+from rlhf.config import RolloutConfig
+from rlhf.models.forward import positions, takes_positions
+
+
+def noise(keys: Sequence[str], length: int) -> Tensor:
+    """Uniform numbers [B, length] in [0, 1), row by row a pure function of the row's key."""
+    rows = []
+    for key in keys:
+        digest = hashlib.sha256(key.encode()).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+        rows.append(torch.rand(length, generator=generator))
+    return torch.stack(rows)
+
+
+def left_pad(rows: Sequence[Sequence[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Token ids [B, P] with the padding in front, and their mask."""
+    width = max(len(row) for row in rows)
+    ids = torch.tensor([[pad] * (width - len(row)) + list(row) for row in rows], device=device)
+    mask = torch.tensor([[False] * (width - len(row)) + [True] * len(row) for row in rows], device=device)
+    return ids, mask
+
+
+@torch.no_grad()
+def sample(
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]], keys: Sequence[str], rollout: RolloutConfig, eos: int, pad: int
+) -> list[list[int]]:
+    """Response token ids for each prompt, the end token included where one came.
+
+    Args:
+        prompts: token ids, at least one each.
+        keys: what the noise of each response is drawn from.
+    """
+    was_training = model.training
+    model.eval()
+    uniform = noise(keys, rollout.max_new_tokens).to(model.device)
+    responses: list[list[int]] = []
+    for first in range(0, len(prompts), rollout.micro_batch_size):
+        rows = slice(first, first + rollout.micro_batch_size)
+        responses += _sample_batch(model, prompts[rows], uniform[rows], rollout, eos, pad)
+    model.train(was_training)
+    return responses
+
+
+def _sample_batch(
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]], uniform_BR: Tensor, rollout: RolloutConfig, eos: int, pad: int
+) -> list[list[int]]:
+    ids, mask = left_pad(prompts, pad, model.device)
+    position = positions(mask)
+    cache = DynamicCache(config=model.config)
+    alive = torch.ones(len(ids), dtype=torch.bool, device=ids.device)
+    tokens = []
+    for step in range(rollout.max_new_tokens):
+        extra = {"position_ids": position} if takes_positions(type(model.base_model)) else {}
+        output = model.base_model(input_ids=ids, attention_mask=mask.long(), past_key_values=cache, use_cache=True, **extra)
+        logits = model.get_output_embeddings()(output.last_hidden_state[:, -1])
+        chosen = torch.where(alive, pick(logits, uniform_BR[:, step], rollout.temperature, rollout.top_p), pad)
+        tokens.append(chosen)
+        mask = torch.cat([mask, alive[:, None]], 1)
+        alive = alive & (chosen != eos)
+        if not alive.any():
+            break
+        ids, position = chosen[:, None], position[:, -1:] + 1
+    response_ids = torch.stack(tokens, 1).tolist()
+    lengths = mask[:, -len(tokens) :].sum(1).tolist()
+    return [row[:length] for row, length in zip(response_ids, lengths, strict=True)]
+
+
+def pick(logits_BV: Tensor, uniform_B: Tensor, temperature: float, top_p: float) -> Tensor:
+    """One token a row: the likeliest at temperature 0, else by inverse transform from the tempered, truncated distribution."""
+    if temperature == 0:
+        return logits_BV.argmax(-1)
+    probabilities = (logits_BV.double() / temperature).softmax(-1)
+    if top_p < 1:
+        ordered, order = probabilities.sort(dim=-1, descending=True)
+        before = ordered.cumsum(-1) - ordered
+        kept = torch.zeros_like(probabilities).scatter(-1, order, ordered.masked_fill(before >= top_p, 0.0))
+        probabilities = kept
+    cumulative = probabilities.cumsum(-1)
+    threshold = uniform_B.double()[:, None] * cumulative[:, -1:]
+    found = torch.searchsorted(cumulative, threshold, right=True).squeeze(-1)
+    last_possible = logits_BV.shape[-1] - 1 - (probabilities > 0).flip(-1).int().argmax(-1)
+    return torch.minimum(found, last_possible)

@@ -1,0 +1,270 @@
+"""One stage, from a checked configuration to a typed result. Nothing here knows which stage it is."""
+
+import fcntl
+import json
+import resource
+import shutil
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import torch
+from omegaconf import OmegaConf
+
+from rlhf import artifact, checkpoint, loop, provenance
+from rlhf.artifact import Artifact
+from rlhf.config import Run
+from rlhf.data.corpus import Corpus
+from rlhf.engine.torch_engine import TorchEngine
+from rlhf.metrics import Metrics
+from rlhf.result import Result, Status
+from rlhf.sealed import is_sealed, write_atomically
+from rlhf.signature import ENGINE_READS
+from rlhf.stages import TABLE
+from rlhf.stages.interface import Evaluation, Setting, Stage
+from rlhf.stopping import StopRequest
+from rlhf.tracking.record import Record
+from rlhf.tracking.screen import Screen
+from rlhf.tracking.tracker import Tracker, open_tracker
+
+GIB = 2**30
+LOCK = ".lock"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a run is called, and by which names its result and its parents' are found."""
+
+    stage: str
+    result_signature: str
+    run_signature: str
+    parents: dict[str, str]
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """The folder's name: stage, model and run signature."""
+        return self.folder.name
+
+
+def finished(identity: Identity) -> Result | None:
+    """The result of a finished run of the same signature whose artifact is there, else None."""
+    path = identity.folder / "result.json"
+    if not path.exists() or not is_sealed(identity.folder / "artifact"):
+        return None
+    result = Result.load(path)
+    return result if result.status is Status.finished else None
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Hold the run's folder; a second process that wants the same run waits here, and then finds it finished."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def run_stage(run: Run, identity: Identity, parents: Mapping[str, Artifact], corpus: Corpus, stop: StopRequest) -> Result:
+    """Train, evaluate and save one stage; every end but a fault of the user is a ``Result``, also on disk.
+
+    Raises:
+        ValueError: something the user named cannot be used (data, model, batch); nothing was trained.
+    """
+    folder = identity.folder
+    if run.fresh:
+        _clear(folder)
+    _limit_memory(run)
+    engine = TorchEngine(run.device, run.precision, run.deterministic)
+    engine.reset_peak_memory()
+    result = Result(
+        status=Status.failed,
+        stage=identity.stage,
+        model=run.model.name,
+        run_signature=identity.run_signature,
+        result_signature=identity.result_signature,
+        folder=str(folder),
+        parents=identity.parents,
+        seed=run.seed,
+        commit=provenance.commit(),
+        versions=provenance.versions(),
+    )
+    watcher: _Watcher | None = None
+    try:
+        kind = TABLE[identity.stage]
+        view = cast(Run, SimpleNamespace(**{name: getattr(run, name) for name in (*ENGINE_READS, *kind.reads)}))
+        stage = kind(Setting(view, corpus, engine, {name: parent.path for name, parent in parents.items()}))
+        engine.prepare(stage.trainable())
+        watcher = _Watcher(run, identity, stage, engine)
+        _work(run, identity, stage, engine, watcher, stop, result, corpus)
+    except loop.Stopped as stopped:
+        result.status, result.reason, result.message = Status.stopped, stop.reason, str(stopped)
+    except loop.NonFinite as error:
+        result.status, result.reason, result.message = Status.failed, "nan", str(error)
+    except (ValueError, RuntimeError, MemoryError, OSError) as error:
+        if watcher is None and isinstance(error, ValueError):
+            raise
+        _classify(error, result, folder)
+    result.peak_memory_gib = engine.peak_memory_gib()
+    if watcher is not None:
+        result.seconds = watcher.seconds
+        if run.hardware.usd_per_hour is not None:
+            result.cost_usd = result.seconds / 3600 * run.hardware.usd_per_hour * run.ranks
+        result.metrics = watcher.final_metrics
+        watcher.close(result)
+    write_atomically(folder / "result.json", result.to_json())
+    return result
+
+
+def _work(
+    run: Run,
+    identity: Identity,
+    stage: Stage,
+    engine: TorchEngine,
+    watcher: "_Watcher",
+    stop: StopRequest,
+    result: Result,
+    corpus: Corpus,
+) -> None:
+    """Evaluate, train from the checkpoint if there is one, evaluate, save."""
+    for line in corpus.report:
+        watcher.screen.say(f"  {line}")
+    if watcher.first_round == 0:
+        watcher.evaluated(0, stage.evaluate(0))
+    loop.train(stage, engine, watcher, run.seed, watcher.first_round, stop.requested)
+    watcher.evaluated(stage.rounds, stage.evaluate(stage.rounds))
+    model, tokenizer = stage.export()
+    about = {
+        "kind": stage.makes,
+        "stage": identity.stage,
+        "model": run.model.name,
+        "data": run.data.name,
+        "seed": run.seed,
+        "result_signature": identity.result_signature,
+        "parents": identity.parents,
+        "metrics": {name: value for name, value in watcher.final_metrics.items() if abs(value) < float("inf")},
+    }
+    saved = artifact.save(identity.folder / "artifact", model, tokenizer, about)
+    shutil.rmtree(identity.folder / "checkpoints", ignore_errors=True)  # the artifact is durable; nothing is left to resume
+    result.status, result.artifact = Status.finished, str(saved.path)
+
+
+class _Watcher:
+    """Carries what the loop reports to the record, the tracker, the screen and the checkpoint."""
+
+    def __init__(self, run: Run, identity: Identity, stage: Stage, engine: TorchEngine) -> None:
+        self._engine, self._folder = engine, identity.folder
+        self._checkpoints = identity.folder / "checkpoints"
+        found = checkpoint.load_latest(self._checkpoints)
+        state = checkpoint.TrainState(0, 0, 0.0, 0.0, 0, 0)
+        if found is not None:
+            state, tensors = found
+            engine.load(tensors, state.optimizer_steps)
+        self.first_round, self._tokens = state.round, state.tokens
+        self._seconds_before, self._began = state.seconds, time.perf_counter()
+        self._metrics = Record(identity.folder / "metrics.jsonl", state.metrics_rows)
+        self._samples = Record(identity.folder / "samples.jsonl", state.samples_rows)
+        self.final_metrics: dict[str, float] = {}
+        config = _write_config(run, identity.folder)
+        about = {
+            "folder": str(identity.folder),
+            "id": identity.name.replace(".", "_"),
+            "name": identity.name,
+            "stage": identity.stage,
+            "tags": [run.model.name, run.data.name, f"zero-{run.zero.name}", f"lora-{run.lora.dim}"],
+            "config": config,
+        }
+        self._tracker: Tracker = open_tracker(run.tracker, about)
+        self.screen = Screen(identity.name, identity.stage, stage.rounds, self.first_round, run.hardware.usd_per_hour)
+        going_on = f", going on after {self.first_round} of {stage.rounds}" if self.first_round else ""
+        self.screen.say(f"{identity.name}: in {identity.folder}{going_on}")
+
+    @property
+    def seconds(self) -> float:
+        """Time spent on the run so far, over all its sessions."""
+        return self._seconds_before + time.perf_counter() - self._began
+
+    def log(self, round_: int, metrics: Metrics) -> None:
+        row = metrics.values_by_name()
+        self._tokens += row.pop("perf/tokens", 0.0)
+        measured = metrics["perf/tokens"].value if "perf/tokens" in metrics else 0.0
+        row["perf/tokens_per_second"] = measured / max(row["time/train_s"], 1e-9)
+        row["progress/tokens"] = self._tokens
+        if (peak := self._engine.peak_memory_gib()) is not None:
+            row["mem/peak_gib"] = peak
+        self.final_metrics["loss"] = row["loss"]
+        self.final_metrics["perf/tokens_per_second"] = row["perf/tokens_per_second"]
+        self._write("train", round_, row)
+
+    def evaluated(self, round_: int, evaluation: Evaluation) -> None:
+        row = evaluation.metrics.values_by_name()
+        self.final_metrics |= row
+        self._write("eval", round_, row)
+        for sample in evaluation.samples:
+            self._samples.append({"round": round_, **sample})
+        if evaluation.samples:
+            self._tracker.table(round_, evaluation.samples)
+
+    def save(self, round_: int) -> None:
+        state = checkpoint.TrainState(
+            round=round_,
+            optimizer_steps=self._engine.steps,
+            seconds=self.seconds,
+            tokens=self._tokens,
+            metrics_rows=self._metrics.rows,
+            samples_rows=self._samples.rows,
+        )
+        checkpoint.save(self._checkpoints, state, self._engine.tensors())
+
+    def close(self, result: Result) -> None:
+        """End record and tracker."""
+        self._metrics.close()
+        self._samples.close()
+        self._tracker.finish({**result.metrics, "seconds": result.seconds}, result.exit_code)
+
+    def _write(self, kind: str, round_: int, row: dict[str, float]) -> None:
+        self._metrics.append({"round": round_, "kind": kind, "seconds": round(self.seconds, 3), **row})
+        self._tracker.log(round_, row)
+        self.screen.progress(round_, row, always=kind == "eval")
+
+
+def _write_config(run: Run, folder: Path) -> dict[str, Any]:
+    """``config.yaml``, the whole configuration; ``overrides.txt``, what the person typed, where Hydra knows it."""
+    from hydra.core.hydra_config import HydraConfig  # only to ask whether Hydra is running
+
+    composed = OmegaConf.structured(run)
+    OmegaConf.save(composed, folder / "config.yaml")
+    if HydraConfig.initialized():
+        (folder / "overrides.txt").write_text("\n".join(HydraConfig.get().overrides.task) + "\n")
+    return cast(dict[str, Any], json.loads(json.dumps(OmegaConf.to_container(composed, enum_to_str=True))))
+
+
+def _classify(error: Exception, result: Result, folder: Path) -> None:
+    """Tell memory that ran out from everything else, and keep the traceback of the rest."""
+    text = str(error)
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in text or "out of memory" in text:
+        result.status, result.reason, result.message = Status.infeasible, "oom", text.strip().splitlines()[0] if text else "out of memory"
+        return
+    (folder / "crash.txt").write_text("".join(traceback.format_exception(error)))
+    result.status, result.reason = Status.failed, "crash"
+    result.message = f"{type(error).__name__}: {text.strip().splitlines()[0] if text.strip() else ''} (traceback in {folder / 'crash.txt'})"
+
+
+def _limit_memory(run: Run) -> None:
+    """On a CPU with a stated memory, make an allocation beyond it fail here instead of waking the kernel's killer."""
+    if run.hardware.memory_gib is not None and not torch.cuda.is_available():
+        limit = int(run.hardware.memory_gib * GIB)
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
+
+
+def _clear(folder: Path) -> None:
+    for name in ("checkpoints", "artifact"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for name in ("result.json", "metrics.jsonl", "samples.jsonl", "crash.txt"):
+        (folder / name).unlink(missing_ok=True)

@@ -1,0 +1,8 @@
+"""One file an algorithm, read top to bottom; this table says which name runs which."""
+
+from rlhf.stages.interface import Stage
+from rlhf.stages.ppo import PPO
+from rlhf.stages.rm import RewardModel
+from rlhf.stages.sft import SFT
+
+TABLE: dict[str, type[Stage]] = {"sft": SFT, "rm": RewardModel, "ppo": PPO}

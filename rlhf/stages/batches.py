@@ -1,0 +1,103 @@
+"""Batches of tokens. Shapes: B sequences, T tokens, R response tokens; padding is never a target."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from rlhf.metrics import Metrics
+
+Tokens = tuple[list[int], list[int]]
+"""Prompt and response token ids; the response ends with the end token unless it was cut off while sampling."""
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Prompts with their responses, padded on the right."""
+
+    ids: Tensor  # [B, T] int64
+    mask: Tensor  # [B, T] bool, true on real tokens
+    targets: Tensor  # [B, T] bool, true where the loss looks; never in column 0
+    metrics: Metrics = field(default_factory=Metrics)
+
+    @classmethod
+    def of(cls, rows: Sequence[Tokens], pad: int, device: torch.device, train_on_prompt: bool = False) -> "Sequences":
+        """Pad ``rows``; the targets are the responses, with ``train_on_prompt`` also the prompts behind their first token."""
+        width = max(len(prompt) + len(response) for prompt, response in rows)
+        ids = torch.full((len(rows), width), pad)
+        mask = torch.zeros((len(rows), width), dtype=torch.bool)
+        targets = torch.zeros((len(rows), width), dtype=torch.bool)
+        for row, (prompt, response) in enumerate(rows):
+            length = len(prompt) + len(response)
+            ids[row, :length] = torch.tensor(prompt + response)
+            mask[row, :length] = True
+            targets[row, (1 if train_on_prompt else len(prompt)) : length] = True
+        return cls(ids.to(device), mask.to(device), targets.to(device))
+
+    @property
+    def weight(self) -> float:
+        """Target tokens."""
+        return self.targets.sum().item()
+
+    def split(self, size: int) -> list["Sequences"]:
+        """Micro-batches of at most ``size`` sequences, each cut to its own longest."""
+        parts = zip(self.ids.split(size), self.mask.split(size), self.targets.split(size), strict=True)
+        return [Sequences(*_trim_right(mask, ids, mask, targets)) for ids, mask, targets in parts]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Chosen and rejected answers to the same prompts."""
+
+    chosen: Sequences
+    rejected: Sequences
+    metrics: Metrics = field(default_factory=Metrics)
+
+    @property
+    def weight(self) -> float:
+        """Pairs."""
+        return len(self.chosen.ids)
+
+    def split(self, size: int) -> list["Pairs"]:
+        """Micro-batches of at most ``size`` pairs."""
+        return [Pairs(*both) for both in zip(self.chosen.split(size), self.rejected.split(size), strict=True)]
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """Sampled responses and what is known of them. Prompts are padded on the left, responses on the right."""
+
+    ids: Tensor  # [B, P + R] int64
+    mask: Tensor  # [B, P + R] bool
+    targets: Tensor  # [B, P + R] bool, true on response tokens, the end token included
+    logprobs: Tensor  # [B, P + R] of the policy that sampled
+    values: Tensor  # [B, P + R] of the critic at that time, at the token before each response token
+    advantages: Tensor  # [B, P + R]
+    returns: Tensor  # [B, P + R]
+    critic_only: bool = False
+    metrics: Metrics = field(default_factory=Metrics)
+
+    @property
+    def weight(self) -> float:
+        """Response tokens."""
+        return self.targets.sum().item()
+
+    def select(self, rows: Tensor, metrics: Metrics | None = None) -> "Rollout":
+        """Some of the sequences, without the columns in which none of them has a token."""
+        tensors = [getattr(self, name)[rows] for name in _ROLLOUT_TENSORS]
+        used = self.mask[rows].any(0)
+        columns = slice(int(used.int().argmax()), len(used) - int(used.flip(0).int().argmax()))
+        return Rollout(*[tensor[:, columns] for tensor in tensors], self.critic_only, metrics or Metrics())
+
+    def split(self, size: int) -> list["Rollout"]:
+        """Micro-batches of at most ``size`` sequences."""
+        return [self.select(rows) for rows in torch.arange(len(self.ids), device=self.ids.device).split(size)]
+
+
+_ROLLOUT_TENSORS = ("ids", "mask", "targets", "logprobs", "values", "advantages", "returns")
+
+
+def _trim_right(mask_BT: Tensor, *tensors: Tensor) -> list[Tensor]:
+    width = int(mask_BT.sum(1).max())
+    return [tensor[:, :width] for tensor in tensors]

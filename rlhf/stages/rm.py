@@ -1,0 +1,165 @@
+"""Reward model.
+
+    loss = - mean over pairs of log sigmoid(r(prompt, chosen) - r(prompt, rejected))      (Ouyang et al. 2022, equation 1)
+
+r is a linear head, without bias, on the hidden state of the last true token: the end token, which every response has, in
+training as in PPO. The index comes from the attention mask, so padding may stand on either side. Pairs whose token ids
+are equal are passed over, since their gradient is exactly zero.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from rlhf.algorithms.losses import pairwise_loss
+from rlhf.config import RewardModelInit, Run
+from rlhf.data.baselines import bag_of_words_accuracy, bayes_accuracy, longer_wins_accuracy, wilson_interval
+from rlhf.data.records import Example
+from rlhf.engine.optimizer import OptimizerSpec
+from rlhf.engine.torch_engine import Trainable
+from rlhf.metrics import Mean, Metric, Metrics, Total
+from rlhf.models.load import load_scorer
+from rlhf.models.tokenizer import load_tokenizer
+from rlhf.rewards.model import score, sequence_scores
+from rlhf.stages.batches import Pairs, Sequences, Tokens
+from rlhf.stages.examples import epoch_batches, first_of_each_source, tokenizer_texts, tokens_of, total_steps
+from rlhf.stages.interface import Evaluation, Setting
+
+TokenPair = tuple[Tokens, Tokens]
+
+
+class RewardModel:
+    """A scorer trained on preferences."""
+
+    reads = ("seed", "reward_model", "data", "rm", "evaluation")
+    makes = "reward_model"
+    steps_per_round = 1
+
+    @staticmethod
+    def parents(run: Run) -> dict[str, str]:
+        """The SFT policy, if its trunk is the start."""
+        return {"sft": "policy"} if run.rm.init is RewardModelInit.sft else {}
+
+    def __init__(self, setting: Setting) -> None:
+        self._setting, self._run, self._config = setting, setting.run, setting.run.rm
+        start = setting.parents.get("sft")
+        texts = tokenizer_texts(setting.corpus)
+        self._tokenizer = load_tokenizer(self._run.reward_model, texts, start)
+        examples = setting.corpus.examples("rm", "train")
+        self._rows = [self._tokens(example) for example in examples]
+        self.dropped = self._rows.count(None)
+        self._scorer = load_scorer(self._run.reward_model, self._tokenizer, start, self._run.seed, fresh_head=True)
+        if self._config.gradient_checkpointing:
+            self._scorer.gradient_checkpointing_enable()
+        self._scorer.train()
+        setting.engine.place(self._scorer)
+        self.rounds = total_steps(self._config, len(examples) - self.dropped)
+        self.micro_batch_size = self._config.micro_batch_size
+        self.log_every, self.eval_every, self.save_every = self._config.log_every, self._config.eval_every, self._config.save_every
+
+    def trainable(self) -> dict[str, Trainable]:
+        """Trunk and head."""
+        return {"reward_model": Trainable(self._scorer, OptimizerSpec.of(self._config, self._config.learning_rate, self.rounds))}
+
+    # data
+
+    def batches(self, first_round: int) -> Iterator[Pairs]:
+        """One batch of pairs a step."""
+        corpus, seed, size = self._setting.corpus, self._run.seed, self._config.batch_size
+        for rows in epoch_batches(corpus, "rm", seed, self._rows, size, first_round):
+            yield self._pairs(rows)
+
+    def _pairs(self, rows: list[TokenPair]) -> Pairs:
+        device, pad = self._setting.engine.device, self._tokenizer.pad_token_id
+        chosen, rejected = ([pair[side] for pair in rows] for side in (0, 1))
+        return Pairs(Sequences.of(chosen, pad, device), Sequences.of(rejected, pad, device))
+
+    def _tokens(self, example: Example) -> TokenPair | None:
+        chosen = tokens_of(self._tokenizer, example, example.response or "", self._config.max_length)
+        rejected = tokens_of(self._tokenizer, example, example.rejected or "", self._config.max_length)
+        if chosen is None or rejected is None or chosen[1] == rejected[1]:
+            return None
+        return chosen, rejected
+
+    # loss
+
+    def loss(self, batch: Pairs) -> tuple[Tensor, Metrics]:
+        """Summed pairwise loss."""
+        chosen, rejected = sequence_scores(self._scorer, batch.chosen), sequence_scores(self._scorer, batch.rejected)
+        tokens = batch.chosen.mask.sum().item() + batch.rejected.mask.sum().item()
+        metrics = {
+            "rewards/accuracies": Mean.of((chosen > rejected).float()),
+            "rewards/margins": Mean.of(chosen - rejected),
+            "rewards/chosen": Mean.of(chosen),
+            "rewards/rejected": Mean.of(rejected),
+            "perf/tokens": Total(tokens),
+        }
+        return pairwise_loss(chosen, rejected), Metrics(metrics)
+
+    # evaluate
+
+    def evaluate(self, round_: int) -> Evaluation:
+        """Accuracy on held-out pairs, for each source apart, beside what cheap scorers reach on the same pairs."""
+        limit = self._run.evaluation
+        held_out = self._setting.corpus.examples("rm", "held_out")
+        pairs = [(example, tokens) for example in held_out if (tokens := self._tokens(example)) is not None]
+        usable = first_of_each_source(pairs, limit.examples)
+        self._scorer.eval()
+        pad, engine = self._tokenizer.pad_token_id, self._setting.engine
+        chosen, rejected = (
+            score(self._scorer, [tokens[side] for _, tokens in usable], pad, engine, limit.micro_batch_size) for side in (0, 1)
+        )
+        self._scorer.train()
+        right = (chosen > rejected).float() + 0.5 * (chosen == rejected).float()
+        examples = [example for example, _ in usable]
+        metrics: dict[str, Metric] = {
+            "eval/accuracy": Mean.of(right),
+            "eval/loss": Mean.of(-torch.nn.functional.logsigmoid(chosen - rejected)),
+            "rewards/margins": Mean.of(chosen - rejected),
+        }
+        metrics |= self._by_source(examples, right)
+        if round_ == self.rounds:
+            metrics |= self._cheap_scorers(examples)
+        samples = [
+            {"prompt": example.turns[-1].text, "chosen": example.response or "", "rejected": example.rejected or ""}
+            | {"score_chosen": chosen[index].item(), "score_rejected": rejected[index].item()}
+            for index, example in enumerate(examples[: limit.samples])
+        ]
+        return Evaluation(Metrics(metrics), samples)
+
+    def _by_source(self, examples: list[Example], right: Tensor) -> dict[str, Metric]:
+        """Accuracy of each source with its 95 % interval, beside that of "the longer answer wins"."""
+        places: dict[str, list[int]] = defaultdict(list)
+        for index, example in enumerate(examples):
+            places[example.source].append(index)
+        metrics: dict[str, Metric] = {}
+        for source, indices in places.items():
+            low, high = wilson_interval(right[indices].sum().item(), len(indices))
+            longer = longer_wins_accuracy([examples[index] for index in indices])
+            metrics |= {
+                f"eval/accuracy/{source}": Mean.of(right[indices]),
+                f"eval/accuracy_low/{source}": Mean(low, 1),
+                f"eval/accuracy_high/{source}": Mean(high, 1),
+                f"eval/pairs/{source}": Total(len(indices)),
+                f"baseline/longer_wins/{source}": Mean(longer.right, longer.total),
+            }
+        return metrics
+
+    def _cheap_scorers(self, examples: list[Example]) -> dict[str, Metric]:
+        """What length, a bag of words and, where it is known, the true reward reach on the same pairs."""
+        longer = longer_wins_accuracy(examples)
+        words = bag_of_words_accuracy(self._setting.corpus.examples("rm", "train"), examples)
+        metrics: dict[str, Metric] = {
+            "baseline/longer_wins": Mean(longer.right, longer.total),
+            "baseline/bag_of_words": Mean(words.right, words.total),
+        }
+        if (bayes := bayes_accuracy(examples)) is not None:
+            metrics["baseline/bayes"] = Mean(bayes, 1)
+        return metrics
+
+    def export(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        """The scorer and its tokenizer."""
+        return self._scorer, self._tokenizer

@@ -1,0 +1,116 @@
+"""Supervised fine-tuning.
+
+    loss = - sum over response tokens of log pi(token | what stands before it) / number of response tokens in the batch
+
+The prompt is context, not target (`sft.train_on_prompt` makes it one); padding is never a target; the end token always
+is. Every sequence is prompt, response, one end token, rendered by the same template that PPO samples with.
+"""
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from rlhf.algorithms.losses import sft_loss
+from rlhf.config import RolloutConfig, Run
+from rlhf.data.records import Example
+from rlhf.engine.optimizer import OptimizerSpec
+from rlhf.engine.torch_engine import Trainable
+from rlhf.metrics import Mean, Metrics, Total
+from rlhf.models.forward import token_logprobs
+from rlhf.models.load import load_policy
+from rlhf.models.tokenizer import load_tokenizer
+from rlhf.stages.answers import answer
+from rlhf.stages.batches import Sequences, Tokens
+from rlhf.stages.examples import epoch_batches, first_of_each_source, in_groups, tokenizer_texts, tokens_of, total_steps
+from rlhf.stages.interface import Evaluation, Setting
+
+
+class SFT:
+    """Supervised fine-tuning of the policy on demonstrations."""
+
+    reads = ("seed", "model", "data", "lora", "sft", "evaluation")
+    makes = "policy"
+    steps_per_round = 1
+
+    @staticmethod
+    def parents(run: Run) -> dict[str, str]:
+        """None: it starts from the model's own weights."""
+        return {}
+
+    def __init__(self, setting: Setting) -> None:
+        self._setting, self._run, self._config = setting, setting.run, setting.run.sft
+        corpus = setting.corpus
+        self._tokenizer = load_tokenizer(self._run.model, tokenizer_texts(corpus))
+        rows = self._rows = [self._tokens(example) for example in corpus.examples("sft", "train")]
+        self.dropped = rows.count(None)
+        self._policy = load_policy(self._run.model, self._tokenizer, None, self._run.seed)
+        if self._config.gradient_checkpointing:
+            self._policy.gradient_checkpointing_enable()
+        self._policy.train()
+        setting.engine.place(self._policy)
+        self.rounds = total_steps(self._config, len(rows) - self.dropped)
+        self.micro_batch_size = self._config.micro_batch_size
+        self.log_every, self.eval_every, self.save_every = self._config.log_every, self._config.eval_every, self._config.save_every
+
+    def trainable(self) -> dict[str, Trainable]:
+        """The policy."""
+        return {"policy": Trainable(self._policy, OptimizerSpec.of(self._config, self._config.learning_rate, self.rounds))}
+
+    # data
+
+    def batches(self, first_round: int) -> Iterator[Sequences]:
+        """One batch a step; rows too long for `sft.max_length` are passed over."""
+        corpus, device = self._setting.corpus, self._setting.engine.device
+        for rows in epoch_batches(corpus, "sft", self._run.seed, self._rows, self._config.batch_size, first_round):
+            yield Sequences.of(rows, self._pad, device, self._config.train_on_prompt)
+
+    def _tokens(self, example: Example) -> Tokens | None:
+        return tokens_of(self._tokenizer, example, example.response or "", self._config.max_length)
+
+    # loss
+
+    def loss(self, batch: Sequences) -> tuple[Tensor, Metrics]:
+        """Summed negative log-likelihood of the targets."""
+        logprobs, entropies = token_logprobs(self._policy, batch.ids, batch.mask, batch.targets)
+        metrics = {"policy/entropy": Mean.of(entropies, batch.targets), "perf/tokens": Total(batch.mask.sum().item())}
+        return sft_loss(logprobs, batch.targets), Metrics(metrics)
+
+    # evaluate
+
+    @torch.no_grad()
+    def evaluate(self, round_: int) -> Evaluation:
+        """Loss and perplexity of held-out responses, and a few sampled answers."""
+        limit = self._run.evaluation
+        all_rows = [(example, self._tokens(example)) for example in self._setting.corpus.examples("sft", "held_out")]
+        usable = first_of_each_source([(example, row) for example, row in all_rows if row is not None], limit.examples)
+        loss = Mean(0.0, 0)
+        self._policy.eval()
+        for group in in_groups([row for _, row in usable], limit.micro_batch_size):
+            batch = Sequences.of(group, self._pad, self._setting.engine.device)
+            with self._setting.engine.computing():
+                logprobs, _ = token_logprobs(self._policy, batch.ids, batch.mask, batch.targets)
+            loss += Mean.of(-logprobs, batch.targets)
+        sampling = RolloutConfig(
+            max_prompt_tokens=self._config.max_length,
+            max_new_tokens=limit.max_new_tokens,
+            temperature=1.0,
+            top_p=1.0,
+            micro_batch_size=limit.micro_batch_size,
+        )
+        answered = answer(
+            self._setting, self._policy, self._tokenizer, [example for example, _ in usable[: limit.samples]], sampling, "evaluation"
+        )
+        self._policy.train()
+        metrics = {"eval/loss": loss, "eval/perplexity": Mean(math.exp(min(loss.value, 700.0)), 1)}
+        return Evaluation(answered.metrics() + metrics, answered.samples())
+
+    def export(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        """The policy and its tokenizer."""
+        return self._policy, self._tokenizer
+
+    @property
+    def _pad(self) -> int:
+        return self._tokenizer.pad_token_id

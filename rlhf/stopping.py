@@ -1,0 +1,35 @@
+"""Ctrl-C and SIGTERM as a request: the round in hand is finished, a checkpoint written, and the way on said."""
+
+import signal
+import threading
+from types import FrameType, TracebackType
+
+from rlhf.tracking.screen import warn
+
+
+class StopRequest:
+    """A context in which the first signal asks to stop and the second one stops at once."""
+
+    def __init__(self) -> None:
+        self.reason = ""
+        self._previous: dict[int, object] = {}
+
+    def requested(self) -> bool:
+        """Whether somebody asked."""
+        return bool(self.reason)
+
+    def __enter__(self) -> "StopRequest":
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._ask)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.reason:
+            raise KeyboardInterrupt
+        self.reason = "interrupted" if number == signal.SIGINT else "preempted"
+        warn("\nstopping after this round, with a checkpoint; once more to stop at once")

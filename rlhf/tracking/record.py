@@ -1,0 +1,35 @@
+"""The local record of a run: ``metrics.jsonl`` and ``samples.jsonl``, synced row by row."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+class Record:
+    """Rows of JSON in one file, numbered from 0; a resumed run first takes back what came after its checkpoint."""
+
+    def __init__(self, path: Path, keep: int) -> None:
+        """Open ``path`` with its first ``keep`` rows, dropping the rest (a torn last row among them)."""
+        self._path = path
+        lines = path.read_bytes().splitlines(keepends=True)[:keep] if path.exists() else []
+        path.write_bytes(b"".join(lines))
+        self._file = path.open("a", encoding="utf-8")
+        self.rows = len(lines)
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Write one row and see it to the disk. Numbers that are not finite are written as strings."""
+        clean = {key: str(value) if isinstance(value, float) and not _finite(value) else value for key, value in row.items()}
+        self._file.write(json.dumps(clean, ensure_ascii=False, allow_nan=False) + "\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self.rows += 1
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def _finite(value: float) -> bool:
+    return abs(value) < float("inf")

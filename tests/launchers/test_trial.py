@@ -1,0 +1,117 @@
+"""The trial process: typed configuration in, result out, and never longer than its sweeper."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from launchers import pool, trial
+from rlhf import config
+from rlhf.config import Format, Zero
+
+sys.path.append(str(Path(pool.__file__).parent))
+
+
+@pytest.fixture
+def frozen(tmp_path: Path) -> Path:
+    config.register()
+    groups = ["reward_model=tiny", "data=demo", "sft=tiny", "rm=tiny", "ppo=tiny", "rollout=tiny", "evaluation=default"]
+    with initialize_config_dir(str(config.CONF), version_base="1.3"):
+        composed = compose("config", ["zero=2", "stage=sft", "sft.learning_rate=1e30", "paths.outputs=null_island", *groups])
+    (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(composed, resolve=True))
+    return tmp_path
+
+
+def test_the_frozen_configuration_comes_back_typed(frozen: Path) -> None:
+    run = trial.read_config(frozen)
+    assert (run.zero, run.stage, run.sft.learning_rate) == (Zero["2"], "sft", 1e30)
+    assert run.sft.max_steps == 250 and run.model.path is None
+    assert all(isinstance(source.format, Format) for source in run.data.sources.values())
+
+
+CHAIN = """
+import os, time
+from pathlib import Path
+from rlhf.result import Result, Status
+
+def execute(run):
+    {body}
+    return Result(Status.finished, run.stage, run.model.name, "r", "s", metrics={{"eval/loss": float("nan")}})
+"""
+STAND_IN = """
+import sys, types
+import rlhf
+rlhf.chain = sys.modules["rlhf.chain"] = types.ModuleType("rlhf.chain")
+exec(open("chain_stand_in.py").read(), rlhf.chain.__dict__)
+from launchers import trial
+sys.exit(trial.main(sys.argv[1:]))
+"""
+
+
+def trial_script(frozen: Path, body: str) -> list[str]:
+    """The command of a real trial process in which ``rlhf.chain`` is a stand-in; to be run in ``frozen``."""
+    (frozen / "chain_stand_in.py").write_text(CHAIN.format(body=body))
+    (frozen / "stand_in.py").write_text(STAND_IN)
+    return [sys.executable, "stand_in.py", str(frozen)]
+
+
+def trial_process(frozen: Path, body: str, *, parent: int | None = None) -> subprocess.Popen[str]:
+    command = [*trial_script(frozen, body), *([str(parent)] if parent else [])]
+    return subprocess.Popen(command, env=pool.environment(1), cwd=frozen, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_result_is_left_and_its_exit_code_returned(frozen: Path) -> None:
+    process = trial_process(frozen, "pass", parent=os.getpid())
+    assert process.wait() == 0
+    assert '"finished"' in (frozen / "result.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "status"),
+    [("raise ValueError('no such file')", 1, '"failed"'), ("raise KeyboardInterrupt", 75, '"stopped"')],
+)
+def test_a_fault_or_an_interrupt_before_the_run_is_a_result_without_traceback(
+    frozen: Path, body: str, code: int, status: str
+) -> None:
+    process = trial_process(frozen, body)
+    _, errors = process.communicate()
+    assert process.returncode == code and "Traceback" not in errors
+    assert status in (frozen / "result.json").read_text()
+
+
+def test_a_trial_whose_sweeper_is_gone_does_not_begin(frozen: Path) -> None:
+    process = trial_process(frozen, "pass", parent=2**22 + 1)
+    _, errors = process.communicate()
+    assert process.returncode == 1 and "the sweeper" in errors
+    assert not (frozen / "result.json").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs the kernel's parent-death signal")
+def test_a_trial_dies_with_its_sweeper(frozen: Path) -> None:
+    command = trial_script(frozen, "Path('pid').write_text(str(os.getpid())); time.sleep(60)")
+    code = f"import os, subprocess; subprocess.run([*{command!r}, str(os.getpid())])"
+    sweeper = subprocess.Popen([sys.executable, "-c", code], env=pool.environment(1), cwd=frozen)
+    while not ((frozen / "pid").exists() and (frozen / "pid").read_text()):
+        assert sweeper.poll() is None
+        time.sleep(0.01)
+    pid = int((frozen / "pid").read_text())
+    sweeper.send_signal(signal.SIGKILL)
+    sweeper.wait()
+    for _ in range(1000):  # the signal is sent by the kernel at once; the process table follows
+        if not is_alive(pid):
+            break
+        time.sleep(0.01)
+    assert not is_alive(pid)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,43 @@
+"""Every end of a run is a typed result: NaN, out of memory, a crash, a faulty file."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from rlhf import chain, loop
+from rlhf.config import Run
+from rlhf.result import Result, Status
+
+
+def test_a_loss_that_is_not_finite_ends_as_nan(make_run: Callable[..., Run]) -> None:
+    result = chain.execute(make_run("stage=sft", "sft.learning_rate=1e30", "sft.warmup_steps=0", "sft.max_steps=4"))
+    assert (result.status, result.reason, result.exit_code) == (Status.failed, "nan", 1)
+    assert Result.load(Path(result.folder) / "result.json").reason == "nan"
+
+
+def test_memory_that_runs_out_ends_as_oom(make_run: Callable[..., Run]) -> None:
+    result = chain.execute(make_run("stage=sft", "model.arch.ffn_size=100000000000"))
+    assert (result.status, result.reason, result.exit_code) == (Status.infeasible, "oom", 3)
+
+
+def test_a_crash_keeps_its_traceback_and_says_where(make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    def crash(*arguments: object) -> None:
+        raise RuntimeError("the disk is on fire")
+
+    monkeypatch.setattr(loop, "train", crash)
+    result = chain.execute(make_run("stage=sft"))
+    assert (result.status, result.reason, result.exit_code) == (Status.failed, "crash", 1)
+    assert "the disk is on fire" in result.message
+    assert "Traceback" in (Path(result.folder) / "crash.txt").read_text()
+
+
+def test_a_failing_parent_ends_the_chain_with_its_own_reason(make_run: Callable[..., Run]) -> None:
+    result = chain.execute(make_run("stage=ppo", "sft.learning_rate=1e30", "sft.warmup_steps=0", "sft.max_steps=4"))
+    assert (result.stage, result.status, result.reason) == ("sft", Status.failed, "nan")
+
+
+def test_a_file_that_is_not_there_is_a_fault_and_leaves_no_folder(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="data.sources.mine.path"):
+        chain.execute(make_run("stage=sft", "data=local", "data.sources.mine.path=/nowhere.jsonl"))
+    assert not (tmp_path / "runs").exists()
