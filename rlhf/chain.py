@@ -22,11 +22,11 @@ from rlhf.stopping import StopRequest
 from rlhf.tracking.screen import warn
 
 HEADLINES = {
-    "sft": ("eval/perplexity", "eval/loss"),
-    "rm": ("eval/accuracy", "baseline/bayes"),
-    "ppo": ("reward/gain", "reward/gold_gain", "eval/kl"),
+    "sft": ("eval/perplexity", "response/repetition"),
+    "rm": ("eval/accuracy", "baseline/bayes", "baseline/longer_wins", "baseline/bag_of_words"),
+    "ppo": ("reward/gain", "reward/gold_gain", "reward/gold_correlation", "eval/kl", "response/repetition"),
 }
-"""Metrics of the closing table, by stage."""
+"""Metrics of the closing table, by stage; one that has an interval is shown with it."""
 
 
 def main(run: Run) -> int:
@@ -158,13 +158,20 @@ def _find(run: Run, name: str, kind: str) -> Artifact | None:
 
 
 def _print_table(results: list[tuple[Result, bool]]) -> None:
-    table = Table("stage", "status", "time", "cost", "result", "run")
+    table = Table("stage", "status", "time", "cost", "result")
     for result, reused in results:
         status = "reused" if reused else result.status.name + (f" ({result.reason})" if result.reason else "")
         cost = "unknown" if result.cost_usd is None else f"${result.cost_usd:.2f}"
-        shown = "  ".join(f"{name} {result.metrics[name]:.4g}" for name in HEADLINES[result.stage] if name in result.metrics)
-        table.add_row(result.stage, status, f"{result.seconds:.0f} s", cost, shown, result.folder)
-    Console(soft_wrap=True).print(table)
+        shown = [_figure(name, result.metrics) for name in HEADLINES[result.stage] if name in result.metrics]
+        table.add_row(result.stage, status, f"{result.seconds:.0f} s", cost, "\n".join(shown))
+    Console().print(table)
+
+
+def _figure(name: str, metrics: dict[str, float]) -> str:
+    text = f"{name} {metrics[name]:.3f}"
+    if f"{name}_low" in metrics:
+        text += f"  [{metrics[f'{name}_low']:.3f}, {metrics[f'{name}_high']:.3f}]"
+    return text
 
 
 def _print_end(result: Result) -> None:

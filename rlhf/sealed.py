@@ -35,7 +35,8 @@ def seal(folder: Path, fill: Callable[[Path], None], about: dict[str, Any]) -> N
     manifest = beside / MANIFEST
     manifest.write_text(json.dumps({**about, "files": digests}, indent=2) + "\n")
     _sync(manifest)
-    _sync(beside)
+    for inner in (*(each for each in beside.rglob("*") if each.is_dir()), beside):
+        _sync(inner)
     old = folder.with_name(f".{folder.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():

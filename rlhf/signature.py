@@ -9,6 +9,7 @@ are recorded and warned about, not hashed.
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any
@@ -24,13 +25,13 @@ ENGINE_READS = ("precision", "deterministic", "device", "ranks", "zero", "offloa
 
 def result_signature(run: Run, stage: str, reads: Sequence[str], parents: Mapping[str, str], data_digest: str) -> str:
     """What identifies the weights ``stage`` ends with, as 16 hex digits."""
-    content = {"parents": dict(parents), "data": data_digest, **signed_fields(run, stage, reads, {"result"})}
+    content = {"parents": dict(parents), "data_digest": data_digest, "fields": signed_fields(run, stage, reads, {"result"})}
     return _hash(content)
 
 
 def run_signature(run: Run, stage: str, reads: Sequence[str], result: str) -> str:
     """What identifies one way of computing the result ``result``, as 8 hex digits."""
-    return _hash({"result": result, **signed_fields(run, stage, reads, {"system"})})[:8]
+    return _hash({"result": result, "fields": signed_fields(run, stage, reads, {"system"})})[:8]
 
 
 def signed_fields(run: Run, stage: str, reads: Sequence[str], affects: set[str]) -> dict[str, Any]:
@@ -60,6 +61,8 @@ def _plain(value: Any, affects: set[str]) -> Any:
         return {key: _plain(inner, affects) for key, inner in value.items()}
     if isinstance(value, list):
         return [_plain(inner, affects) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)  # JSON has no infinity, but `max_grad_norm=inf` means something
     return value
 
 

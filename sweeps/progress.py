@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from rlhf.result import Result
+from rlhf.result import Result, Status
 from sweeps import objective
 from sweeps.cells import Entry, label
 
@@ -28,12 +28,15 @@ class Progress:
 
     def ended(self, entry: Entry, result: Result, stage: str, seconds: float) -> str:
         """The line for a trial that ended after ``seconds``."""
-        self._running, self._done, self._seconds = self._running - 1, self._done + 1, self._seconds + seconds
+        self._running -= 1
+        stopped = result.status is Status.stopped
+        if not stopped:
+            self._done, self._seconds = self._done + 1, self._seconds + seconds
         how = "/".join(part for part in (result.status.name, result.reason) if part)
         value = objective.value(stage, result)
         what = f", {objective.OBJECTIVES[stage].metric} {value:.4g}" if value is not None else ""
         why = f": {result.message.splitlines()[0]}" if result.message else ""
-        return f"{self._state()} {entry.number:04d} {how}{what} in {_duration(seconds)}: {label(entry.swept)}{why}{self._eta()}"
+        return f"{self._state()} {entry.number:04d} {how}{what} in {_duration(seconds)}: {label(entry.swept)}{why}{'' if stopped else self._eta()}"
 
     def _state(self) -> str:
         return f"[{self._kept + self._done}/{self._cells} done, {self._running} running]"

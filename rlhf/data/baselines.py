@@ -30,6 +30,7 @@ class Accuracy:
     """How many pairs a scorer gets right."""
 
     right: float
+    """Pairs that are right; one on which the scorer has no opinion counts one half."""
     total: int
     ties: int = 0
     """Pairs on which the scorer has no opinion."""
@@ -56,9 +57,8 @@ def wilson_interval(successes: float, total: int) -> tuple[float, float]:
 
 
 def longer_wins_accuracy(pairs: Sequence[Example]) -> Accuracy:
-    """Accuracy of "the longer answer is the better one", by characters. Equal lengths are wrong, and counted in ``ties``."""
-    gaps = [len(chosen) - len(rejected) for chosen, rejected in map(_answers, pairs)]
-    return Accuracy(sum(gap > 0 for gap in gaps), len(gaps), gaps.count(0))
+    """Accuracy of "the longer answer is the better one", by characters."""
+    return _accuracy([len(chosen) - len(rejected) for chosen, rejected in map(_answers, pairs)])
 
 
 def longer_wins_by_source(pairs: Sequence[Example]) -> dict[str, Accuracy]:
@@ -79,11 +79,15 @@ def bag_of_words_accuracy(train: Sequence[Example], held_out: Sequence[Example],
     """Accuracy on ``held_out`` of a logistic regression on differences of word counts, fitted to ``train``.
 
     The prompt is not seen. It minimises sum of log(1 + exp(-w . d)) + l2 / 2 |w|^2, with d the counts of the chosen answer
-    minus those of the rejected one, by Newton's method. Pairs it cannot tell apart count one half, and in ``ties``.
+    minus those of the rejected one, by Newton's method.
     """
     differences = [_difference(example) for example in train]
     weights = _fit(differences, l2)
     margins = [sum(weights.get(word, 0.0) * count for word, count in _difference(example).items()) for example in held_out]
+    return _accuracy(margins)
+
+
+def _accuracy(margins: Sequence[float]) -> Accuracy:
     ties = sum(abs(margin) < 1e-9 for margin in margins)
     return Accuracy(sum(margin >= 1e-9 for margin in margins) + ties / 2, len(margins), ties)
 

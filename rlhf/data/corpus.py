@@ -25,7 +25,10 @@ Parts = dict[tuple[str, str], list[Example]]
 
 @dataclass(frozen=True)
 class Corpus:
-    """All data of a run. No prompt is in two stages, nor both in training and held out."""
+    """All data of a run. No prompt is both in training and held out, and none from a file is in two stages.
+
+    (The built-in world has only so many prompts: its stages draw the same ones anew, with other answers.)
+    """
 
     parts: Mapping[tuple[str, str], list[Example]]
     """Examples by (stage, split)."""
@@ -122,12 +125,13 @@ def _deal(data: DataConfig, files: Iterable[Source], parts: Parts) -> dict[str, 
     homeless = dict.fromkeys(offered, 0)
     for name, offers in offered.items():
         for example, stages in offers:
-            stage = stage_of.get(example.opening)
-            if stage is None or stage not in stages:
+            if is_held_out(example.opening, data.eval_fraction):  # nobody trains on it, so every stage may be measured on it
+                for stage in stages:
+                    parts[stage, "held_out"].append(_without_surplus(example, stage))
+            elif (stage := stage_of.get(example.opening)) is not None and stage in stages:
+                parts[stage, "train"].append(_without_surplus(example, stage))
+            else:
                 homeless[name] += 1
-                continue
-            split = "held_out" if is_held_out(example.opening, data.eval_fraction) else "train"
-            parts[stage, split].append(_without_surplus(example, stage))
     return homeless
 
 

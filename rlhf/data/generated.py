@@ -18,14 +18,17 @@ def generate(name: str, config: SourceConfig, seed: int) -> dict[tuple[str, str]
     """``config.cap`` training examples and ``HELD_OUT`` held-out ones for each stage of the source, by (stage, split).
 
     Training examples are drawn with ``seed``; the held-out ones are the same for every seed, so that runs with different
-    seeds sit the same exam. The world itself keeps combinations of words from training.
+    seeds sit the same exam. Which prompts are held out is the world's own choice: combinations never seen in training.
+
+    Raises:
+        ValueError: there is no cap.
     """
     if config.cap is None:
         raise ValueError(
             f"data.sources.{name}.cap=null: the built-in world has no last row; set how many to generate, say 8000"
         )
     town, parts = world.World(), {}
-    for stage in sorted(config.stages, key=STAGES.index):
+    for stage in sorted(set(config.stages), key=STAGES.index):
         for split, count in (("train", config.cap), ("held_out", HELD_OUT)):
             drawn = seed if split == "train" else "exam"
             chance = generator("world", stage, split, drawn)

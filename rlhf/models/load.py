@@ -61,6 +61,7 @@ def _load(auto: type, model: ModelConfig, tokenizer: PreTrainedTokenizerBase, pa
     rows = loaded.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
         loaded.resize_token_embeddings(len(tokenizer))
+    loaded.config.pad_token_id = tokenizer.pad_token_id
     if loaded.can_generate():
         loaded.generation_config.eos_token_id = tokenizer.eos_token_id
         loaded.generation_config.pad_token_id = tokenizer.pad_token_id
@@ -73,7 +74,8 @@ def _settle(config: PretrainedConfig, model: ModelConfig, tokenizer: PreTrainedT
     for name in _DROPOUTS:
         if hasattr(config, name):
             setattr(config, name, model.dropout)
-    config.pad_token_id = tokenizer.pad_token_id
+    # a pad token that was added has no row yet, and some embeddings refuse to be built with one outside of them
+    config.pad_token_id = tokenizer.pad_token_id if tokenizer.pad_token_id < config.vocab_size else None
     config.eos_token_id = tokenizer.eos_token_id
     config.bos_token_id = tokenizer.bos_token_id
     for name, value in extra.items():

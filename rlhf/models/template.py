@@ -2,8 +2,13 @@
 
 A chat template here is a Jinja text stored in the tokenizer, so that artifacts carry it and plain transformers renders
 the same prompt. A prompt ends where the response begins; the response is tokenised on its own and closed by one end
-token, in training as in sampling, so that no token ever spans the border.
+token, in training as in sampling, so that no token ever spans the border. Only the template writes special tokens: a
+user's text that spells one is read as plain characters.
 """
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
 
 from transformers import PreTrainedTokenizerBase
 
@@ -46,18 +51,18 @@ def prompt_tokens(tokenizer: PreTrainedTokenizerBase, turns: tuple[Turn, ...], l
 
     What is cut is the front behind a leading begin-of-text token, so that the question and the role marks at the end stay.
     """
-    messages = [{"role": turn.role, "content": turn.text} for turn in turns]
-    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    ids: list[int] = tokenizer.encode(text, add_special_tokens=False)
+    ids = list(_rendered_tokens(tokenizer, turns))
     if len(ids) <= limit:
         return ids
     keep_bos = ids[0] == tokenizer.bos_token_id
     return ids[:1] + ids[len(ids) - limit + 1 :] if keep_bos else ids[len(ids) - limit :]
 
 
-def response_tokens(tokenizer: PreTrainedTokenizerBase, response: str) -> list[int]:
-    """Token ids of a response and its one end token."""
-    return [*tokenizer.encode(_lead(tokenizer) + response, add_special_tokens=False), tokenizer.eos_token_id]
+def response_tokens(tokenizer: PreTrainedTokenizerBase, responses: Sequence[str]) -> list[list[int]]:
+    """Token ids of each response and its one end token."""
+    lead = _lead(tokenizer)
+    encoded = tokenizer([lead + response for response in responses], add_special_tokens=False, split_special_tokens=True)
+    return [[*ids, tokenizer.eos_token_id] for ids in encoded["input_ids"]]
 
 
 def response_text(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
@@ -68,3 +73,37 @@ def response_text(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
 def _lead(tokenizer: PreTrainedTokenizerBase) -> str:
     """What stands between the end of the prompt and the first word: `Assistant:` wants a space, a role token nothing."""
     return " " if tokenizer.chat_template == JINJA[Template.dialogue] else ""
+
+
+@lru_cache(maxsize=2**14)  # the same prompt comes with many answers
+def _rendered_tokens(tokenizer: PreTrainedTokenizerBase, turns: tuple[Turn, ...]) -> tuple[int, ...]:
+    """Token ids of the rendered turns, with special tokens where the template put them and nowhere else."""
+    special = _special_tokens(tokenizer, len(tokenizer))
+    spelled = any(special.search(turn.text) for turn in turns)
+    messages = [{"role": turn.role, "content": _broken_up(special, turn.text) if spelled else turn.text} for turn in turns]
+    text: str = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    if not spelled:
+        return tuple(tokenizer.encode(text, add_special_tokens=False))
+    ids: list[int] = []
+    for position, piece in enumerate(special.split(text)):
+        if position % 2:
+            ids.append(tokenizer.convert_tokens_to_ids(piece))
+        elif piece:
+            ids += tokenizer.encode(piece.replace(_BREAK, ""), add_special_tokens=False, split_special_tokens=True)
+    return tuple(ids)
+
+
+_BREAK = "\ufdd0"
+"""A Unicode noncharacter: put inside a spelled special token while the template is rendered, and taken out again."""
+
+
+def _broken_up(special: re.Pattern[str], text: str) -> str:
+    return re.sub(f"(?={special.pattern})(?s:(?P<first>.))", rf"\g<first>{_BREAK}", text)
+
+
+@lru_cache(maxsize=8)
+def _special_tokens(tokenizer: PreTrainedTokenizerBase, size: int) -> re.Pattern[str]:
+    """Matches, in one group, whatever ``tokenizer`` reads as a special token. ``size`` tells it from before more were added."""
+    spellings = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+    longest_first = sorted(spellings, key=len, reverse=True)
+    return re.compile("(" + "|".join(map(re.escape, longest_first)) + ")" if spellings else "((?!))")

@@ -14,29 +14,37 @@ from rlhf.models.template import prompt_tokens, response_tokens
 from rlhf.stages.batches import Tokens
 
 
-def tokens_of(tokenizer: PreTrainedTokenizerBase, example: Example, response: str, max_length: int) -> Tokens | None:
-    """Prompt and response ids within ``max_length``; None if the response alone leaves no room for a prompt.
+def tokens_of(
+    tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], responses: Sequence[str], max_length: int
+) -> list[Tokens | None]:
+    """Prompt and response ids within ``max_length`` for each example; None where the response leaves no room for a prompt.
 
     A response is never cut: a cut one has no end token, and two cut ones can become the same text.
     """
-    answer = response_tokens(tokenizer, response)
-    room = max_length - len(answer)
-    return (prompt_tokens(tokenizer, example.turns, room), answer) if room >= MIN_PROMPT_TOKENS else None
+    rows: list[Tokens | None] = []
+    for example, answer in zip(examples, response_tokens(tokenizer, responses), strict=True):
+        room = max_length - len(answer)
+        rows.append((prompt_tokens(tokenizer, example.turns, room), answer) if room >= MIN_PROMPT_TOKENS else None)
+    return rows
 
 
 MIN_PROMPT_TOKENS = 8
 """Room that must be left for the prompt: an answer to nothing teaches nothing."""
 
 
-def total_steps(config: TrainConfig, examples: int) -> int:
-    """Optimizer steps of the whole run: whole batches of ``epochs`` passes, at most ``max_steps``.
+def total_steps(config: TrainConfig, corpus: Corpus, stage: str, seed: int, rows: Sequence[object | None]) -> int:
+    """Optimizer steps of the whole run: whole batches of ``epochs`` passes over the weighted sources, at most ``max_steps``.
 
     Raises:
         ValueError: there is not even one batch.
     """
-    steps = int(config.epochs * examples) // config.batch_size
+    epoch = sum(rows[index] is not None for index in corpus.order(stage, 0, seed))
+    steps = int(config.epochs * epoch) // config.batch_size
     if steps == 0:
-        raise ValueError(f"batch_size={config.batch_size}: the data has only {examples} usable rows; use a smaller batch or more epochs")
+        raise ValueError(
+            f"{stage}.batch_size={config.batch_size}: {config.epochs} epochs of {epoch} usable rows do not fill one batch; "
+            f"use a smaller batch or more epochs"
+        )
     return min(steps, config.max_steps) if config.max_steps is not None else steps
 
 

@@ -49,14 +49,14 @@ class RewardModel:
         texts = tokenizer_texts(setting.corpus)
         self._tokenizer = load_tokenizer(self._run.reward_model, texts, start)
         examples = setting.corpus.examples("rm", "train")
-        self._rows = [self._tokens(example) for example in examples]
+        self._rows = self._tokens(examples)
         self.dropped = self._rows.count(None)
         self._scorer = load_scorer(self._run.reward_model, self._tokenizer, start, self._run.seed, fresh_head=True)
         if self._config.gradient_checkpointing:
             self._scorer.gradient_checkpointing_enable()
         self._scorer.train()
         setting.engine.place(self._scorer)
-        self.rounds = total_steps(self._config, len(examples) - self.dropped)
+        self.rounds = total_steps(self._config, setting.corpus, "rm", self._run.seed, self._rows)
         self.micro_batch_size = self._config.micro_batch_size
         self.log_every, self.eval_every, self.save_every = self._config.log_every, self._config.eval_every, self._config.save_every
 
@@ -77,12 +77,16 @@ class RewardModel:
         chosen, rejected = ([pair[side] for pair in rows] for side in (0, 1))
         return Pairs(Sequences.of(chosen, pad, device), Sequences.of(rejected, pad, device))
 
-    def _tokens(self, example: Example) -> TokenPair | None:
-        chosen = tokens_of(self._tokenizer, example, example.response or "", self._config.max_length)
-        rejected = tokens_of(self._tokenizer, example, example.rejected or "", self._config.max_length)
-        if chosen is None or rejected is None or chosen[1] == rejected[1]:
-            return None
-        return chosen, rejected
+    def _tokens(self, examples: list[Example]) -> list[TokenPair | None]:
+        """Both answers of each example; None where one does not fit, or where they are equal and would teach nothing."""
+        chosen, rejected = (
+            tokens_of(self._tokenizer, examples, [text or "" for text in texts], self._config.max_length)
+            for texts in ([each.response for each in examples], [each.rejected for each in examples])
+        )
+        return [
+            (better, worse) if better is not None and worse is not None and better[1] != worse[1] else None
+            for better, worse in zip(chosen, rejected, strict=True)
+        ]
 
     # loss
 
@@ -105,7 +109,8 @@ class RewardModel:
         """Accuracy on held-out pairs, for each source apart, beside what cheap scorers reach on the same pairs."""
         limit = self._run.evaluation
         held_out = self._setting.corpus.examples("rm", "held_out")
-        pairs = [(example, tokens) for example in held_out if (tokens := self._tokens(example)) is not None]
+        rows = zip(held_out, self._tokens(held_out), strict=True)
+        pairs = [(example, tokens) for example, tokens in rows if tokens is not None]
         usable = first_of_each_source(pairs, limit.examples)
         self._scorer.eval()
         pad, engine = self._tokenizer.pad_token_id, self._setting.engine

@@ -44,14 +44,14 @@ class SFT:
         self._setting, self._run, self._config = setting, setting.run, setting.run.sft
         corpus = setting.corpus
         self._tokenizer = load_tokenizer(self._run.model, tokenizer_texts(corpus))
-        rows = self._rows = [self._tokens(example) for example in corpus.examples("sft", "train")]
+        rows = self._rows = self._tokens(corpus.examples("sft", "train"))
         self.dropped = rows.count(None)
         self._policy = load_policy(self._run.model, self._tokenizer, None, self._run.seed)
         if self._config.gradient_checkpointing:
             self._policy.gradient_checkpointing_enable()
         self._policy.train()
         setting.engine.place(self._policy)
-        self.rounds = total_steps(self._config, len(rows) - self.dropped)
+        self.rounds = total_steps(self._config, corpus, "sft", self._run.seed, rows)
         self.micro_batch_size = self._config.micro_batch_size
         self.log_every, self.eval_every, self.save_every = self._config.log_every, self._config.eval_every, self._config.save_every
 
@@ -67,8 +67,8 @@ class SFT:
         for rows in epoch_batches(corpus, "sft", self._run.seed, self._rows, self._config.batch_size, first_round):
             yield Sequences.of(rows, self._pad, device, self._config.train_on_prompt)
 
-    def _tokens(self, example: Example) -> Tokens | None:
-        return tokens_of(self._tokenizer, example, example.response or "", self._config.max_length)
+    def _tokens(self, examples: list[Example]) -> list[Tokens | None]:
+        return tokens_of(self._tokenizer, examples, [example.response or "" for example in examples], self._config.max_length)
 
     # loss
 
@@ -84,8 +84,9 @@ class SFT:
     def evaluate(self, round_: int) -> Evaluation:
         """Loss and perplexity of held-out responses, and a few sampled answers."""
         limit = self._run.evaluation
-        all_rows = [(example, self._tokens(example)) for example in self._setting.corpus.examples("sft", "held_out")]
-        usable = first_of_each_source([(example, row) for example, row in all_rows if row is not None], limit.examples)
+        held_out = self._setting.corpus.examples("sft", "held_out")
+        rows = zip(held_out, self._tokens(held_out), strict=True)
+        usable = first_of_each_source([(example, row) for example, row in rows if row is not None], limit.examples)
         loss = Mean(0.0, 0)
         self._policy.eval()
         for group in in_groups([row for _, row in usable], limit.micro_batch_size):

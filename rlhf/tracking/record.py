@@ -13,9 +13,10 @@ class Record:
     def __init__(self, path: Path, keep: int) -> None:
         """Open ``path`` with its first ``keep`` rows, dropping the rest (a torn last row among them)."""
         self._path = path
-        lines = path.read_bytes().splitlines(keepends=True)[:keep] if path.exists() else []
-        path.write_bytes(b"".join(lines))
+        rows = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+        lines = [row for row in rows if row.endswith(b"\n")][:keep]
         self._file = path.open("a", encoding="utf-8")
+        self._file.truncate(sum(map(len, lines)))  # in place: a crash here cannot lose the rows that stay
         self.rows = len(lines)
 
     def append(self, row: Mapping[str, Any]) -> None:

@@ -31,7 +31,7 @@ def make_run(tmp_path: Path) -> Callable[..., Run]:
     def make(*overrides: str) -> Run:
         texts = ["debug=smoke", f"paths.outputs={tmp_path}", *overrides]
         if not any(text.startswith("data=") for text in overrides):
-            texts.append("data.sources.demo.cap=200")
+            texts += [f"data.sources.{source}.cap=200" for source in ("demonstrations", "preferences", "prompts")]
         config.register()
         GlobalHydra.instance().clear()
         with initialize_config_dir(str(config.CONF), version_base="1.3"):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-COMMON = ("debug=smoke", "data.sources.demo.cap=200", "sft.max_steps=40", "rm.max_steps=40", "ppo.updates=20")
+COMMON = ("debug=smoke", "data.sources.demonstrations.cap=200", "data.sources.preferences.cap=200", "sft.max_steps=40", "rm.max_steps=40", "ppo.updates=20")
 
 
 def command(stage: str, outputs: Path) -> list[str]:

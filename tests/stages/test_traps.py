@@ -73,19 +73,19 @@ def test_trap_the_score_does_not_depend_on_the_side_or_amount_of_padding(family:
 
 def test_trap_truncation_takes_the_front_of_the_prompt_and_never_the_answer() -> None:
     tokenizer = train_tokenizer(TEXT, 300, Template.roles)
-    tokens = tokens_of(tokenizer, example("the quick brown fox " * 20), "a reply", max_length=32)
+    (tokens,) = tokens_of(tokenizer, [example("the quick brown fox " * 20)], ["a reply"], max_length=32)
     assert tokens is not None
     prompt, response = tokens
     assert len(prompt) + len(response) == 32
     assert response[-1] == tokenizer.eos_token_id and tokenizer.decode(response[:-1]) == "a reply"
     assert prompt[0] == tokenizer.bos_token_id and tokenizer.decode(prompt[-1:]) == "<|assistant|>"
-    assert tokens_of(tokenizer, example("why"), "fox " * 100, max_length=32) is None  # too long: dropped, not cut
+    assert tokens_of(tokenizer, [example("why")], ["fox " * 100], max_length=32) == [None]  # too long: dropped, not cut
 
 
 def test_trap_identical_pairs_are_passed_over(build: Callable[..., Stage]) -> None:
     rm = build("rm")
-    assert rm._tokens(example("why", "same", "same")) is None
-    assert rm._tokens(example("why", "same", "other")) is not None
+    same, different = rm._tokens([example("why", "same", "same"), example("why", "same", "other")])
+    assert same is None and different is not None
 
 
 def test_trap_the_decision_to_stop_is_rewarded_and_trained(build: Callable[..., Stage]) -> None:

@@ -114,7 +114,7 @@ def test_the_trial_gets_a_frozen_configuration(run_study: Study, tmp_path: Path)
 
 
 def test_equal_cells_are_one(run_study: Study, rows: Rows, ran: Ran, tmp_path: Path) -> None:
-    run_study("sft.learning_rate=1e-3,0.001,1.0e-3")
+    run_study("sft.learning_rate=1e-3,0.001", "sft.epochs=2,2.0")
     assert ran() == [1e-3] and len(rows()) == 1
 
 
@@ -178,7 +178,9 @@ def test_ctrl_c_writes_rows_and_the_same_command_goes_on(
     command = ("sft.learning_rate=1e6,1e-3", "sweep.parallel=1")
     when(tmp_path / "ran")
     assert run_study(*command) == 75
-    assert "stopped with 2 cells to go; the same command goes on" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "[0/2 done, 0 running] 0000 stopped/interrupted" in said
+    assert "stopped with 2 cells to go; the same command goes on" in said
     assert [(row["status"], row["reason"]) for row in rows()] == [("stopped", "interrupted")]
     (tmp_path / "spare").touch()
     assert run_study(*command) == 0

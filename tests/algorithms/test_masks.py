@@ -1,0 +1,57 @@
+"""Sums over the tokens that count, by hand."""
+
+import pytest
+import torch
+
+from rlhf.algorithms.masks import last_true, masked_mean, masked_sum, whiten
+
+NAN = float("nan")
+
+
+def test_masked_sum_and_mean_never_look_under_the_mask() -> None:
+    values = torch.tensor([[1.0, NAN], [float("inf"), 3.0]])
+    mask = torch.tensor([[True, False], [False, True]])
+    assert masked_sum(values, mask).item() == 4.0
+    assert masked_mean(values, mask).item() == 2.0
+
+
+def test_masked_mean_of_nothing_is_zero() -> None:
+    assert masked_mean(torch.full((2, 2), NAN), torch.zeros(2, 2, dtype=torch.bool)).item() == 0.0
+
+
+def test_gradients_do_not_leak_from_under_the_mask() -> None:
+    values = torch.tensor([2.0, NAN], requires_grad=True)
+    masked_sum(values, torch.tensor([True, False])).backward()
+    assert values.grad.tolist() == [1.0, 0.0]
+
+
+def test_whiten_uses_the_biased_variance() -> None:
+    # mean of 1, 2, 3, 6 is 3; squared distances 4 + 1 + 0 + 9 = 14, over 4 (not 3): 3.5; (1 - 3) / sqrt(3.5) = -1.069045
+    values = torch.tensor([[1.0, 2.0, NAN], [3.0, 6.0, 100.0]])
+    mask = torch.tensor([[True, True, False], [True, True, False]])
+    white = whiten(values, mask)
+    expected = torch.tensor([[-2.0, -1.0, 0.0], [0.0, 3.0, 0.0]]) / 3.5**0.5
+    torch.testing.assert_close(white, expected, rtol=1e-6, atol=1e-6)
+    assert white[mask].mean().item() == pytest.approx(0.0, abs=1e-6)
+    assert white[mask].var(correction=0).item() == pytest.approx(1.0, abs=1e-6)
+    assert white[mask].var().item() == pytest.approx(4 / 3, abs=1e-6)  # torch's default is the unbiased one
+
+
+def test_whiten_of_equal_values_is_zero_and_finite() -> None:
+    assert whiten(torch.full((1, 3), 5.0), torch.ones(1, 3, dtype=torch.bool)).tolist() == [[0.0, 0.0, 0.0]]
+
+
+@pytest.mark.parametrize(
+    ("mask", "index"),
+    [
+        ([1, 1, 1, 1], 3),
+        ([1, 1, 0, 0], 1),  # padding on the right
+        ([0, 0, 1, 1], 3),  # padding on the left: counting tokens would say 1
+        ([0, 1, 1, 0], 2),  # on both sides
+        ([1, 0, 0, 0], 0),
+        ([1, 0, 1, 0], 2),  # a hole
+    ],
+)
+def test_last_true_finds_the_column_wherever_the_padding_stands(mask: list[int], index: int) -> None:
+    rows = torch.tensor([mask, [1, 0, 0, 0]], dtype=torch.bool)
+    assert last_true(rows).tolist() == [index, 0]

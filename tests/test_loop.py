@@ -1,0 +1,159 @@
+"""What the one loop does between a batch and a step, and when it reports, evaluates, saves and stops."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from rlhf import loop
+from rlhf.config import Device, Precision, Schedule
+from rlhf.engine.optimizer import OptimizerSpec
+from rlhf.engine.torch_engine import TorchEngine, Trainable
+from rlhf.metrics import Mean, Metrics, Total
+from rlhf.stages.interface import Evaluation
+
+SPEC = OptimizerSpec(
+    learning_rate=0.01,
+    weight_decay=0.0,
+    adam_beta1=0.9,
+    adam_beta2=0.95,
+    adam_eps=1e-8,
+    schedule=Schedule.constant,
+    warmup_steps=0,
+    final_lr_fraction=1.0,
+    max_grad_norm=100.0,
+    steps=100,
+)
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """Inputs of a one-weight model; every number is a unit of the loss."""
+
+    values: Tensor
+    metrics: Metrics = field(default_factory=Metrics)
+
+    @property
+    def weight(self) -> float:
+        return len(self.values)
+
+    def split(self, size: int) -> list["Numbers"]:
+        return [Numbers(part) for part in self.values.split(size)]
+
+
+class Slope:
+    """Minimises the mean of (w - x)^2."""
+
+    def __init__(self, micro_batch_size: int = 8, rounds: int = 4, steps_per_round: int = 1, poison: int | None = None) -> None:
+        self.micro_batch_size, self.rounds, self.steps_per_round, self._poison = micro_batch_size, rounds, steps_per_round, poison
+        self.log_every, self.eval_every, self.save_every = 1, 0, 0
+        self.module = nn.Linear(1, 1, bias=False)
+        with torch.no_grad():
+            self.module.weight.zero_()
+        self.started: list[int] = []
+        self.noise: list[float] = []
+
+    def batches(self, first_round: int) -> Iterator[Numbers]:
+        for round_ in range(first_round, 10**6):
+            self.started.append(round_)
+            for step in range(self.steps_per_round):
+                values = torch.arange(8.0) + round_ + step
+                if round_ == self._poison:
+                    values[3] = float("nan")
+                yield Numbers(values, Metrics({"made": Total(1.0)}))
+
+    def loss(self, batch: Numbers) -> tuple[Tensor, Metrics]:
+        self.noise.append(torch.rand(()).item())
+        return (self.module.weight - batch.values).square().sum(), Metrics({"input": Mean.of(batch.values)})
+
+    def evaluate(self, round_: int) -> Evaluation:
+        torch.rand(round_ + 5)  # draws from the global generator; training must not notice
+        return Evaluation(Metrics({"eval/at": Mean(round_, 1)}))
+
+
+class Notes:
+    """A watcher that writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[int, dict[str, float]]] = []
+        self.events: list[str] = []
+
+    def log(self, round_: int, metrics: Metrics) -> None:
+        self.rows.append((round_, metrics.values_by_name()))
+        self.events.append(f"log {round_}")
+
+    def evaluated(self, round_: int, evaluation: Evaluation) -> None:
+        self.events.append(f"evaluate {round_}")
+
+    def save(self, round_: int) -> None:
+        self.events.append(f"save {round_}")
+
+
+def run(stage: Slope, **options: object) -> Notes:
+    engine = TorchEngine(Device.cpu, Precision.fp32, deterministic=False)
+    engine.prepare({"policy": Trainable(stage.module, SPEC)})
+    notes = Notes()
+    loop.train(stage, engine, notes, seed=0, **options)  # type: ignore[arg-type]
+    return notes
+
+
+def test_the_loss_is_a_mean_over_the_batch_however_it_is_cut() -> None:
+    # first batch 0 .. 7 at w = 0: mean of squares 140 / 8 = 17.5, gradient -2 * mean = -7
+    for size in (8, 4, 3, 1):
+        notes = run(Slope(micro_batch_size=size, rounds=1))
+        (_, row), = notes.rows
+        assert row["loss"] == pytest.approx(17.5)
+        assert row["grad_norm/policy"] == pytest.approx(7.0)
+        assert row["input"] == pytest.approx(3.5)
+        assert row["made"] == 1.0
+
+
+def test_rounds_take_their_own_number_of_batches_lazily() -> None:
+    stage = Slope(rounds=3, steps_per_round=2)
+    notes = run(stage)
+    assert stage.started == [0, 1, 2]  # nothing was made ahead of time
+    assert [row["made"] for _, row in notes.rows] == [2.0, 2.0, 2.0]
+
+
+def test_rows_evaluations_and_checkpoints_come_when_they_are_due() -> None:
+    stage = Slope(rounds=6)
+    stage.log_every, stage.eval_every, stage.save_every = 4, 3, 2
+    assert run(stage).events == ["log 2", "save 2", "evaluate 3", "log 4", "save 4", "log 6"]
+
+
+def test_rows_between_two_logs_are_added_up() -> None:
+    stage = Slope(rounds=4)
+    stage.log_every = 2
+    notes = run(stage)
+    assert [round_ for round_, _ in notes.rows] == [2, 4]
+    assert [row["input"] for _, row in notes.rows] == [pytest.approx(4.0), pytest.approx(6.0)]
+    assert [row["made"] for _, row in notes.rows] == [2.0, 2.0]
+
+
+def test_a_stop_saves_a_checkpoint_and_the_last_round_is_never_stopped() -> None:
+    stage, notes = Slope(rounds=5), Notes()
+    engine = TorchEngine(Device.cpu, Precision.fp32, deterministic=False)
+    engine.prepare({"policy": Trainable(stage.module, SPEC)})
+    with pytest.raises(loop.Stopped, match="2 of 5"):
+        loop.train(stage, engine, notes, seed=0, stop=lambda: len(notes.rows) == 1)
+    assert notes.events == ["log 1", "log 2", "save 2"]
+    assert run(Slope(rounds=1), stop=lambda: True).events == ["log 1"]
+
+
+def test_noise_of_a_round_depends_on_the_round_alone() -> None:
+    whole, evaluated, later = Slope(rounds=4), Slope(rounds=4), Slope(rounds=4)
+    evaluated.eval_every = 1
+    run(whole)
+    run(evaluated)
+    run(later, first_round=2)
+    assert evaluated.noise == whole.noise
+    assert later.noise == whole.noise[2:]
+    assert len(set(whole.noise)) == 4
+
+
+def test_a_number_that_is_not_finite_ends_the_run_and_names_the_round() -> None:
+    stage = Slope(rounds=5, poison=2)
+    with pytest.raises(loop.NonFinite, match="loss is nan in round 3"):
+        run(stage)
