@@ -1,4 +1,4 @@
-"""What a stage leaves for others: a model folder that plain transformers loads, sealed by a manifest that says where it comes from."""
+"""What a stage leaves for others: a folder that plain transformers loads, sealed by a manifest of where it comes from."""
 
 import json
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""All that is needed to go on with a run: weights, optimizer moments, and where it was. Tensors are safetensors, the rest JSON."""
+"""All that is needed to go on with a run: weights and moments as safetensors, and where it was as JSON."""
 
 import json
 import shutil
@@ -33,7 +33,9 @@ def save(folder: Path, state: TrainState, tensors: dict[str, Tensor]) -> None:
 
     def fill(target: Path) -> None:
         (target / "state.json").write_text(json.dumps(asdict(state), indent=2) + "\n")
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, target / "tensors.safetensors")
+        save_file(
+            {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, target / "tensors.safetensors"
+        )
 
     name = f"{state.round:08d}"
     seal(folder / name, fill, {"kind": "checkpoint"})

@@ -42,9 +42,13 @@ def _model(run: Run) -> Iterator[str]:
             yield f"{sizes}; choose sizes that divide"
         if not 0 <= model.dropout < 1:
             yield f"{key}.dropout={model.dropout}: must be at least 0 and below 1"
-    if run.stage != "sft" and run.rm.init.name == "sft" and (run.model.arch, run.model.path) != (run.reward_model.arch, run.reward_model.path):
+    if (
+        run.stage != "sft"
+        and run.rm.init.name == "sft"
+        and (run.model.arch, run.model.path) != (run.reward_model.arch, run.reward_model.path)
+    ):
         yield (
-            f"rm.init=sft: the reward model ({run.reward_model.name}) must be the same network as the policy ({run.model.name}); "
+            f"rm.init=sft: reward_model={run.reward_model.name} must be the same network as model={run.model.name}; "
             "use rm.init=base or the same reward_model"
         )
 
@@ -92,7 +96,16 @@ def _train(name: str, config: TrainConfig) -> Iterator[str]:
 
 def _ppo(run: Run, config: PPOConfig) -> Iterator[str]:
     yield from _positive(
-        "ppo", config, "learning_rate", "critic_learning_rate", "updates", "inner_epochs", "minibatches", "max_grad_norm", "clip_range", "log_every"
+        "ppo",
+        config,
+        "learning_rate",
+        "critic_learning_rate",
+        "updates",
+        "inner_epochs",
+        "minibatches",
+        "max_grad_norm",
+        "clip_range",
+        "log_every",
     )
     if config.minibatches > 0 and config.batch_size % config.minibatches:
         yield (
@@ -109,7 +122,7 @@ def _ppo(run: Run, config: PPOConfig) -> Iterator[str]:
     for key in ("model", "reward_model"):
         dropout = getattr(run, key).dropout
         if dropout and config.gradient_checkpointing:
-            yield f"{key}.dropout={dropout}: PPO with ppo.gradient_checkpointing=true needs 0, or old and new log-probabilities differ by chance"
+            yield f"{key}.dropout={dropout}: must be 0 with ppo.gradient_checkpointing=true, or log-probabilities differ by chance"
 
 
 def _batch(name: str, whole: int, micro: int, what: str) -> Iterator[str]:

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable
 from itertools import islice
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -38,7 +38,12 @@ class Watcher(Protocol):
 
 
 def train(
-    stage: Stage, engine: TorchEngine, watcher: Watcher, seed: int, first_round: int = 0, stop: Callable[[], bool] = lambda: False
+    stage: Stage[Any],
+    engine: TorchEngine,
+    watcher: Watcher,
+    seed: int,
+    first_round: int = 0,
+    stop: Callable[[], bool] = lambda: False,
 ) -> None:
     """Train ``stage`` from ``first_round`` to its last.
 

@@ -28,7 +28,7 @@ def render() -> str:
     lines += [
         "",
         "Look before running:  --cfg job  the composed configuration    --info defaults  where it came from",
-        "Complete with Tab:    eval \"$(rlhf -sc install=bash)\"",
+        'Complete with Tab:    eval "$(rlhf -sc install=bash)"',
         "Every key is documented in docs/config.md.",
         "",
         "Exit codes: 0 finished, 1 failed, 2 faults in the configuration, 3 does not fit, 75 stopped and resumable.",

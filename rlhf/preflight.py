@@ -109,7 +109,9 @@ def _check(overrides: list[str], multirun: bool) -> Preflight:
     if found.faults:
         return found
 
-    missing = sorted(OmegaConf.missing_keys(compose("config", _cell(overrides, parsed) + _companions_or_none(_cell(overrides, parsed)))))
+    missing = sorted(
+        OmegaConf.missing_keys(compose("config", _cell(overrides, parsed) + _companions_or_none(_cell(overrides, parsed))))
+    )
     found.faults += [f"{key}: needs a value; write {key}=..." for key in missing]
     if not found.faults and not multirun:
         found.companions = companions(overrides)
@@ -118,7 +120,10 @@ def _check(overrides: list[str], multirun: bool) -> Preflight:
 
 def _cell(overrides: list[str], parsed: list[Override]) -> list[str]:
     """The first job of a sweep: each sweep override reduced to its first value."""
-    return [next(_texts(override), override.input_line) if override.is_sweep_override() else override.input_line for override in parsed]
+    return [
+        next(_texts(override), override.input_line) if override.is_sweep_override() else override.input_line
+        for override in parsed
+    ]
 
 
 def cells(overrides: list[str]) -> list[list[str]]:

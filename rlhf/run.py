@@ -124,7 +124,7 @@ def run_stage(run: Run, identity: Identity, parents: Mapping[str, Artifact], cor
 def _work(
     run: Run,
     identity: Identity,
-    stage: Stage,
+    stage: Stage[Any],
     engine: TorchEngine,
     watcher: "_Watcher",
     stop: StopRequest,
@@ -157,7 +157,7 @@ def _work(
 class _Watcher:
     """Carries what the loop reports to the record, the tracker, the screen and the checkpoint."""
 
-    def __init__(self, run: Run, identity: Identity, stage: Stage, engine: TorchEngine) -> None:
+    def __init__(self, run: Run, identity: Identity, stage: Stage[Any], engine: TorchEngine) -> None:
         self._engine, self._folder = engine, identity.folder
         self._checkpoints = identity.folder / "checkpoints"
         found = checkpoint.load_latest(self._checkpoints)
@@ -248,11 +248,17 @@ def _classify(error: Exception, result: Result, folder: Path) -> None:
     """Tell memory that ran out from everything else, and keep the traceback of the rest."""
     text = str(error)
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in text or "out of memory" in text:
-        result.status, result.reason, result.message = Status.infeasible, "oom", text.strip().splitlines()[0] if text else "out of memory"
+        result.status, result.reason, result.message = (
+            Status.infeasible,
+            "oom",
+            text.strip().splitlines()[0] if text else "out of memory",
+        )
         return
     (folder / "crash.txt").write_text("".join(traceback.format_exception(error)))
     result.status, result.reason = Status.failed, "crash"
-    result.message = f"{type(error).__name__}: {text.strip().splitlines()[0] if text.strip() else ''} (traceback in {folder / 'crash.txt'})"
+    result.message = (
+        f"{type(error).__name__}: {text.strip().splitlines()[0] if text.strip() else ''} (traceback in {folder / 'crash.txt'})"
+    )
 
 
 def _limit_memory(run: Run) -> None:

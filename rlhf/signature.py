@@ -40,9 +40,7 @@ def signed_fields(run: Run, stage: str, reads: Sequence[str], affects: set[str])
     for item in dataclasses.fields(run):
         if item.name in (*ENGINE_READS, *reads) and item.name != "stage":
             value = getattr(run, item.name)
-            if dataclasses.is_dataclass(value):
-                signed[item.name] = _plain(value, affects)
-            elif item.metadata["affects"] in affects:
+            if dataclasses.is_dataclass(value) or item.metadata["affects"] in affects:
                 signed[item.name] = _plain(value, affects)
     return signed
 
@@ -67,7 +65,9 @@ def _plain(value: Any, affects: set[str]) -> Any:
 
 
 def _holds_dataclasses(value: Any) -> bool:
-    return dataclasses.is_dataclass(value) or (isinstance(value, Mapping) and any(map(dataclasses.is_dataclass, value.values())))
+    return dataclasses.is_dataclass(value) or (
+        isinstance(value, Mapping) and any(map(dataclasses.is_dataclass, value.values()))
+    )
 
 
 def _hash(content: Mapping[str, Any]) -> str:

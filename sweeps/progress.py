@@ -36,7 +36,8 @@ class Progress:
         value = objective.value(stage, result)
         what = f", {objective.OBJECTIVES[stage].metric} {value:.4g}" if value is not None else ""
         why = f": {result.message.splitlines()[0]}" if result.message else ""
-        return f"{self._state()} {entry.number:04d} {how}{what} in {_duration(seconds)}: {label(entry.swept)}{why}{'' if stopped else self._eta()}"
+        left = "" if stopped else self._eta()
+        return f"{self._state()} {entry.number:04d} {how}{what} in {_duration(seconds)}: {label(entry.swept)}{why}{left}"
 
     def _state(self) -> str:
         return f"[{self._kept + self._done}/{self._cells} done, {self._running} running]"

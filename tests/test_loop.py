@@ -47,7 +47,12 @@ class Slope:
     """Minimises the mean of (w - x)^2."""
 
     def __init__(self, micro_batch_size: int = 8, rounds: int = 4, steps_per_round: int = 1, poison: int | None = None) -> None:
-        self.micro_batch_size, self.rounds, self.steps_per_round, self._poison = micro_batch_size, rounds, steps_per_round, poison
+        self.micro_batch_size, self.rounds, self.steps_per_round, self._poison = (
+            micro_batch_size,
+            rounds,
+            steps_per_round,
+            poison,
+        )
         self.log_every, self.eval_every, self.save_every = 1, 0, 0
         self.module = nn.Linear(1, 1, bias=False)
         with torch.no_grad():
@@ -103,7 +108,7 @@ def test_the_loss_is_a_mean_over_the_batch_however_it_is_cut() -> None:
     # first batch 0 .. 7 at w = 0: mean of squares 140 / 8 = 17.5, gradient -2 * mean = -7
     for size in (8, 4, 3, 1):
         notes = run(Slope(micro_batch_size=size, rounds=1))
-        (_, row), = notes.rows
+        ((_, row),) = notes.rows
         assert row["loss"] == pytest.approx(17.5)
         assert row["grad_norm/policy"] == pytest.approx(7.0)
         assert row["input"] == pytest.approx(3.5)

@@ -21,7 +21,9 @@ def pairwise_loss(chosen_B: Tensor, rejected_B: Tensor) -> Tensor:
     return -F.logsigmoid(chosen_B - rejected_B).sum()
 
 
-def ppo_policy_loss(logprobs_BR: Tensor, old_logprobs_BR: Tensor, advantages_BR: Tensor, mask_BR: Tensor, clip_range: float) -> Tensor:
+def ppo_policy_loss(
+    logprobs_BR: Tensor, old_logprobs_BR: Tensor, advantages_BR: Tensor, mask_BR: Tensor, clip_range: float
+) -> Tensor:
     """Clipped surrogate (Schulman et al. 2017, equation 7), negated and summed over the mask."""
     ratio = policy_ratio(logprobs_BR, old_logprobs_BR, mask_BR)
     unclipped = advantages_BR * ratio
@@ -34,7 +36,9 @@ def policy_ratio(logprobs_BR: Tensor, old_logprobs_BR: Tensor, mask_BR: Tensor) 
     return (logprobs_BR - old_logprobs_BR).masked_fill(~mask_BR, 0.0).exp()
 
 
-def value_loss(values_BR: Tensor, old_values_BR: Tensor, returns_BR: Tensor, mask_BR: Tensor, clip_range: float | None) -> Tensor:
+def value_loss(
+    values_BR: Tensor, old_values_BR: Tensor, returns_BR: Tensor, mask_BR: Tensor, clip_range: float | None
+) -> Tensor:
     """Half the squared error, summed over the mask; with a clip range the larger of the plain and the clipped error."""
     error = (values_BR - returns_BR) ** 2
     if clip_range is not None:

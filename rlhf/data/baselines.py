@@ -70,7 +70,7 @@ def longer_wins_by_source(pairs: Sequence[Example]) -> dict[str, Accuracy]:
 
 
 def bayes_accuracy(pairs: Sequence[Example]) -> float | None:
-    """Expected accuracy of the true reward itself, mean of max(p, 1 - p), over pairs with known probability; None if there are none."""
+    """Expected accuracy of the true reward, mean of max(p, 1 - p), over pairs with known probability; None without any."""
     known = [example.probability for example in pairs if example.probability is not None]
     return sum(max(p, 1 - p) for p in known) / len(known) if known else None
 
@@ -104,7 +104,7 @@ def _difference(example: Example) -> dict[str, int]:
 
 
 def _fit(differences: Sequence[dict[str, int]], l2: float) -> dict[str, float]:
-    """Weights by word. Newton steps, each solved by conjugate gradients on the sparse differences and halved if it overshoots."""
+    """Weights by word: Newton steps, solved by conjugate gradients on the sparse differences, halved if they overshoot."""
     seen = Counter(word for difference in differences for word in difference)
     words = sorted(seen, key=lambda word: (-seen[word], word))[:VOCABULARY]
     column_of = {word: column for column, word in enumerate(words)}

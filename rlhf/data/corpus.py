@@ -128,8 +128,8 @@ def _deal(data: DataConfig, files: Iterable[Source], parts: Parts) -> dict[str, 
             if is_held_out(example.opening, data.eval_fraction):  # nobody trains on it, so every stage may be measured on it
                 for stage in stages:
                     parts[stage, "held_out"].append(_without_surplus(example, stage))
-            elif (stage := stage_of.get(example.opening)) is not None and stage in stages:
-                parts[stage, "train"].append(_without_surplus(example, stage))
+            elif (chosen := stage_of.get(example.opening)) is not None and chosen in stages:
+                parts[chosen, "train"].append(_without_surplus(example, chosen))
             else:
                 homeless[name] += 1
     return homeless

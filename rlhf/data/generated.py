@@ -8,7 +8,7 @@ from rlhf.data import world
 from rlhf.data.partition import generator
 from rlhf.data.records import Example, Turn
 
-HELD_OUT = 1024
+HELD_OUT = 3072
 """Held-out examples of each stage."""
 
 Gold = Callable[[tuple[Turn, ...], str], float]

@@ -32,7 +32,7 @@ class Table:
 
     rows: list[Located]
     digest: str
-    """SHA-256 (hex) of the uncompressed bytes of all files, in the order of their names; for the hub of id, revision and fingerprint."""
+    """SHA-256 (hex) of the uncompressed bytes of all files, in the order of their names; of a hub set, of its fingerprint."""
 
 
 def read(name: str, path: str, cap: int | None, cache: str | None) -> Table:

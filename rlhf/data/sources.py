@@ -78,8 +78,8 @@ def _format(name: str, config: SourceConfig, rows: Iterable[Located]) -> tuple[F
     if kind is None:
         choices = ", ".join(f"{known.name} ({', '.join(sorted(needed))})" for known, needed in COLUMNS.items())
         raise ValueError(
-            f"data.sources.{name}.format=auto: no format has the columns {', '.join(map(str, first)) or '(none)'}; rename them, or set "
-            f"the format: {choices}"
+            f"data.sources.{name}.format=auto: no format has the columns {', '.join(map(str, first)) or '(none)'}; "
+            f"rename them, or set the format: {choices}"
         )
     used = COLUMNS[kind] | ({*ANSWER_COLUMNS} if kind is Format.completion else set())
     return kind, f"columns {', '.join(column for column in first if column in used)}"

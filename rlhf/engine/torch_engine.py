@@ -52,7 +52,7 @@ class TorchEngine:
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of ``loss`` to those already there."""
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
 
     def step(self) -> Metrics:
         """Clip, step and clear every module that has gradients; count one optimizer step.

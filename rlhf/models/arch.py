@@ -1,5 +1,7 @@
 """From our one vocabulary of sizes to each family's transformers configuration."""
 
+from typing import Any
+
 from transformers import GPTNeoXConfig, LlamaConfig, OPTConfig, PretrainedConfig
 
 from rlhf.config import ArchConfig, Family
@@ -7,7 +9,7 @@ from rlhf.config import ArchConfig, Family
 
 def hf_config(arch: ArchConfig) -> PretrainedConfig:
     """The transformers configuration of a network with the sizes of ``arch``."""
-    shared = {
+    shared: dict[str, Any] = {
         "vocab_size": arch.vocab_size,
         "hidden_size": arch.hidden_size,
         "num_hidden_layers": arch.layers,

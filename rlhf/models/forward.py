@@ -5,10 +5,10 @@ exist for one chunk of selected tokens at a time, and are recomputed in the back
 """
 
 import inspect
-from functools import lru_cache
+from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
@@ -24,7 +24,7 @@ def positions(mask_BT: Tensor) -> Tensor:
 def hidden_states(model: PreTrainedModel, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
     """Last hidden states [B, T, H] of the trunk."""
     trunk = model.base_model
-    extra = {"position_ids": positions(mask_BT)} if takes_positions(type(trunk)) else {}
+    extra = {"position_ids": positions(mask_BT)} if takes_positions(trunk) else {}
     output = trunk(input_ids=ids_BT, attention_mask=mask_BT.long(), use_cache=False, **extra)
     hidden: Tensor = output.last_hidden_state
     return hidden
@@ -65,18 +65,18 @@ def token_logprobs(
 
 def token_scores(scorer: PreTrainedModel, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
     """The scorer's head on every token: [B, T]."""
-    scores: Tensor = scorer.score(hidden_states(scorer, ids_BT, mask_BT)).squeeze(-1)
+    head = cast(nn.Linear, scorer.score)
+    scores: Tensor = head(hidden_states(scorer, ids_BT, mask_BT)).squeeze(-1)
     return scores.float()
 
 
-def _logprobs(head: torch.nn.Module, hidden_NH: Tensor, targets_N: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+def _logprobs(head: nn.Module, hidden_NH: Tensor, targets_N: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     distribution = (head(hidden_NH).float() / temperature).log_softmax(-1)
     with torch.no_grad():
         entropy = -(distribution.exp() * distribution).sum(-1)
     return distribution.gather(-1, targets_N[:, None]).squeeze(-1), entropy
 
 
-@lru_cache
-def takes_positions(trunk: type) -> bool:
+def takes_positions(trunk: nn.Module) -> bool:
     """Whether this kind of network wants position ids (others work them out from the mask)."""
-    return "position_ids" in inspect.signature(trunk.forward).parameters  # type: ignore[attr-defined]
+    return "position_ids" in inspect.signature(trunk.forward).parameters

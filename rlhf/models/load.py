@@ -5,10 +5,18 @@ the trunk's hidden states. Reward models read it at the last true token, critics
 """
 
 from pathlib import Path
+from typing import cast
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
-from transformers import PreTrainedTokenizerBase
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import logging as transformers_logging
 
 from rlhf.config import ModelConfig
@@ -18,8 +26,9 @@ transformers_logging.set_verbosity_error()  # it warns that a reward model's hea
 transformers_logging.disable_progress_bar()
 
 _DROPOUTS = (
-    "dropout attention_dropout activation_dropout hidden_dropout classifier_dropout layerdrop attn_pdrop resid_pdrop embd_pdrop"
-).split()
+    *("dropout", "attention_dropout", "activation_dropout", "hidden_dropout", "classifier_dropout", "layerdrop"),
+    *("attn_pdrop", "resid_pdrop", "embd_pdrop"),
+)
 
 
 def load_policy(model: ModelConfig, tokenizer: PreTrainedTokenizerBase, path: Path | None, seed: int) -> PreTrainedModel:
@@ -27,21 +36,25 @@ def load_policy(model: ModelConfig, tokenizer: PreTrainedTokenizerBase, path: Pa
     return _load(AutoModelForCausalLM, model, tokenizer, path, seed)
 
 
-def load_scorer(model: ModelConfig, tokenizer: PreTrainedTokenizerBase, path: Path | None, seed: int, fresh_head: bool) -> PreTrainedModel:
+def load_scorer(
+    model: ModelConfig, tokenizer: PreTrainedTokenizerBase, path: Path | None, seed: int, fresh_head: bool
+) -> PreTrainedModel:
     """A sequence classifier with one label; with ``fresh_head`` its head is drawn from N(0, 1 / (d + 1)).
 
     The variance is the one of Stiennon et al. 2020 (their reward model's code; Huang et al. 2024, detail 8).
     """
     scorer = _load(AutoModelForSequenceClassification, model, tokenizer, path, seed, num_labels=1)
     if fresh_head:
-        weight = scorer.score.weight
+        weight = cast(nn.Linear, scorer.score).weight
         noise = torch.randn(weight.shape, generator=torch.Generator().manual_seed(seed))
         with torch.no_grad():
             weight.copy_(noise / (weight.shape[1] + 1) ** 0.5)
     return scorer
 
 
-def _load(auto: type, model: ModelConfig, tokenizer: PreTrainedTokenizerBase, path: Path | None, seed: int, **extra: int) -> PreTrainedModel:
+def _load(
+    auto: type, model: ModelConfig, tokenizer: PreTrainedTokenizerBase, path: Path | None, seed: int, **extra: int
+) -> PreTrainedModel:
     torch.manual_seed(seed)
     source = str(path) if path is not None else model.path
     if source is None:
@@ -57,7 +70,9 @@ def _load(auto: type, model: ModelConfig, tokenizer: PreTrainedTokenizerBase, pa
             loaded = auto.from_pretrained(source, revision=revision, config=config, dtype=torch.float32)  # type: ignore[attr-defined]
         except OSError as error:
             first = str(error).strip().splitlines()[0]
-            raise ValueError(f"model.path={source}: cannot be loaded ({first}); give a folder, or a hub id that this machine can reach") from error
+            raise ValueError(
+                f"model.path={source}: cannot be loaded ({first}); give a folder, or a hub id that this machine can reach"
+            ) from error
     rows = loaded.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
         loaded.resize_token_embeddings(len(tokenizer))

@@ -26,10 +26,11 @@ _ROLES = (
 _DIALOGUE = (
     "{{ bos_token }}{% for message in messages %}"
     "{% if message['role'] == 'system' %}{{ message['content'] }}"
-    "{% elif message['role'] == 'user' %}\n\nHuman: {{ message['content'] }}"
-    "{% else %}\n\nAssistant: {{ message['content'] }}{{ eos_token }}{% endif %}{% endfor %}"
-    "{% if add_generation_prompt %}\n\nAssistant:{% endif %}"
+    "{% elif message['role'] == 'user' %}{{ '\n\nHuman: ' + message['content'] }}"
+    "{% else %}{{ '\n\nAssistant: ' + message['content'] + eos_token }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '\n\nAssistant:' }}{% endif %}"
 )
+"""The line ends stand inside of expressions, for transformers renders without the first line end behind a `%}`."""
 
 JINJA = {Template.roles: _ROLES, Template.dialogue: _DIALOGUE}
 
@@ -67,7 +68,7 @@ def response_tokens(tokenizer: PreTrainedTokenizerBase, responses: Sequence[str]
 
 def response_text(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
     """The text of sampled response tokens, without end token, padding and the leading space."""
-    return tokenizer.decode(ids, skip_special_tokens=True).strip()
+    return str(tokenizer.decode(ids, skip_special_tokens=True)).strip()
 
 
 def _lead(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -81,13 +82,13 @@ def _rendered_tokens(tokenizer: PreTrainedTokenizerBase, turns: tuple[Turn, ...]
     special = _special_tokens(tokenizer, len(tokenizer))
     spelled = any(special.search(turn.text) for turn in turns)
     messages = [{"role": turn.role, "content": _broken_up(special, turn.text) if spelled else turn.text} for turn in turns]
-    text: str = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    text = str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
     if not spelled:
         return tuple(tokenizer.encode(text, add_special_tokens=False))
     ids: list[int] = []
     for position, piece in enumerate(special.split(text)):
         if position % 2:
-            ids.append(tokenizer.convert_tokens_to_ids(piece))
+            ids += tokenizer.convert_tokens_to_ids([piece])
         elif piece:
             ids += tokenizer.encode(piece.replace(_BREAK, ""), add_special_tokens=False, split_special_tokens=True)
     return tuple(ids)

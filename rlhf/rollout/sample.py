@@ -64,7 +64,7 @@ def _sample_batch(
     alive = torch.ones(len(ids), dtype=torch.bool, device=ids.device)
     tokens = []
     for step in range(rollout.max_new_tokens):
-        extra = {"position_ids": position} if takes_positions(type(model.base_model)) else {}
+        extra = {"position_ids": position} if takes_positions(model.base_model) else {}
         output = model.base_model(input_ids=ids, attention_mask=mask.long(), past_key_values=cache, use_cache=True, **extra)
         logits = model.get_output_embeddings()(output.last_hidden_state[:, -1])
         chosen = torch.where(alive, pick(logits, uniform_BR[:, step], rollout.temperature, rollout.top_p), pad)

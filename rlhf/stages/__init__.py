@@ -1,8 +1,10 @@
 """One file an algorithm, read top to bottom; this table says which name runs which."""
 
+from typing import Any
+
 from rlhf.stages.interface import Stage
 from rlhf.stages.ppo import PPO
 from rlhf.stages.rm import RewardModel
 from rlhf.stages.sft import SFT
 
-TABLE: dict[str, type[Stage]] = {"sft": SFT, "rm": RewardModel, "ppo": PPO}
+TABLE: dict[str, type[Stage[Any]]] = {"sft": SFT, "rm": RewardModel, "ppo": PPO}

@@ -60,9 +60,9 @@ def epoch_batches(
     """
     order = itertools.chain.from_iterable(corpus.order(stage, epoch, seed) for epoch in itertools.count())
     usable = (row for index in order if (row := rows[index]) is not None)
-    usable = itertools.islice(usable, first_step * batch_size, None)
+    left = itertools.islice(usable, first_step * batch_size, None)
     while True:
-        yield list(itertools.islice(usable, batch_size))
+        yield list(itertools.islice(left, batch_size))
 
 
 def tokenizer_texts(corpus: Corpus) -> Iterator[str]:

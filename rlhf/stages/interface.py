@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Protocol, Self
+from typing import Protocol, Self, TypeVar
 
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -51,7 +51,10 @@ class Setting:
     parents: dict[str, Path]
 
 
-class Stage(Protocol):
+B = TypeVar("B", bound=Batch)
+
+
+class Stage(Protocol[B]):
     """One algorithm. It owns the objective; the loop owns time.
 
     Time is counted in rounds: for supervised stages an optimizer step, for PPO a rollout with all its optimizer steps.
@@ -59,9 +62,9 @@ class Stage(Protocol):
     generator state to resume.
     """
 
-    reads: ClassVar[tuple[str, ...]]
+    reads: tuple[str, ...]
     """Fields of ``Run`` the stage is handed, and that sign it."""
-    makes: ClassVar[str]
+    makes: str
     """Kind of the artifact: `policy` or `reward_model`."""
     rounds: int
     steps_per_round: int
@@ -81,11 +84,11 @@ class Stage(Protocol):
         """The modules to train, by name."""
         ...
 
-    def batches(self, first_round: int) -> Iterator[Batch]:
+    def batches(self, first_round: int) -> Iterator[B]:
         """``steps_per_round`` batches for each round from ``first_round`` on, made when they are asked for."""
         ...
 
-    def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
+    def loss(self, batch: B) -> tuple[Tensor, Metrics]:
         """The objective as a sum over the units that ``Batch.weight`` counts, and its metrics."""
         ...
 

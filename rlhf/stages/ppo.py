@@ -30,7 +30,7 @@ from rlhf.config import RewardNormalization, Run
 from rlhf.data.records import Example
 from rlhf.engine.optimizer import OptimizerSpec
 from rlhf.engine.torch_engine import Trainable
-from rlhf.metrics import Mean, Metrics, Peak, Total
+from rlhf.metrics import Mean, Metric, Metrics, Peak, Total
 from rlhf.models.forward import token_logprobs, token_scores
 from rlhf.models.load import load_policy, load_scorer
 from rlhf.models.template import prompt_tokens
@@ -47,7 +47,7 @@ from rlhf.stages.paired import paired_gain
 class PPO:
     """The policy, a frozen copy of where it started, a reward model and a critic."""
 
-    reads = ("seed", "model", "reward_model", "data", "lora", "ppo", "rollout", "evaluation")
+    reads: tuple[str, ...] = ("seed", "model", "reward_model", "data", "lora", "ppo", "rollout", "evaluation")
     makes = "policy"
 
     @staticmethod
@@ -78,7 +78,11 @@ class PPO:
         ]
         self.rounds, self.steps_per_round = self._config.updates, self._config.inner_epochs * self._config.minibatches
         self.micro_batch_size = self._config.micro_batch_size
-        self.log_every, self.eval_every, self.save_every = self._config.log_every, self._config.eval_every, self._config.save_every
+        self.log_every, self.eval_every, self.save_every = (
+            self._config.log_every,
+            self._config.eval_every,
+            self._config.save_every,
+        )
         self._mean, self._deviation = self._normalisation()
         self._before: Answers | None = None
 
@@ -120,7 +124,10 @@ class PPO:
         """Log-probabilities, values, scores and advantages of sampled responses."""
         config, device = self._config, self._setting.engine.device
         ids, mask, targets = self._pad(rows)
-        parts = [self._measure(*part) for part in zip(*(each.split(config.micro_batch_size) for each in (ids, mask, targets)), strict=True)]
+        parts = [
+            self._measure(*part)
+            for part in zip(*(each.split(config.micro_batch_size) for each in (ids, mask, targets)), strict=True)
+        ]
         logprobs, entropies, reference, values = (torch.cat(each) for each in zip(*parts, strict=True))
         raw = score(self._reward_model, rows, self._tokenizer.pad_token_id, self._setting.engine, config.micro_batch_size)
         ended = torch.tensor([response[-1] == self._tokenizer.eos_token_id for _, response in rows], device=device)
@@ -134,7 +141,7 @@ class PPO:
             advantages = whiten(advantages, targets[:, window])
         lengths = targets.sum(1).float()
         penalty = config.kl_coef * (kl * targets).sum(1)
-        metrics = {
+        metrics: dict[str, Metric] = {
             "objective/scores": Mean.of(scores),
             "objective/kl": Mean.of((kl * targets).sum(1)),
             "objective/entropy": Mean.of((entropies * targets).sum(1)),
@@ -182,7 +189,12 @@ class PPO:
             return 0.0, 1.0
         prompts = next(epoch_batches(self._setting.corpus, "ppo", self._run.seed, self._prompts, self._config.batch_size, 0))
         answers = answer(
-            self._setting, self._reference, self._tokenizer, [example for example, _ in prompts], self._run.rollout, "normalisation"
+            self._setting,
+            self._reference,
+            self._tokenizer,
+            [example for example, _ in prompts],
+            self._run.rollout,
+            "normalisation",
         )
         raw = self._raw_scores(answers)
         return raw.mean().item(), max(raw.std().item(), 1e-6)
@@ -196,7 +208,10 @@ class PPO:
         critic_loss = value_loss(values, batch.values, batch.returns, mask, config.value_clip_range)
         moved = (values - batch.values).abs() > (config.value_clip_range or float("inf"))
         count = batch.weight
-        metrics = {"loss/value_avg": Mean(critic_loss.item(), count), "val/clipfrac_avg": Mean.of(moved.float(), mask)}
+        metrics: dict[str, Metric] = {
+            "loss/value_avg": Mean(critic_loss.item(), count),
+            "val/clipfrac_avg": Mean.of(moved.float(), mask),
+        }
         if batch.critic_only:
             return critic_loss, Metrics(metrics)
         logprobs, entropies = token_logprobs(self._policy, batch.ids, batch.mask, mask, self._run.rollout.temperature)
@@ -223,7 +238,7 @@ class PPO:
         answers = self._before if round_ == 0 else self._answer(self._policy, examples)
         scores, scores_before = self._raw_scores(answers), self._raw_scores(self._before)
         gain = paired_gain(((scores - scores_before) / self._deviation).tolist())
-        metrics = {
+        metrics: dict[str, Metric] = {
             "eval/score_mean": Mean.of((scores - self._mean) / self._deviation),
             "eval/kl": Mean.of(self._sequence_kl(answers)),
             "reward/gain": gain.mean,

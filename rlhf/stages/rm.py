@@ -34,7 +34,7 @@ TokenPair = tuple[Tokens, Tokens]
 class RewardModel:
     """A scorer trained on preferences."""
 
-    reads = ("seed", "reward_model", "data", "rm", "evaluation")
+    reads: tuple[str, ...] = ("seed", "reward_model", "data", "rm", "evaluation")
     makes = "reward_model"
     steps_per_round = 1
 
@@ -58,11 +58,17 @@ class RewardModel:
         setting.engine.place(self._scorer)
         self.rounds = total_steps(self._config, setting.corpus, "rm", self._run.seed, self._rows)
         self.micro_batch_size = self._config.micro_batch_size
-        self.log_every, self.eval_every, self.save_every = self._config.log_every, self._config.eval_every, self._config.save_every
+        self.log_every, self.eval_every, self.save_every = (
+            self._config.log_every,
+            self._config.eval_every,
+            self._config.save_every,
+        )
 
     def trainable(self) -> dict[str, Trainable]:
         """Trunk and head."""
-        return {"reward_model": Trainable(self._scorer, OptimizerSpec.of(self._config, self._config.learning_rate, self.rounds))}
+        return {
+            "reward_model": Trainable(self._scorer, OptimizerSpec.of(self._config, self._config.learning_rate, self.rounds))
+        }
 
     # data
 
@@ -92,14 +98,14 @@ class RewardModel:
 
     def loss(self, batch: Pairs) -> tuple[Tensor, Metrics]:
         """Summed pairwise loss."""
-        chosen, rejected = sequence_scores(self._scorer, batch.chosen), sequence_scores(self._scorer, batch.rejected)
-        tokens = batch.chosen.mask.sum().item() + batch.rejected.mask.sum().item()
-        metrics = {
+        both = batch.joined()
+        chosen, rejected = sequence_scores(self._scorer, both).chunk(2)
+        metrics: dict[str, Metric] = {
             "rewards/accuracies": Mean.of((chosen > rejected).float()),
             "rewards/margins": Mean.of(chosen - rejected),
             "rewards/chosen": Mean.of(chosen),
             "rewards/rejected": Mean.of(rejected),
-            "perf/tokens": Total(tokens),
+            "perf/tokens": Total(both.mask.sum().item()),
         }
         return pairwise_loss(chosen, rejected), Metrics(metrics)
 

@@ -18,7 +18,7 @@ from rlhf.config import RolloutConfig, Run
 from rlhf.data.records import Example
 from rlhf.engine.optimizer import OptimizerSpec
 from rlhf.engine.torch_engine import Trainable
-from rlhf.metrics import Mean, Metrics, Total
+from rlhf.metrics import Mean, Metric, Metrics, Total
 from rlhf.models.forward import token_logprobs
 from rlhf.models.load import load_policy
 from rlhf.models.tokenizer import load_tokenizer
@@ -31,7 +31,7 @@ from rlhf.stages.interface import Evaluation, Setting
 class SFT:
     """Supervised fine-tuning of the policy on demonstrations."""
 
-    reads = ("seed", "model", "data", "lora", "sft", "evaluation")
+    reads: tuple[str, ...] = ("seed", "model", "data", "lora", "sft", "evaluation")
     makes = "policy"
     steps_per_round = 1
 
@@ -53,7 +53,11 @@ class SFT:
         setting.engine.place(self._policy)
         self.rounds = total_steps(self._config, corpus, "sft", self._run.seed, rows)
         self.micro_batch_size = self._config.micro_batch_size
-        self.log_every, self.eval_every, self.save_every = self._config.log_every, self._config.eval_every, self._config.save_every
+        self.log_every, self.eval_every, self.save_every = (
+            self._config.log_every,
+            self._config.eval_every,
+            self._config.save_every,
+        )
 
     def trainable(self) -> dict[str, Trainable]:
         """The policy."""
@@ -75,7 +79,10 @@ class SFT:
     def loss(self, batch: Sequences) -> tuple[Tensor, Metrics]:
         """Summed negative log-likelihood of the targets."""
         logprobs, entropies = token_logprobs(self._policy, batch.ids, batch.mask, batch.targets)
-        metrics = {"policy/entropy": Mean.of(entropies, batch.targets), "perf/tokens": Total(batch.mask.sum().item())}
+        metrics: dict[str, Metric] = {
+            "policy/entropy": Mean.of(entropies, batch.targets),
+            "perf/tokens": Total(batch.mask.sum().item()),
+        }
         return sft_loss(logprobs, batch.targets), Metrics(metrics)
 
     # evaluate
@@ -102,7 +109,12 @@ class SFT:
             micro_batch_size=limit.micro_batch_size,
         )
         answered = answer(
-            self._setting, self._policy, self._tokenizer, [example for example, _ in usable[: limit.samples]], sampling, "evaluation"
+            self._setting,
+            self._policy,
+            self._tokenizer,
+            [example for example, _ in usable[: limit.samples]],
+            sampling,
+            "evaluation",
         )
         self._policy.train()
         metrics = {"eval/loss": loss, "eval/perplexity": Mean(math.exp(min(loss.value, 700.0)), 1)}

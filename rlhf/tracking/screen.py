@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: a line now and then, with the time left and, where a price is known, the money spent."""
+"""What a person sees while a run goes on: a line now and then, with the time left and, if a price is known, the cost."""
 
 import sys
 import time
@@ -32,7 +32,7 @@ class Screen:
         elapsed = now - self._began
         parts = [f"{self._name}  {round_}/{self._rounds}", _clock(elapsed)]
         done = round_ - self._first
-        if 0 < done and round_ < self._rounds:
+        if done > 0 and round_ < self._rounds:
             parts.append(f"left {_clock(elapsed / done * (self._rounds - round_))}")
         if self._usd_per_hour:
             parts.append(f"${elapsed / 3600 * self._usd_per_hour:.2f}")

@@ -8,7 +8,7 @@ import os
 import queue
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, cast
 
 from rlhf.config import TrackerConfig
 
@@ -50,7 +50,7 @@ class WandbTracker:
 
         mode = os.environ.get("WANDB_MODE") or ("online" if _logged_in(wandb) else "offline")
         run = wandb.init(
-            mode=mode,
+            mode=cast(Literal["online", "offline", "disabled", "shared"], mode),
             dir=about["folder"],
             project=config.project,
             group=config.group,
@@ -74,7 +74,9 @@ class WandbTracker:
             elif call == "table":
                 step, rows = arguments
                 columns = list(rows[0])
-                run.log({"samples": wandb.Table(columns=columns, data=[[row.get(column) for column in columns] for row in rows])})
+                run.log(
+                    {"samples": wandb.Table(columns=columns, data=[[row.get(column) for column in columns] for row in rows])}
+                )
             else:
                 summary, exit_code = arguments
                 run.summary.update(summary)

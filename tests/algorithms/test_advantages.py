@@ -59,7 +59,9 @@ rows = st.lists(st.floats(-2, 2, width=32), min_size=5, max_size=5)
 
 
 @given(rows, rows, st.integers(1, 5), st.floats(0, 1), st.floats(0, 1))
-def test_gae_is_the_weighted_sum_of_errors(rewards: list[float], values: list[float], length: int, gamma: float, lam: float) -> None:
+def test_gae_is_the_weighted_sum_of_errors(
+    rewards: list[float], values: list[float], length: int, gamma: float, lam: float
+) -> None:
     """Equation 16 in its forward form: A_t = sum over l of (gamma * lambda)^l * delta_{t+l}."""
     mask = torch.arange(5)[None] < length
     advantages, _ = gae(torch.tensor([rewards]).double(), torch.tensor([values]).double(), mask, gamma, lam)

@@ -47,7 +47,9 @@ def test_pairwise_loss_stays_finite_at_large_margins() -> None:
         (0.5, -2.0, 1.6, 0.0),  # bad action, already unlikelier than 0.8: clipped at 0.8 * -2
     ],
 )
-def test_ppo_policy_loss_clips_on_both_signs_of_the_advantage(ratio: float, advantage: float, loss: float, slope: float) -> None:
+def test_ppo_policy_loss_clips_on_both_signs_of_the_advantage(
+    ratio: float, advantage: float, loss: float, slope: float
+) -> None:
     logprobs = scalar(math.log(0.1 * ratio)).requires_grad_()
     got = ppo_policy_loss(logprobs, scalar(math.log(0.1)), scalar(advantage), ONE, clip_range=0.2)
     got.backward()

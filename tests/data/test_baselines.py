@@ -59,7 +59,7 @@ def test_bag_of_words_learns_words_and_knows_when_it_knows_nothing() -> None:
 
 
 def test_bag_of_words_finds_the_minimum_a_single_word_has_in_closed_form() -> None:
-    """For one word, in the chosen answer k times of n, the minimum has k - n s(w) = l2 w; a tiny l2 gives w = log(k / (n - k))."""
+    """For one word, chosen k times of n, the minimum has k - n s(w) = l2 w; a tiny l2 gives w = log(k / (n - k))."""
     from rlhf.data.baselines import _fit
 
     weights = _fit([{"good": 1}] * 30 + [{"good": -1}] * 10, l2=1e-9)

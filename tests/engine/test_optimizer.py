@@ -29,7 +29,10 @@ SPEC = OptimizerSpec(
         # warm-up over 2 steps: 1/2, 1; then 8 steps of decay: step 6 has done half of it, step 10 would be its end
         (Schedule.constant, {0: 0.5, 1: 1.0, 2: 1.0, 6: 1.0, 10: 1.0}),
         (Schedule.linear, {0: 0.5, 1: 1.0, 2: 1.0, 4: 0.1 + 0.9 * 0.75, 6: 0.1 + 0.9 * 0.5, 10: 0.1}),
-        (Schedule.cosine, {0: 0.5, 1: 1.0, 2: 1.0, 4: 0.1 + 0.9 * 0.8535534, 6: 0.1 + 0.9 * 0.5, 10: 0.1}),  # (1 + cos(pi/4)) / 2
+        (
+            Schedule.cosine,
+            {0: 0.5, 1: 1.0, 2: 1.0, 4: 0.1 + 0.9 * 0.8535534, 6: 0.1 + 0.9 * 0.5, 10: 0.1},
+        ),  # (1 + cos(pi/4)) / 2
     ],
 )
 def test_learning_rates_by_hand(schedule: Schedule, rates: dict[int, float]) -> None:

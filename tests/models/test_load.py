@@ -23,19 +23,25 @@ def test_special_tokens_and_dropout_are_settled(
     for settled in (policy.config, policy.generation_config):
         found = (settled.pad_token_id, settled.bos_token_id, settled.eos_token_id)
         assert found == (tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id)
-    dropouts = {name: value for name, value in policy.config.to_dict().items() if "dropout" in name and isinstance(value, float)}
+    dropouts = {
+        name: value for name, value in policy.config.to_dict().items() if "dropout" in name and isinstance(value, float)
+    }
     assert dropouts and set(dropouts.values()) == {0.25}
     assert all(parameter.dtype == torch.float32 for parameter in policy.parameters())
 
 
 @pytest.mark.parametrize("family", Family)
-def test_random_weights_belong_to_the_seed(family: Family, tokenizer: PreTrainedTokenizerBase, model_config: Callable[..., ModelConfig]) -> None:
+def test_random_weights_belong_to_the_seed(
+    family: Family, tokenizer: PreTrainedTokenizerBase, model_config: Callable[..., ModelConfig]
+) -> None:
     one, same, other = (load_policy(model_config(family), tokenizer, None, seed)(IDS).logits for seed in (0, 0, 1))
     assert torch.equal(one, same)
     assert not torch.allclose(one, other)
 
 
-def test_opt350m_like_networks_load_as_policy_and_scorer(tokenizer: PreTrainedTokenizerBase, model_config: Callable[..., ModelConfig]) -> None:
+def test_opt350m_like_networks_load_as_policy_and_scorer(
+    tokenizer: PreTrainedTokenizerBase, model_config: Callable[..., ModelConfig]
+) -> None:
     config = model_config(Family.opt, embed_size=16, norm_first=False)
     assert load_policy(config, tokenizer, None, 0)(IDS).logits.shape == (1, 5, 320)
     scorer = load_scorer(config, tokenizer, None, 0, fresh_head=True)
@@ -83,7 +89,9 @@ def test_a_saved_policy_is_the_same_function_and_a_trunk_for_a_scorer(
 
 
 @pytest.mark.parametrize("family", Family)
-@pytest.mark.parametrize("load", [load_policy, lambda *arguments: load_scorer(*arguments, fresh_head=True)], ids=["policy", "scorer"])
+@pytest.mark.parametrize(
+    "load", [load_policy, lambda *arguments: load_scorer(*arguments, fresh_head=True)], ids=["policy", "scorer"]
+)
 def test_a_pad_token_that_was_added_gets_a_row_of_its_own(
     family: Family, load: Callable, tmp_path: Path, model_config: Callable[..., ModelConfig]
 ) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from rlhf.config import Family, ModelConfig, Template
 from rlhf.models.template import JINJA, ROLE_TOKENS
@@ -98,13 +98,3 @@ def test_a_tokenizer_that_cannot_be_used_is_refused(tmp_path: Path, model_config
         load_tokenizer(replace(model_config(Family.llama, path=str(tmp_path / "plain")), template=Template.tokenizer), ())
     with pytest.raises(ValueError, match=r"model\.arch"):
         load_tokenizer(replace(model_config(Family.llama), arch=None), ())
-
-
-def test_role_tokens_of_the_roles_template_are_single_ids_for_a_loaded_tokenizer(
-    tmp_path: Path, model_config: Callable[..., ModelConfig]
-) -> None:
-    save_published(tmp_path, eos_token="</s>", bos_token="<s>")
-    tokenizer: PreTrainedTokenizerBase = load_tokenizer(model_config(Family.llama, path=str(tmp_path)), ())
-    assert tokenizer.chat_template == JINJA[Template.roles]
-    for token in ROLE_TOKENS.values():
-        assert len(tokenizer.encode(token, add_special_tokens=False)) == 1, token

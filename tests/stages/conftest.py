@@ -15,6 +15,7 @@ from rlhf.engine.torch_engine import TorchEngine
 from rlhf.stages import TABLE
 from rlhf.stages.interface import Setting, Stage
 
+
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
     """Bits must not depend on how many cores the machine has."""

@@ -62,5 +62,7 @@ def test_artifacts_load_in_plain_transformers(make_run: Callable[..., Run], tmp_
     ours = load_scorer(run.reward_model, tokenizer, Path(scorer.artifact or ""), seed=0, fresh_head=False).eval()
     rows = Sequences.of([(ids, [20, tokenizer.eos_token_id])], tokenizer.pad_token_id, torch.device("cpu"))
     with torch.no_grad():
-        torch.testing.assert_close(torch.tensor(plain["logits"]), model(torch.tensor([ids])).logits[0, -1], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            torch.tensor(plain["logits"]), model(torch.tensor([ids])).logits[0, -1], rtol=1e-4, atol=1e-5
+        )
         torch.testing.assert_close(plain["score"], sequence_scores(ours, rows).item(), rtol=1e-4, atol=1e-5)

@@ -27,7 +27,13 @@ def learn(stage: Stage, batches: list[Batch], micro_batch_size: int) -> tuple[li
 
 @pytest.mark.parametrize("stage", ["sft", "rm", "ppo"])
 def test_micro_batches_do_not_change_five_updates(stage: str, build: Callable[..., Stage]) -> None:
-    overrides = ("ppo.critic_warmup=0", "ppo.learning_rate=1e-3", "sft.warmup_steps=0", "rm.warmup_steps=0", f"{stage}.save_every=1")
+    overrides = (
+        "ppo.critic_warmup=0",
+        "ppo.learning_rate=1e-3",
+        "sft.warmup_steps=0",
+        "rm.warmup_steps=0",
+        f"{stage}.save_every=1",
+    )
     recorder = build(stage, *overrides)
     batches = [batch for _, batch in zip(range(UPDATES), recorder.batches(0), strict=False)]
     whole_rows, whole = learn(build(stage, *overrides), batches, micro_batch_size=8)

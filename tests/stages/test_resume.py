@@ -11,11 +11,27 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-COMMON = ("debug=smoke", "data.sources.demonstrations.cap=200", "data.sources.preferences.cap=200", "sft.max_steps=40", "rm.max_steps=40", "ppo.updates=20")
+COMMON = (
+    "debug=smoke",
+    "data.sources.demonstrations.cap=200",
+    "data.sources.preferences.cap=200",
+    "sft.max_steps=40",
+    "rm.max_steps=40",
+    "ppo.updates=20",
+)
 
 
 def command(stage: str, outputs: Path) -> list[str]:
-    return [sys.executable, "-m", "rlhf", f"stage={stage}", *COMMON, f"{stage}.log_every=5", f"{stage}.save_every=7", f"paths.outputs={outputs}"]
+    return [
+        sys.executable,
+        "-m",
+        "rlhf",
+        f"stage={stage}",
+        *COMMON,
+        f"{stage}.log_every=5",
+        f"{stage}.save_every=7",
+        f"paths.outputs={outputs}",
+    ]
 
 
 def run_folder(stage: str, outputs: Path) -> Path:
@@ -32,7 +48,9 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(stage: str, tmp_path: Path) -> 
         subprocess.run(["cp", "-r", str(whole), str(stopped)], check=True)
         subprocess.run(["rm", "-rf", str(run_folder(stage, stopped))], check=True)
 
-    process = subprocess.Popen(command(stage, stopped), cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(
+        command(stage, stopped), cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     deadline = time.monotonic() + 120
     while not list((stopped / "runs").glob(f"{stage}-*/metrics.jsonl")) and time.monotonic() < deadline:
         time.sleep(0.01)

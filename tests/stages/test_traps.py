@@ -170,7 +170,8 @@ def test_trap_a_saved_reward_model_scores_as_before(make_run: Callable[..., Run]
     tokenizer = load_tokenizer(run.reward_model, (), result.artifact)
     rows = Sequences.of([([1, 9, 10], [20, tokenizer.eos_token_id])], tokenizer.pad_token_id, CPU)
     once, twice = (
-        sequence_scores(load_scorer(run.reward_model, tokenizer, result.artifact, seed, fresh_head=False), rows) for seed in (0, 1)
+        sequence_scores(load_scorer(run.reward_model, tokenizer, result.artifact, seed, fresh_head=False), rows)
+        for seed in (0, 1)
     )
     assert torch.equal(once, twice)
 

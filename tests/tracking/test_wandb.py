@@ -43,11 +43,18 @@ def test_the_offline_file_holds_what_was_logged(tmp_path: Path) -> None:
     )
     records = [json.loads(line) for line in inspect.stdout.splitlines()]
     (run,) = (record["run"] for record in records if record["type"] == "run")
-    assert (run["run_id"], run["run_group"], run["job_type"], set(run["tags"])) == ("ppo-tiny-0123abcd", "a-study", "ppo", {"tiny", "extra"})
+    assert (run["run_id"], run["run_group"], run["job_type"], set(run["tags"])) == (
+        "ppo-tiny-0123abcd",
+        "a-study",
+        "ppo",
+        {"tiny", "extra"},
+    )
     history = [record["history"]["item"] for record in records if record["type"] == "history"]
     assert [(row["progress/round"], row["loss"]) for row in history if "loss" in row] == [(1, 1.0), (2, 0.5), (3, 1.0 / 3)]
     assert any("samples" in row or "samples._type" in row for row in history)
-    summary = {key: value for record in records if record["type"] == "summary" for key, value in record["summary"]["update"].items()}
+    summary = {
+        key: value for record in records if record["type"] == "summary" for key, value in record["summary"]["update"].items()
+    }
     assert summary["reward/gain"] == 0.25
 
 
@@ -64,7 +71,9 @@ def test_a_wandb_that_fails_is_said_once_and_ends_nothing(
     assert capsys.readouterr().out.count("wandb is off for this run (ConnectionError: no route)") == 1
 
 
-def test_a_wandb_that_hangs_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wandb_that_hangs_is_left_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     import threading
 
     monkeypatch.setattr(wandb_tracker, "FINISH_SECONDS", 0.2)
