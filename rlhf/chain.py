@@ -51,6 +51,8 @@ def execute(run: Run, ended: Callable[[Result, bool], None] = lambda result, reu
     Raises:
         ValueError: something the user named cannot be used; no folder is left behind for it.
     """
+    for line in load_corpus(run).report:
+        print(f"  {line}")
     told: set[str] = set()
 
     def tell(result: Result, reused: bool) -> None:

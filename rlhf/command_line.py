@@ -8,7 +8,7 @@ import hydra
 from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig, OmegaConf
 
-from rlhf import config, page, preflight
+from rlhf import __version__, config, page, preflight
 
 EXIT_OK, EXIT_FAILED, EXIT_FAULTS, EXIT_INFEASIBLE, EXIT_STOPPED = 0, 1, 2, 3, 75
 VERBS = {"study": "print the table of a study: study DIR"}
@@ -16,19 +16,29 @@ VERBS = {"study": "print the table of a study: study DIR"}
 
 def main(arguments: list[str]) -> int:
     """Serve help, a verb, or a run; return the exit code."""
-    if arguments in (["--help"], ["-h"]):
+    if arguments and arguments[0].isidentifier():
+        return _verb(arguments[0], arguments[1:])
+    if {"--help", "-h"} & set(arguments):
         print(page.render())
         return EXIT_OK
-    if arguments and "=" not in arguments[0] and not arguments[0].startswith("-"):
-        return _verb(arguments[0], arguments[1:])
+    if "--version" in arguments:
+        print(f"rlhf {__version__}")
+        return EXIT_OK
     config.register()
-    flags = get_args_parser().parse_args(arguments)
-    multirun = flags.multirun
-    if not (flags.help or flags.hydra_help or flags.shell_completion):
-        checked = preflight.check(flags.overrides, multirun)
-        if checked.faults:
-            return report_faults(checked.faults)
-        arguments = arguments + checked.companions
+    parser = get_args_parser()
+    parser.prog = "rlhf"
+    flags, unknown = parser.parse_known_intermixed_args(arguments)
+    if not (flags.hydra_help or flags.shell_completion):
+        faults = [f"{flag}: there is no such option; see --help" for flag in unknown]
+        manners = [name for name in ("run", "multirun", "cfg", "info") if getattr(flags, name)]
+        if len(manners) > 1:
+            faults.append(f"{' '.join('--' + name for name in manners)}: use one of them at a time")
+        checked = preflight.check(flags.overrides, flags.multirun)
+        if faults + checked.faults:
+            return report_faults(faults + checked.faults)
+        for override in flags.overrides:
+            arguments = _without(arguments, override)
+        arguments = [*flags.overrides, *checked.companions, *arguments]  # Hydra wants all overrides side by side
         if checked.companions and not (flags.cfg or flags.info):
             print("usual companions: " + " ".join(checked.companions))
     sys.argv = [sys.argv[0], *arguments]
@@ -41,6 +51,11 @@ def main(arguments: list[str]) -> int:
 
     task()
     return max(codes, default=EXIT_OK)
+
+
+def _without(arguments: list[str], taken: str) -> list[str]:
+    at = arguments.index(taken)
+    return arguments[:at] + arguments[at + 1 :]
 
 
 def run(composed: DictConfig) -> int:

@@ -23,6 +23,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rlhf.config import COMPANIONS, CONF
 
+CONTINUOUS = "a continuous range has no grid; list its values instead"
+
 
 @dataclass
 class Preflight:
@@ -69,53 +71,80 @@ def _check(overrides: list[str], multirun: bool) -> Preflight:
         except HydraException:
             found.faults.append(f"{text}: not an override; write key=value")
 
-    groups, values = [], []
+    groups, values, hydras = [], [], []
     for override in parsed:
-        key = override.key_or_group
-        if key.startswith("hydra.") or key.startswith("hydra/"):
-            continue
-        if override.is_add() or override.is_force_add():
-            found.faults.append(f"{override.input_line}: every key exists already; write {key}=... without `+`")
-        elif override.is_delete():
-            found.faults.append(f"{override.input_line}: keys cannot be removed")
+        key, line = override.key_or_group, override.input_line
+        if key.startswith(("hydra.", "hydra/")):
+            hydras.append(line)
         elif override.is_sweep_override() and not multirun:
-            found.faults.append(f"{override.input_line}: several values; add -m to run them all, or quote the text")
-        elif _is_group(loader, key):
+            found.faults.append(f"{line}: several values; add -m to run them all, or quote the text")
+        elif override.is_sweep_override() and not override.is_discrete_sweep():
+            found.faults.append(f"{line}: {CONTINUOUS}")
+        elif not _is_group(loader, key):
+            values.append(override)
+        elif override.is_add() or override.is_force_add() or override.is_delete():
+            found.faults.append(f"{line}: an option is chosen, not added or removed; write {key}=... alone")
+        else:
             bad = [str(value) for value in _values(override) if value is not None and str(value) not in _options(loader, key)]
             options = [option for option in _options(loader, key) if option != "auto"]
             found.faults += [f"{key}={value}: conf/{key} has no such option{_near(value, options)}" for value in bad]
             if not bad:
                 groups.append(override)
-        else:
-            values.append(override)
 
     fixed = [override.input_line for override in groups if not override.is_sweep_override()]
     try:
         base = compose("config", fixed + _companions_or_none(fixed))
+        for text in hydras:
+            compose("config", [text], return_hydra_config=True)
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         found.faults.append(_first_line(error))
         return found
-    known = sorted(_keys(base))
-    for override in values:
-        key = override.key_or_group
-        if key not in known:
-            found.faults.append(f"{override.input_line}: there is no key `{key}`{_near(key, known)}")
-            continue
-        for text in _texts(override):
-            try:
-                loader._apply_overrides_to_config(parser.parse_overrides([text]), base.copy())
-            except (HydraException, OmegaConfBaseException) as error:
-                found.faults.append(f"{text}: {_first_line(error)}")
+    found.faults += _value_faults(loader, parser, base, values)
     if found.faults:
         return found
 
-    missing = sorted(
-        OmegaConf.missing_keys(compose("config", _cell(overrides, parsed) + _companions_or_none(_cell(overrides, parsed))))
-    )
+    first = _cell(overrides, parsed)
+    missing = sorted(OmegaConf.missing_keys(compose("config", first + _companions_or_none(first))))
     found.faults += [f"{key}: needs a value; write {key}=..." for key in missing]
     if not found.faults and not multirun:
         found.companions = companions(overrides)
     return found
+
+
+def _value_faults(loader: ConfigLoader, parser: OverridesParser, base: DictConfig, values: list[Override]) -> Iterator[str]:
+    """Try each value on ``base``; those that hold stay, so that a new source's later keys find it."""
+    for override in values:
+        fault = _key_fault(override, {*_keys(base), *loader.list_groups("")})
+        if fault:
+            yield f"{override.input_line}: {fault}"
+            continue
+        for text in _texts(override):
+            try:
+                tried = base.copy()
+                loader._apply_overrides_to_config(parser.parse_overrides([text]), tried)
+                base = tried
+            except (HydraException, OmegaConfBaseException) as error:
+                yield f"{text}: {_first_line(error)}"
+
+
+def _key_fault(override: Override, known: set[str]) -> str:
+    """What is wrong with the key of a value, if anything. Only named sources may be added and removed."""
+    key = override.key_or_group
+    source = ".".join(key.split(".")[:3]) if key.startswith("data.sources.") else ""
+    if key.startswith(("model.usual", "reward_model.usual")):
+        return "only says what `auto` stands for; choose the group itself, as in data=demo"
+    if override.is_delete():
+        return "" if key == source and key in known else "only a source can be removed (~data.sources.<name>)"
+    adds = override.is_add() or override.is_force_add()
+    if source and source not in known:
+        name = source.rpartition(".")[2]
+        example = f"+data.sources={{{name}: {{path: ..., format: auto, cap: null, weight: 1, stages: [sft]}}}}"
+        return f"there is no source `{name}`; add it whole: '{example}'"
+    if key not in known:
+        return f"there is no key `{key}`{', and keys cannot be added' if adds else ''}{_near(key, sorted(known))}"
+    if adds and key != "data.sources":
+        return f"the key exists; write {key}=... without `{'++' if override.is_force_add() else '+'}`"
+    return ""
 
 
 def _cell(overrides: list[str], parsed: list[Override]) -> list[str]:
@@ -135,7 +164,7 @@ def cells(overrides: list[str]) -> list[list[str]]:
     axes = []
     for override in OverridesParser.create().parse_overrides(overrides):
         if override.is_sweep_override() and not override.is_discrete_sweep():
-            raise ValueError(f"{override.input_line}: a continuous range has no grid; list its values instead")
+            raise ValueError(f"{override.input_line}: {CONTINUOUS}")
         axes.append(list(_texts(override)))
     return [list(cell) for cell in itertools.product(*axes)]
 
@@ -183,12 +212,13 @@ def _keys(config: DictConfig, prefix: str = "") -> Iterator[str]:
 
 
 def _near(word: str, choices: list[str]) -> str:
-    """The likeliest intended choice; for a dotted key also one that ends the same way (`sft.lr` has `sft` right)."""
-    match = difflib.get_close_matches(word, choices, 1, 0.6)
-    if match:
-        return f"; did you mean `{match[0]}`?"
-    parent = word.rpartition(".")[0]
+    """The likeliest intended choice. What stands before the last dot counts as right if there is such a node."""
+    parent, dot, last = word.rpartition(".")
     siblings = [choice for choice in choices if choice.rpartition(".")[0] == parent]
+    initials = [choice for choice in siblings if last == "".join(part[0] for part in choice[len(parent + dot) :].split("_"))]
+    close = difflib.get_close_matches(word, siblings if dot and siblings else choices, 1, 0.6)
+    for match in initials[:1] or close:
+        return f"; did you mean `{match}`?"
     return f"; choose from {', '.join(siblings)}" if siblings else ""
 
 

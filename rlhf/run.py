@@ -101,12 +101,14 @@ def run_stage(run: Run, identity: Identity, parents: Mapping[str, Artifact], cor
         stage = kind(Setting(view, corpus, engine, {name: parent.path for name, parent in parents.items()}))
         engine.prepare(stage.trainable())
         watcher = _Watcher(run, identity, stage, engine)
-        _work(run, identity, stage, engine, watcher, stop, result, corpus)
+        _work(run, identity, stage, engine, watcher, stop, result)
     except loop.Stopped as stopped:
         result.status, result.reason, result.message = Status.stopped, stop.reason, str(stopped)
     except loop.NonFinite as error:
         result.status, result.reason, result.message = Status.failed, "nan", str(error)
-    except (ValueError, RuntimeError, MemoryError, OSError) as error:
+    except KeyboardInterrupt:  # asked twice: the round in hand is lost, what is behind the last checkpoint is done again
+        result.status, result.reason, result.message = Status.stopped, stop.reason, "stopped at once, without a new checkpoint"
+    except Exception as error:
         if watcher is None and isinstance(error, ValueError):
             raise
         _classify(error, result, folder)
@@ -129,11 +131,8 @@ def _work(
     watcher: "_Watcher",
     stop: StopRequest,
     result: Result,
-    corpus: Corpus,
 ) -> None:
     """Evaluate, train from the checkpoint if there is one, evaluate, save."""
-    for line in corpus.report:
-        watcher.screen.say(f"  {line}")
     if watcher.first_round == 0:
         watcher.evaluated(0, stage.evaluate(0))
     loop.train(stage, engine, watcher, run.seed, watcher.first_round, stop.requested)

@@ -50,13 +50,17 @@ def open_sealed(folder: Path) -> dict[str, Any]:
     """The manifest of ``folder``, after every file has been checked against it.
 
     Raises:
-        Broken: there is no manifest, a file is missing, or a digest differs; the message names the file.
+        Broken: there is no manifest, a file is missing or was added, or a digest differs; the message names the file.
     """
     try:
         manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
-    except (OSError, ValueError) as error:
+        digests = dict(manifest["files"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise Broken(f"{folder}: no readable {MANIFEST}, so it was never finished") from error
-    for name, digest in manifest["files"].items():
+    for file in folder.rglob("*"):
+        if file.is_file() and str(file.relative_to(folder)) not in {MANIFEST, *digests}:
+            raise Broken(f"{file}: not in the manifest; whoever loads the folder might read it")
+    for name, digest in digests.items():
         file = folder / name
         if not file.is_file():
             raise Broken(f"{file}: missing, though the manifest names it")

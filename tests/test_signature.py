@@ -20,9 +20,9 @@ PARENTS = {"sft": "0123456789abcdef"}
 DIGEST = "d" * 64
 
 GOLDEN = {
-    "sft": ("", ""),
-    "rm": ("", ""),
-    "ppo": ("", ""),
+    "sft": ("688c8fef0e38d383", "ef96bfe5"),
+    "rm": ("b44e11102faa6ad4", "ef0dea23"),
+    "ppo": ("4d665d33d73cabe6", "4a37e266"),
 }
 """Result and run signatures of the hand-made run. A change here makes every artifact on people's disks unknown: if a field
 was added or `reads` changed on purpose, write the new values down; if the meaning of a field changed, raise `FORMAT` too."""

@@ -88,7 +88,7 @@ def _rendered_tokens(tokenizer: PreTrainedTokenizerBase, turns: tuple[Turn, ...]
     ids: list[int] = []
     for position, piece in enumerate(special.split(text)):
         if position % 2:
-            ids += tokenizer.convert_tokens_to_ids([piece])
+            ids.append(tokenizer.get_vocab()[piece])
         elif piece:
             ids += tokenizer.encode(piece.replace(_BREAK, ""), add_special_tokens=False, split_special_tokens=True)
     return tuple(ids)

@@ -1,0 +1,221 @@
+"""PPO against the exact answer: a contextual bandit, where the KL-regularised optimum has a closed form.
+
+    maximise over pi   E_pi[r] - beta * KL(pi || pi_ref)     gives     pi*(a | c) = pi_ref(a | c) exp(r(c, a) / beta) / Z(c)
+
+The policy is a table of logits and a response is one token. Everything else is what the stages use: k1 in the reward,
+`token_rewards`, `gae`, `whiten`, the clipped losses, the engine and the one loop. Actions sampled from the policy that
+comes out must be as frequent as pi* says, within the 99.9 % interval of the sampling itself.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from rlhf import loop
+from rlhf.algorithms.advantages import gae, token_rewards
+from rlhf.algorithms.kl import k1
+from rlhf.algorithms.losses import ppo_policy_loss, value_loss
+from rlhf.algorithms.masks import whiten
+from rlhf.config import Device, Precision, Schedule
+from rlhf.engine.optimizer import OptimizerSpec
+from rlhf.engine.torch_engine import TorchEngine, Trainable
+from rlhf.metrics import Metrics
+from rlhf.rollout.sample import noise, pick
+from rlhf.stages.interface import Evaluation
+
+BETAS = (0.3, 1.0, 3.0)
+REFERENCE = torch.tensor(
+    [[0.30, 0.25, 0.20, 0.10, 0.10, 0.05], [0.05, 0.05, 0.10, 0.20, 0.30, 0.30], [0.17, 0.17, 0.17, 0.17, 0.16, 0.16]],
+    dtype=torch.float64,
+)  # [contexts, actions]
+REWARDS = torch.tensor(
+    [[0.0, 0.2, 0.9, 1.0, 0.4, 0.7], [1.0, 0.1, 0.6, 0.3, 0.5, 0.0], [0.5, 0.0, 1.0, 0.2, 0.8, 0.3]], dtype=torch.float64
+)
+CONTEXTS, ACTIONS = REWARDS.shape
+
+UPDATES, BATCH, INNER_EPOCHS, MINIBATCHES = 120, 1536, 2, 2
+DRAWS = 6000
+"""Actions sampled from the learned policy in each context."""
+CHI_SQUARE_999 = 20.515
+"""99.9 % quantile of chi-square with five degrees of freedom."""
+
+Penalty = Callable[[Tensor, Tensor], Tensor]
+"""Per-token KL from log-probabilities of policy and reference."""
+
+
+def optimum(beta: float) -> Tensor:
+    """pi* [contexts, actions]."""
+    return (REFERENCE.log() + REWARDS / beta).softmax(-1)
+
+
+def expected_reward(policy: Tensor) -> float:
+    return (policy * REWARDS).sum(-1).mean().item()
+
+
+def kl(policy: Tensor, other: Tensor) -> float:
+    """KL(policy || other), averaged over contexts, in nats."""
+    return (policy * (policy / other).log()).sum(-1).mean().item()
+
+
+class Table(nn.Module):
+    """One row of numbers for each context."""
+
+    def __init__(self, rows: Tensor) -> None:
+        super().__init__()
+        self.rows = nn.Parameter(rows.float())
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Responses of one action, in two columns of which the second is padding: all tensors but ``contexts`` are [B, 2]."""
+
+    contexts: Tensor  # [B]
+    actions: Tensor
+    mask: Tensor
+    logprobs: Tensor
+    values: Tensor
+    advantages: Tensor
+    returns: Tensor
+    metrics: Metrics = field(default_factory=Metrics)
+
+    @property
+    def weight(self) -> float:
+        return self.mask.sum().item()
+
+    def select(self, rows: Tensor) -> "Draws":
+        names = ("contexts", "actions", "mask", "logprobs", "values", "advantages", "returns")
+        return Draws(*(getattr(self, name)[rows] for name in names))
+
+    def split(self, size: int) -> list["Draws"]:
+        return [self.select(rows) for rows in torch.arange(len(self.contexts)).split(size)]
+
+
+class Bandit:
+    """PPO on the table, in the shape of a stage."""
+
+    rounds, steps_per_round, micro_batch_size = UPDATES, INNER_EPOCHS * MINIBATCHES, 512
+    log_every, eval_every, save_every = UPDATES, 0, 0
+
+    def __init__(self, beta: float, penalty: Penalty) -> None:
+        self.beta, self._penalty = beta, penalty
+        self.policy, self.critic = Table(REFERENCE.log()), Table(torch.zeros(CONTEXTS, 1))
+
+    def batches(self, first_round: int) -> Iterator[Draws]:
+        for update in range(first_round, self.rounds):
+            draws = self.rollout(torch.Generator().manual_seed(update))
+            for epoch in range(INNER_EPOCHS):
+                order = torch.randperm(BATCH, generator=torch.Generator().manual_seed(update * INNER_EPOCHS + epoch))
+                yield from map(draws.select, order.split(BATCH // MINIBATCHES))
+
+    @torch.no_grad()
+    def rollout(self, generator: torch.Generator) -> Draws:
+        contexts = torch.arange(BATCH) % CONTEXTS
+        actions = pick(self.policy.rows[contexts], torch.rand(BATCH, generator=generator), temperature=1.0, top_p=1.0)
+        mask = torch.tensor([[True, False]]).expand(BATCH, 2)
+        padding = torch.full((BATCH,), float("nan"))
+        logprobs, reference, values = (
+            torch.stack([each, padding], 1)
+            for each in (
+                self.logprobs(contexts, actions),
+                REFERENCE.float().log()[contexts, actions],
+                self.critic.rows[contexts, 0],
+            )
+        )
+        rewards = token_rewards(REWARDS.float()[contexts, actions], self._penalty(logprobs, reference), mask, self.beta)
+        advantages, returns = gae(rewards, values, mask, gamma=1.0, lam=0.95)
+        return Draws(contexts, actions[:, None].expand(-1, 2), mask, logprobs, values, whiten(advantages, mask), returns)
+
+    def logprobs(self, contexts: Tensor, actions: Tensor) -> Tensor:
+        return self.policy.rows.log_softmax(-1)[contexts, actions]
+
+    def loss(self, batch: Draws) -> tuple[Tensor, Metrics]:
+        logprobs = self.logprobs(batch.contexts, batch.actions[:, 0])[:, None].expand(-1, 2)
+        values = self.critic.rows[batch.contexts].expand(-1, 2)
+        policy_loss = ppo_policy_loss(logprobs, batch.logprobs, batch.advantages, batch.mask, clip_range=0.2)
+        return policy_loss + value_loss(values, batch.values, batch.returns, batch.mask, clip_range=0.5), Metrics()
+
+    def evaluate(self, round_: int) -> Evaluation:
+        return Evaluation(Metrics())
+
+
+class Silent:
+    """A watcher that keeps nothing."""
+
+    def log(self, round_: int, metrics: Metrics) -> None: ...
+
+    def evaluated(self, round_: int, evaluation: Evaluation) -> None: ...
+
+    def save(self, round_: int) -> None: ...
+
+
+def learned(beta: float, penalty: Penalty = k1) -> tuple[Tensor, Tensor]:
+    """The logits [contexts, actions] and the values [contexts] that PPO ends with."""
+    stage = Bandit(beta, penalty)
+    spec = OptimizerSpec(
+        learning_rate=0.1,
+        weight_decay=0.0,
+        adam_beta1=0.9,
+        adam_beta2=0.95,
+        adam_eps=1e-5,
+        schedule=Schedule.linear,
+        warmup_steps=0,
+        final_lr_fraction=0.0,
+        max_grad_norm=1.0,
+        steps=UPDATES * stage.steps_per_round,
+    )
+    engine = TorchEngine(Device.cpu, Precision.fp32, deterministic=False)
+    engine.prepare({"policy": Trainable(stage.policy, spec), "critic": Trainable(stage.critic, spec)})
+    loop.train(stage, engine, Silent(), seed=0)  # type: ignore[arg-type]  # it has no parents, artifact or configuration
+    return stage.policy.rows.detach(), stage.critic.rows.detach()[:, 0]
+
+
+def chi_square(logits: Tensor, expected: Tensor) -> Tensor:
+    """Distance [contexts] between the counts of sampled actions and what ``expected`` says of them."""
+    uniform = noise([f"oracle/{context}" for context in range(CONTEXTS)], DRAWS)
+    counts = torch.stack(
+        [
+            torch.bincount(pick(logits[context].expand(DRAWS, -1), uniform[context], 1.0, 1.0), minlength=ACTIONS)
+            for context in range(CONTEXTS)
+        ]
+    )
+    return ((counts - DRAWS * expected) ** 2 / (DRAWS * expected)).sum(-1)
+
+
+@pytest.mark.parametrize("beta", BETAS)
+def test_the_sampling_itself_is_within_its_interval(beta: float) -> None:
+    """The optimum passes its own test, and no action is too rare for it."""
+    assert (DRAWS * optimum(beta)).min() > 5
+    assert (chi_square(optimum(beta).log(), optimum(beta)) < CHI_SQUARE_999).all()
+
+
+@pytest.mark.parametrize("beta", BETAS)
+def test_ppo_finds_the_optimum(beta: float) -> None:
+    logits, values = learned(beta)
+    policy, best = logits.double().softmax(-1), optimum(beta)
+    assert (chi_square(logits, best) < CHI_SQUARE_999).all()
+    assert expected_reward(policy) == pytest.approx(expected_reward(best), abs=5e-3)
+    assert kl(policy, REFERENCE) == pytest.approx(kl(best, REFERENCE), abs=1e-2)
+    # what is left on the table is exactly beta * KL(pi || pi*)
+    objective, highest = (expected_reward(each) - beta * kl(each, REFERENCE) for each in (policy, best))
+    assert highest - objective == pytest.approx(beta * kl(policy, best), abs=1e-9)
+    assert highest - objective < 1e-3
+    # the value of a context is what the best policy is worth there: beta * log Z
+    worth = beta * (REFERENCE * (REWARDS / beta).exp()).sum(-1).log()
+    torch.testing.assert_close(values.double(), worth, atol=0.02, rtol=0)
+
+
+WRONG: dict[str, Penalty] = {
+    "the sign of the KL is flipped": lambda logprobs, reference: reference - logprobs,
+    "there is no KL": lambda logprobs, reference: 0 * logprobs,
+    "the KL is half of what it should be": lambda logprobs, reference: 0.5 * (logprobs - reference),
+    "the square stands for the KL": lambda logprobs, reference: 0.5 * (logprobs - reference) ** 2,
+}
+
+
+@pytest.mark.parametrize("mistake", WRONG)
+def test_a_mistake_would_be_seen(mistake: str) -> None:
+    logits, _ = learned(1.0, WRONG[mistake])
+    assert chi_square(logits, optimum(1.0)).max() > 3 * CHI_SQUARE_999
