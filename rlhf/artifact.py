@@ -39,8 +39,11 @@ def save(path: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
 def find(runs: Path, signature: str) -> Artifact | None:
     """The artifact with this result signature among the folders of ``runs``, whichever system settings made it."""
     for manifest in sorted(runs.glob(f"*/artifact/{MANIFEST}")):
-        about = json.loads(manifest.read_text())
-        if about["result_signature"] == signature:
+        try:
+            about = json.loads(manifest.read_text())
+        except ValueError:  # torn; whoever wants this run makes it again
+            continue
+        if about.get("result_signature") == signature:
             return Artifact(manifest.parent, about["kind"], signature)
     return None
 

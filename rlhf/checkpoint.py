@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from rlhf.sealed import Broken, is_sealed, open_sealed, seal
+from rlhf.tracking.screen import warn
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def load_latest(folder: Path) -> tuple[TrainState, dict[str, Tensor]] | None:
         try:
             open_sealed(candidate)
         except Broken as error:
-            print(f"checkpoint passed over: {error}")
+            warn(f"checkpoint passed over: {error}")
             continue
         state = TrainState(**json.loads((candidate / "state.json").read_text()))
         return state, load_file(candidate / "tensors.safetensors")

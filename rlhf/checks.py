@@ -122,7 +122,7 @@ def _ppo(run: Run, config: PPOConfig) -> Iterator[str]:
     for key in ("model", "reward_model"):
         dropout = getattr(run, key).dropout
         if dropout and config.gradient_checkpointing:
-            yield f"{key}.dropout={dropout}: must be 0 with ppo.gradient_checkpointing=true, or log-probabilities differ by chance"
+            yield f"{key}.dropout={dropout}: must be 0 with ppo.gradient_checkpointing=true, or old and new ratios differ"
 
 
 def _batch(name: str, whole: int, micro: int, what: str) -> Iterator[str]:

@@ -52,7 +52,7 @@ def prompt_tokens(tokenizer: PreTrainedTokenizerBase, turns: tuple[Turn, ...], l
 
     What is cut is the front behind a leading begin-of-text token, so that the question and the role marks at the end stay.
     """
-    ids = list(_rendered_tokens(tokenizer, turns))
+    ids = list(_rendered_tokens(tokenizer, turns, str(tokenizer.chat_template)))
     if len(ids) <= limit:
         return ids
     keep_bos = ids[0] == tokenizer.bos_token_id
@@ -77,8 +77,11 @@ def _lead(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 @lru_cache(maxsize=2**14)  # the same prompt comes with many answers
-def _rendered_tokens(tokenizer: PreTrainedTokenizerBase, turns: tuple[Turn, ...]) -> tuple[int, ...]:
-    """Token ids of the rendered turns, with special tokens where the template put them and nowhere else."""
+def _rendered_tokens(tokenizer: PreTrainedTokenizerBase, turns: tuple[Turn, ...], template: str) -> tuple[int, ...]:
+    """Token ids of the rendered turns, with special tokens where the template put them and nowhere else.
+
+    ``template`` is the tokenizer's own; it is named so that a changed one is another entry of the cache.
+    """
     special = _special_tokens(tokenizer, len(tokenizer))
     spelled = any(special.search(turn.text) for turn in turns)
     messages = [{"role": turn.role, "content": _broken_up(special, turn.text) if spelled else turn.text} for turn in turns]

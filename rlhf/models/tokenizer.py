@@ -35,6 +35,8 @@ def load_tokenizer(model: ModelConfig, texts: Iterable[str], parent: Path | None
         raise ValueError(f"model.path={model.path}: its tokenizer has no end-of-text token, so no response could ever end")
     if tokenizer.pad_token is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
         tokenizer.add_special_tokens({"pad_token": PAD})  # pad == eos would teach the model never to stop, or never learn it
+    if model.template is Template.roles:
+        tokenizer.add_special_tokens({"additional_special_tokens": list(ROLE_TOKENS.values())})
     set_template(tokenizer, model.template)
     return tokenizer
 

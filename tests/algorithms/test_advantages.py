@@ -71,3 +71,10 @@ def test_gae_is_the_weighted_sum_of_errors(
         expected = sum((gamma * lam) ** step * error for step, error in enumerate(errors[t:]))
         assert advantages[0, t].item() == pytest.approx(expected, abs=1e-9)
     assert (advantages[0, length:] == 0).all()
+
+
+def test_padding_in_front_has_no_advantage_either() -> None:
+    rewards, values = torch.tensor([[NAN, 2.0, 3.0]]), torch.tensor([[NAN, 2.0, 1.0]])
+    advantages, returns = gae(rewards, values, torch.tensor([[False, True, True]]), gamma=0.5, lam=0.5)
+    assert advantages.tolist() == [[0.0, 1.0, 2.0]]
+    assert returns.tolist() == [[0.0, 3.0, 3.0]]

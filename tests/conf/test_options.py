@@ -1,0 +1,136 @@
+"""Every option of every group composes, and the rules of the tree hold."""
+
+import itertools
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
+from transformers import AutoModelForCausalLM
+
+from rlhf import checks, config, preflight
+from rlhf.config import CONF, ArchConfig, Run
+from rlhf.models.arch import hf_config
+
+SCHEMA = OmegaConf.structured(ArchConfig)
+MODELS = sorted(file.stem for file in (CONF / "model").glob("*.yaml"))
+SAY = {  # what a person must say with an option
+    "custom": ["model.path=here", "reward_model.path=there"],
+    "local": ["data.sources.mine.path=mine.jsonl"],
+}
+
+
+def options() -> list[tuple[str, str]]:
+    """Every (group, option) on disk."""
+    return sorted((file.parent.name, file.stem) for file in CONF.glob("*/*.yaml") if file.parent.name != "local")
+
+
+@pytest.fixture(autouse=True)
+def schema() -> None:
+    config.register()
+
+
+def run_of(*overrides: str) -> Run:
+    found = preflight.check(list(overrides))
+    assert found.faults == []
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        run = OmegaConf.to_object(compose("config", [*overrides, *found.companions]))
+    assert isinstance(run, Run)
+    return run
+
+
+@pytest.mark.parametrize(("group", "option"), options())
+def test_every_option_composes_into_a_sound_run(group: str, option: str) -> None:
+    small = option in ("tiny", "demo") or group in ("debug", "experiment")
+    base = [] if small or group == "model" else ["model=opt125m"]
+    if group == "reward_model":
+        base = [f"model={option}"]
+    said = SAY.get(option, []) if group in ("model", "reward_model", "data") else []
+    run = run_of(*base, f"{group}={option}", *said)
+    assert run.seed == 1
+    waiting = ["lora.dim"] if group == "lora" and option != "none" else []  # adapters are refused until they are wired in
+    assert [fault.split("=")[0] for fault in checks.faults(run)] == waiting
+
+
+@pytest.mark.parametrize(("recipe", "model"), list(itertools.product(["smoke", "overfit"], MODELS)))
+def test_debug_goes_with_every_model(recipe: str, model: str) -> None:
+    said = SAY.get(model, [])
+    if (recipe, model) == ("smoke", "custom"):  # whose family only the user knows
+        unknown = ("arch.family=llama", "arch.tie_embeddings=true", "arch.norm_first=true")
+        said = [f"{slot}.{setting}" for slot in ("model", "reward_model") for setting in unknown]
+    assert checks.faults(run_of(f"model={model}", f"debug={recipe}", *said)) == []
+
+
+def test_both_slots_have_the_same_models_and_delegate() -> None:
+    assert sorted(file.stem for file in (CONF / "reward_model").glob("*.yaml")) == MODELS
+    for model in MODELS:
+        twin = OmegaConf.to_container(OmegaConf.load(CONF / "reward_model" / f"{model}.yaml"))
+        assert twin == {"defaults": [{"/model@_here_": model}]}
+
+
+def test_stages_are_the_table() -> None:
+    assert {name.removesuffix(".yaml") for name in ConfigStore.instance().list("stage")} == set(config.STAGES)
+    assert not (CONF / "stage").exists()
+    for stage in config.STAGES:
+        assert run_of(f"stage={stage}").stage == stage
+        assert hasattr(config.Run(), stage)
+
+
+@pytest.mark.parametrize("group", ["experiment", "debug", "sweep"])
+def test_recipes_leave_hydra_alone(group: str) -> None:
+    for file in (CONF / group).glob("*.yaml"):
+        assert "hydra" not in file.read_text().replace("Hydra", ""), file
+
+
+@pytest.mark.parametrize("file", sorted((CONF / "experiment").glob("*.yaml")), ids=lambda file: file.stem)
+def test_an_experiment_says_how_to_run_it(file: Path) -> None:
+    head = list(itertools.takewhile(lambda line: line.startswith("#"), file.read_text().splitlines()))
+    assert head[0] == "# @package _global_"
+    assert any(f"python -m rlhf experiment={file.stem}" in line for line in head)
+
+
+def test_a_usual_companion_exists() -> None:
+    for model in MODELS:
+        usual = OmegaConf.load(CONF / "model" / f"{model}.yaml").usual
+        assert set(usual) <= set(config.COMPANIONS)
+        for group, option in usual.items():
+            assert (CONF / group / f"{option}.yaml").is_file(), (model, group, option)
+
+
+def test_git_tracks_every_file_of_the_tree(root: Path) -> None:
+    if shutil.which("git") is None or not (root / ".git").exists():
+        pytest.skip("not a git checkout")
+    listed = subprocess.run(["git", "ls-files", "conf"], cwd=root, capture_output=True, text=True, check=True).stdout.split()
+    there = {
+        str(file.relative_to(root)) for file in (root / "conf").rglob("*") if file.is_file() and file.parent.name != "local"
+    }
+    assert there == {file for file in listed if (root / file).exists()}, "git add it, or see whether .gitignore swallows it"
+
+
+def published() -> Iterator[tuple[str, int]]:
+    for model in MODELS:
+        content = OmegaConf.load(CONF / "model" / f"{model}.yaml")
+        if content.params is not None:
+            yield model, content.params
+
+
+def parameters(model: str) -> int:
+    """Distinct weights of a causal language model with the sizes of ``conf/model``, counted without memory."""
+    arch = OmegaConf.to_object(OmegaConf.merge(SCHEMA, OmegaConf.load(CONF / "model" / f"{model}.yaml").arch))
+    assert isinstance(arch, ArchConfig)
+    with torch.device("meta"):
+        return sum(weight.numel() for weight in AutoModelForCausalLM.from_config(hf_config(arch)).parameters())
+
+
+@pytest.mark.parametrize(("model", "count"), list(published()))
+def test_sizes_give_the_published_parameter_count(model: str, count: int) -> None:
+    assert parameters(model) == pytest.approx(count, rel=0.01)
+
+
+def test_tiny_is_small_enough_for_two_cores() -> None:
+    assert 0.3e6 <= parameters("tiny") <= 1.0e6

@@ -1,0 +1,202 @@
+"""The command line as a user meets it. What can be seen without a process is asked of the functions behind it."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from rlhf import command_line, config, page, preflight
+
+Ended = subprocess.CompletedProcess[str]
+Shell = Callable[..., Ended]
+
+
+@pytest.fixture(autouse=True)
+def schema() -> None:
+    config.register()
+
+
+def composed(ended: Ended) -> DictConfig:
+    assert ended.returncode == 0, ended.stderr
+    parsed = OmegaConf.create(ended.stdout)
+    assert isinstance(parsed, DictConfig)
+    return parsed
+
+
+# from the shell
+
+
+def test_help_is_our_own_page_wherever_it_is_asked_for(shell: Shell) -> None:
+    ended = shell("sft.epochs=3", "--help")
+    assert ended.returncode == 0
+    assert ended.stdout.strip() == page.render().strip()
+
+
+def test_zero_is_a_key_and_nothing_is_written_by_looking(shell: Shell, tmp_path: Path) -> None:
+    run = composed(shell("zero=2", "--cfg", "job"))
+    assert str(run.zero) == "2"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_alone_brings_its_usual_companions(shell: Shell) -> None:
+    run = composed(shell("--cfg", "job", "model=opt1.3b"))  # flags before overrides work too
+    assert (run.model.name, run.reward_model.name, run.data.name) == ("opt1.3b", "opt350m", "rm_static")
+    assert run.sft.learning_rate == OmegaConf.load(config.CONF / "sft/default.yaml").learning_rate
+
+
+def test_info_defaults_tells_where_values_come_from(shell: Shell) -> None:
+    ended = shell("--info", "defaults")
+    assert ended.returncode == 0
+    rows = [[cell.strip() for cell in line.split("|")][1:3] for line in ended.stdout.splitlines() if line.startswith("| ")]
+    assert ["data/demo", "data"] in rows and ["model/tiny", "reward_model"] in rows
+
+
+def test_all_faults_in_one_screen(shell: Shell, tmp_path: Path) -> None:
+    ended = shell("sft.epoch=5", "zero=7", "+foo=1", "model=opt12m", "stage=sft,ppo")
+    assert ended.returncode == command_line.EXIT_FAULTS
+    assert "Traceback" not in ended.stderr and ended.stdout == ""
+    first, *faults = ended.stderr.splitlines()
+    assert first.startswith("5 faults") and len(faults) == 5
+    for key, rule in {
+        "sft.epoch=5": "did you mean `sft.epochs`?",
+        "zero=7": "[none, 0, 1, 2, 3]",
+        "+foo=1": "there is no key `foo`, and keys cannot be added",
+        "model=opt12m": "did you mean `opt125m`?",
+        "stage=sft,ppo": "add -m",
+    }.items():
+        assert any(fault.strip().startswith(key + ":") and rule in fault for fault in faults), (key, faults)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["sft.epoch=5", "zero=7"],
+        ["ppo.minibatches=7"],
+        ["--cfg", "job"],
+        ["-m", "stage=sft", "sft.micro_batch_size=32,7"],
+    ],
+    ids=" ".join,
+)
+def test_nothing_loads_torch_before_a_run_is_sound(arguments: list[str], root: Path) -> None:
+    program = (
+        "import sys; from rlhf import __main__, command_line\n"
+        f"try: code = command_line.main({arguments!r})\n"
+        "except SystemExit as end: code = end.code\n"
+        "import json\n"
+        "print(); print(json.dumps([code, sorted({'torch', 'transformers', 'datasets', 'wandb'} & set(sys.modules))]))"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True)
+    code, loaded = json.loads(ended.stdout.splitlines()[-1])
+    assert code == (0 if arguments[0].startswith("--") else 2), ended.stderr
+    assert loaded == []
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("rlhf model=opt", {"model=opt1.3b", "model=opt125m", "model=opt350m"}),
+        ("rlhf stage=sft sft.ep", {"sft.epochs="}),
+    ],
+)
+def test_completion_as_the_shell_asks_for_it(typed: str, offered: set[str], shell: Shell) -> None:
+    ended = shell("-sc", "query=bash", COMP_LINE=typed, COMP_POINT=str(len(typed)))
+    assert offered <= set(ended.stdout.split()), ended.stderr
+    assert all(word.startswith(typed.split()[-1]) for word in ended.stdout.split())
+
+
+# without a process
+
+
+def faults(*overrides: str, multirun: bool = False) -> list[str]:
+    return preflight.check(list(overrides), multirun).faults
+
+
+def test_a_grid_over_zero_is_sound() -> None:
+    assert faults("stage=sft", "zero=0,1", multirun=True) == []
+    (fault,) = faults("stage=sft", "zero=0,1")
+    assert fault == "zero=0,1: several values; add -m to run them all, or quote the text"
+
+
+def test_each_value_of_a_grid_is_tried() -> None:
+    assert [fault.split(":")[0] for fault in faults("zero=0,8,9", "model=tiny,tinny", multirun=True)] == [
+        "model=tinny",
+        "zero=8",
+        "zero=9",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("override", "fault"),
+    [
+        ("sft.lr=1e-3", "there is no key `sft.lr`; did you mean `sft.learning_rate`?"),
+        ("learning_rate=1e-3", "there is no key `learning_rate`; did you mean `rm.learning_rate`?"),
+        ("debgu=smoke", "there is no key `debgu`; did you mean `debug`?"),
+        ("+sed=2", "there is no key `sed`, and keys cannot be added; did you mean `seed`?"),
+        ("+seed=2", "the key exists; write seed=... without `+`"),
+        ("++seed=2", "the key exists; write seed=... without `++`"),
+        ("~seed", "only a source can be removed"),
+        ("+model=tiny", "an option is chosen, not added or removed"),
+        ("sft.epochs=abc", "could not be converted to Float"),
+        ("seed=1.5", "could not be converted to Integer"),
+        ("sft.epochs=[1", "not an override; write key=value"),
+        ("foo", "not an override; write key=value"),
+        ("hydra.foo=1", "Key 'foo' not in 'HydraConf'"),
+        ("model.usual.data=demo", "choose the group itself"),
+        ("data.sources.mine.path=x.jsonl", "there is no source `mine`; add it whole"),
+        ("+data.sources={mine: {pth: x}}", "Key 'pth' not in 'SourceConfig'"),
+    ],
+)
+def test_a_fault_says_what_to_do(override: str, fault: str) -> None:
+    (found,) = faults(override)
+    assert fault in found
+
+
+def test_a_continuous_range_is_refused_before_the_study() -> None:
+    (found,) = faults("stage=sft", "sft.learning_rate=interval(1e-5,1e-3)", multirun=True)
+    assert "a continuous range has no grid" in found
+
+
+def test_what_a_person_must_say_is_asked_for() -> None:
+    assert faults("model=custom") == [
+        "model.path: needs a value; write model.path=...",
+        "reward_model.path: needs a value; write reward_model.path=...",
+    ]
+    assert faults("model=custom", "model.path=here", "reward_model.path=there") == []
+
+
+def test_a_source_can_be_added_and_removed_by_name() -> None:
+    whole = "{path: my.jsonl, format: auto, cap: null, weight: 1, stages: [sft]}"
+    assert faults(f"+data.sources={{mine: {whole}}}", "data.sources.mine.weight=2", "~data.sources.prompts") == []
+
+
+def test_an_option_asked_for_beats_the_usual_one() -> None:
+    assert preflight.check(["model=opt1.3b", "data=demo", "reward_model=tiny"]).companions == [
+        f"{group}=default" for group in ("sft", "rm", "ppo", "rollout", "evaluation")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        (["studdy", "outputs"], "studdy: not a verb; did you mean `study`?"),
+        (["train", "model=tiny"], "train: not a verb; verbs: study"),
+        (["--halp"], "--halp: there is no such option; see --help"),
+        (["-m", "--cfg", "job"], "--multirun --cfg: use one of them at a time"),
+    ],
+)
+def test_a_wrong_word_is_a_fault(arguments: list[str], fault: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command_line.main(arguments) == command_line.EXIT_FAULTS
+    assert fault in capsys.readouterr().err
+
+
+def test_the_manual_of_commands_lists_every_verb(root: Path) -> None:
+    text = (root / "docs/command_line.md").read_text()
+    for verb in command_line.VERBS:
+        assert f"python -m rlhf {verb}" in text
