@@ -1,6 +1,6 @@
 """How long the command line takes to answer: medians of wall seconds, each from a process of its own.
 
-    python benchmarks/command_line.py [repeats]
+python benchmarks/command_line.py [repeats]
 """
 
 import os
@@ -32,7 +32,9 @@ def main() -> None:
     for name, arguments in COMMANDS.items():
         seconds(arguments)  # fills the disk cache
         times = sorted(seconds(arguments) for _ in range(repeats))
-        print(f"{name:<12} median {statistics.median(times):.2f} s, best {times[0]:.2f} s, worst {times[-1]:.2f} s, of {repeats}")
+        print(
+            f"{name:<12} median {statistics.median(times):.2f} s, best {times[0]:.2f} s, worst {times[-1]:.2f} s, of {repeats}"
+        )
 
 
 if __name__ == "__main__":

@@ -84,12 +84,11 @@ def docstrings(source: str) -> dict[tuple[str, str], str]:
 def render() -> str:
     """The whole page."""
     documented = docstrings(inspect.getsource(config))
-    root = OmegaConf.to_container(OmegaConf.load(CONF / "config.yaml"))
-    assert isinstance(root, dict)
+    root = _load(CONF / "config.yaml")
     chosen = {key: option for entry in root.pop("defaults") if isinstance(entry, dict) for key, option in entry.items()}
     sections = [HEADER, "## At the root\n\n" + _table("", config.Run, {**root, "stage": chosen["stage"]}, documented)]
     for name, schema in get_type_hints(config.Run).items():
-        if not dataclasses.is_dataclass(schema):
+        if not (inspect.isclass(schema) and dataclasses.is_dataclass(schema)):
             continue
         if name == "reward_model":
             sections.append("## reward_model\n\nThe keys and options of `model`, in the second slot.\n")
@@ -113,7 +112,7 @@ def _section(
         yield f"The defaults below are those of `{name}={option}`{auto}.\n"
     yield _table(f"{name}.", schema, values, documented)
     for field, kind in get_type_hints(schema).items():
-        inner = next((each for each in _parts(kind) if dataclasses.is_dataclass(each)), None)
+        inner = next((each for each in _parts(kind) if inspect.isclass(each) and dataclasses.is_dataclass(each)), None)
         if inner is not None:
             path = f"{name}.{field}.<name>." if get_origin(kind) is dict else f"{name}.{field}."
             inner_values = {} if get_origin(kind) is dict else values.get(field) or {}

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hydra import compose, initialize_config_dir
-from hydra.core.config_loader import ConfigLoader
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -73,7 +73,7 @@ def _check(overrides: list[str], multirun: bool) -> Preflight:
 
     groups, values, hydras = [], [], []
     for override in parsed:
-        key, line = override.key_or_group, override.input_line
+        key, line = override.key_or_group, _line(override)
         if key.startswith(("hydra.", "hydra/")):
             hydras.append(line)
         elif override.is_sweep_override() and not multirun:
@@ -91,7 +91,7 @@ def _check(overrides: list[str], multirun: bool) -> Preflight:
             if not bad:
                 groups.append(override)
 
-    fixed = [override.input_line for override in groups if not override.is_sweep_override()]
+    fixed = [_line(override) for override in groups if not override.is_sweep_override()]
     try:
         base = compose("config", fixed + _companions_or_none(fixed))
         for text in hydras:
@@ -111,12 +111,12 @@ def _check(overrides: list[str], multirun: bool) -> Preflight:
     return found
 
 
-def _value_faults(loader: ConfigLoader, parser: OverridesParser, base: DictConfig, values: list[Override]) -> Iterator[str]:
+def _value_faults(loader: ConfigLoaderImpl, parser: OverridesParser, base: DictConfig, values: list[Override]) -> Iterator[str]:
     """Try each value on ``base``; those that hold stay, so that a new source's later keys find it."""
     for override in values:
         fault = _key_fault(override, {*_keys(base), *loader.list_groups("")})
         if fault:
-            yield f"{override.input_line}: {fault}"
+            yield f"{_line(override)}: {fault}"
             continue
         for text in _texts(override):
             try:
@@ -149,10 +149,7 @@ def _key_fault(override: Override, known: set[str]) -> str:
 
 def _cell(overrides: list[str], parsed: list[Override]) -> list[str]:
     """The first job of a sweep: each sweep override reduced to its first value."""
-    return [
-        next(_texts(override), override.input_line) if override.is_sweep_override() else override.input_line
-        for override in parsed
-    ]
+    return [next(_texts(override), _line(override)) if override.is_sweep_override() else _line(override) for override in parsed]
 
 
 def cells(overrides: list[str]) -> list[list[str]]:
@@ -164,13 +161,15 @@ def cells(overrides: list[str]) -> list[list[str]]:
     axes = []
     for override in OverridesParser.create().parse_overrides(overrides):
         if override.is_sweep_override() and not override.is_discrete_sweep():
-            raise ValueError(f"{override.input_line}: {CONTINUOUS}")
+            raise ValueError(f"{_line(override)}: {CONTINUOUS}")
         axes.append(list(_texts(override)))
     return [list(cell) for cell in itertools.product(*axes)]
 
 
-def _loader() -> ConfigLoader:
-    return GlobalHydra.instance().config_loader()
+def _loader() -> ConfigLoaderImpl:
+    loader = GlobalHydra.instance().config_loader()
+    assert isinstance(loader, ConfigLoaderImpl)
+    return loader
 
 
 def _companions_or_none(overrides: list[str]) -> list[str]:
@@ -180,11 +179,11 @@ def _companions_or_none(overrides: list[str]) -> list[str]:
         return []
 
 
-def _is_group(loader: ConfigLoader, key: str) -> bool:
+def _is_group(loader: ConfigLoaderImpl, key: str) -> bool:
     return bool(loader.get_group_options(key) or loader.list_groups(key))
 
 
-def _options(loader: ConfigLoader, group: str) -> list[str]:
+def _options(loader: ConfigLoaderImpl, group: str) -> list[str]:
     return list(loader.get_group_options(group, ObjectType.CONFIG))
 
 
@@ -194,16 +193,22 @@ def _values(override: Override) -> list[Any]:
     return [override.value()]
 
 
+def _line(override: Override) -> str:
+    """The override as it was typed."""
+    assert override.input_line is not None
+    return override.input_line
+
+
 def _texts(override: Override) -> Iterator[str]:
     if not override.is_sweep_override():
-        yield override.input_line
+        yield _line(override)
     elif override.is_discrete_sweep():
         for value in override.sweep_string_iterator():
             yield f"{override.get_key_element()}={value}"
 
 
 def _keys(config: DictConfig, prefix: str = "") -> Iterator[str]:
-    for key in config:
+    for key in map(str, config):
         name = f"{prefix}{key}"
         yield name
         node = config._get_node(key)

@@ -1,17 +1,21 @@
 """The command line as a user meets it. What can be seen without a process is asked of the functions behind it."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from rlhf import command_line, config, page, preflight
+import rlhf
+from rlhf import command_line, config, page, preflight, result
 
 Ended = subprocess.CompletedProcess[str]
+ROOT = Path(rlhf.__file__).parent.parent
 Shell = Callable[..., Ended]
 
 
@@ -196,7 +200,37 @@ def test_a_wrong_word_is_a_fault(arguments: list[str], fault: str, capsys: pytes
     assert fault in capsys.readouterr().err
 
 
-def test_the_manual_of_commands_lists_every_verb(root: Path) -> None:
-    text = (root / "docs/command_line.md").read_text()
+def page_on_commands() -> str:
+    return (ROOT / "docs/command_line.md").read_text()
+
+
+def test_the_page_on_commands_has_every_verb() -> None:
     for verb in command_line.VERBS:
-        assert f"python -m rlhf {verb}" in text
+        assert f"python -m rlhf {verb}" in page_on_commands()
+
+
+def test_the_page_on_commands_shows_the_faults_as_they_are() -> None:
+    for fault in faults("sft.epoch=5", "zero=7"):
+        assert f"\n  {fault}\n" in page_on_commands()
+
+
+def test_the_page_on_commands_names_only_keys_that_exist() -> None:
+    rows = page_on_commands().split("## Keys people type")[1].split("\n## ")[0].replace("<name>", "mine").splitlines()
+    named = set()
+    for row in rows:
+        if row.startswith("| ") and not row.startswith("| about"):
+            _, about, keys, _ = row.split("|")
+            for prefix in re.findall(r"`([\w.]+\.)`", about) or [""]:
+                named |= {prefix + key for key in re.findall(r"`([\w.]+)[`=]", keys)}
+    with initialize_config_dir(str(config.CONF), version_base="1.3"):
+        run = compose(
+            "config", ["data=local", "data.sources.mine.path=x", "sft=default", "rm=default", "ppo=default", "rollout=default"]
+        )
+    assert len(named) > 40
+    assert [key for key in sorted(named) if OmegaConf.select(run, key, default="absent") == "absent"] == []
+
+
+def test_the_page_on_commands_has_every_exit_code() -> None:
+    for status, code in result.EXIT_CODES.items():
+        if status.name not in ("pruned", "lost"):  # a study's words for its trials
+            assert re.search(rf"^\| {code} \|.*\| `{status.name}` \|$", page_on_commands(), re.MULTILINE), status

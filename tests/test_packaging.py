@@ -1,13 +1,19 @@
 """The wheel composes from elsewhere: configuration, sweeper and command are inside."""
 
 import os
+import re
 import subprocess
 import sys
+import tomllib
 import zipfile
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 Ended = subprocess.CompletedProcess[str]
 
@@ -80,3 +86,34 @@ def test_the_installed_command_finds_the_sweeper_once(installed: Callable[..., E
     assert plugins.stdout.split().count("RlhfSweeper") == 1, plugins.stderr
     faulty = installed("rlhf", "-m", "stage=sft", "sft.micro_batch_size=32,7")
     assert faulty.returncode == 2 and "sft.micro_batch_size=7" in faulty.stderr
+
+
+def pins(root: Path) -> dict[str, Version]:
+    lines = [line for line in (root / "constraints.txt").read_text().splitlines() if line and not line.startswith("#")]
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in lines)  # exact, and for machines with and without a GPU
+    return {canonicalize_name(name): Version(version) for name, version in (line.split("==") for line in lines)}
+
+
+def test_every_requirement_is_pinned_to_a_version_it_allows(root: Path) -> None:
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    pinned = pins(root)
+    for text in project["dependencies"] + project["optional-dependencies"]["test"]:
+        requirement = Requirement(text)
+        assert requirement.specifier.contains(pinned[canonicalize_name(requirement.name)]), text
+
+
+def test_whatever_a_dependency_needs_is_pinned_too(root: Path) -> None:
+    pinned, there = pins(root), {canonicalize_name(each.metadata["Name"]) for each in metadata.distributions()}
+    for name in pinned.keys() & there:
+        for text in metadata.distribution(name).requires or []:
+            requirement = Requirement(text)
+            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+                needed = canonicalize_name(requirement.name)
+                assert needed in pinned or needed.startswith(("nvidia-", "cuda-", "triton")), f"{name} needs {needed}"
+
+
+def test_readme_has_one_line_to_run_and_one_to_test(root: Path) -> None:
+    lines = [line for line in (root / "README.md").read_text().splitlines() if line.startswith("python3 -m venv")]
+    run, test = lines
+    assert "-c constraints.txt" in run and run.endswith("python -m rlhf")
+    assert "-c constraints.txt" in test and test.endswith("python -m pytest") and '".[test]"' in test

@@ -9,13 +9,13 @@ from rlhf.data.partition import generator
 from rlhf.data.records import Example, Turn
 
 HELD_OUT = 3072
-"""Held-out examples of each stage."""
+"""Held-out examples of each stage, or as many as are drawn for training if those are fewer."""
 
 Gold = Callable[[tuple[Turn, ...], str], float]
 
 
 def generate(name: str, config: SourceConfig, seed: int) -> dict[tuple[str, str], list[Example]]:
-    """``config.cap`` training examples and ``HELD_OUT`` held-out ones for each stage of the source, by (stage, split).
+    """``config.cap`` training examples and at most ``HELD_OUT`` held-out ones for each stage of the source, by (stage, split).
 
     Training examples are drawn with ``seed``; the held-out ones are the same for every seed, so that runs with different
     seeds sit the same exam. Which prompts are held out is the world's own choice: combinations never seen in training.
@@ -29,7 +29,7 @@ def generate(name: str, config: SourceConfig, seed: int) -> dict[tuple[str, str]
         )
     town, parts = world.World(), {}
     for stage in sorted(set(config.stages), key=STAGES.index):
-        for split, count in (("train", config.cap), ("held_out", HELD_OUT)):
+        for split, count in (("train", config.cap), ("held_out", min(HELD_OUT, config.cap))):
             drawn = seed if split == "train" else "exam"
             chance = generator("world", stage, split, drawn)
             parts[stage, split] = [_draw(town, stage, chance, split == "held_out", name) for _ in range(count)]

@@ -29,7 +29,8 @@ def test_labels_are_drawn_with_the_probability_they_state() -> None:
     drawn = pairs(3000, held_out=False, seed=3)
     stated = sum(each.probability for each in drawn) / len(drawn)  # of the label that was drawn, so its mean exceeds 1/2
     right = sum(
-        WORLD.gold(each.turns[0].text, each.response or "") >= WORLD.gold(each.turns[0].text, each.rejected or "") for each in drawn
+        WORLD.gold(each.turns[0].text, each.response or "") >= WORLD.gold(each.turns[0].text, each.rejected or "")
+        for each in drawn
     )
     assert right / len(drawn) == pytest.approx(bayes_accuracy(drawn), abs=0.03)
     assert stated > 0.5

@@ -2,36 +2,28 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-COMMON = (
-    "debug=smoke",
-    "data.sources.demonstrations.cap=200",
-    "data.sources.preferences.cap=200",
-    "sft.max_steps=40",
-    "rm.max_steps=40",
-    "ppo.updates=20",
+SMALL = (
+    *("debug=smoke", "data.sources.demonstrations.cap=200", "data.sources.preferences.cap=200", "data.sources.prompts.cap=200"),
+    *("sft.max_steps=40", "rm.max_steps=40", "ppo.updates=20"),
+    *(f"{stage}.log_every=5" for stage in ("sft", "rm", "ppo")),
+    *(f"{stage}.save_every=7" for stage in ("sft", "rm", "ppo")),
 )
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 def command(stage: str, outputs: Path) -> list[str]:
-    return [
-        sys.executable,
-        "-m",
-        "rlhf",
-        f"stage={stage}",
-        *COMMON,
-        f"{stage}.log_every=5",
-        f"{stage}.save_every=7",
-        f"paths.outputs={outputs}",
-    ]
+    return [sys.executable, "-m", "rlhf", f"stage={stage}", *SMALL, f"paths.outputs={outputs}"]
 
 
 def run_folder(stage: str, outputs: Path) -> Path:
@@ -39,23 +31,26 @@ def run_folder(stage: str, outputs: Path) -> Path:
     return found
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The whole chain, never stopped."""
+    outputs = tmp_path_factory.mktemp("whole")
+    subprocess.run(command("ppo", outputs), cwd=ROOT, env=ENVIRONMENT, check=True, capture_output=True)
+    return outputs
+
+
 @pytest.mark.parametrize("stage", ["sft", "rm", "ppo"])
-def test_a_stopped_run_goes_on_to_the_same_bytes(stage: str, tmp_path: Path) -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    subprocess.run(command(stage, whole), cwd=ROOT, env=environment, check=True, capture_output=True)
-    if stage != "sft":  # start from the same parents, so that the signal meets the stage itself
-        subprocess.run(["cp", "-r", str(whole), str(stopped)], check=True)
-        subprocess.run(["rm", "-rf", str(run_folder(stage, stopped))], check=True)
+def test_a_stopped_run_goes_on_to_the_same_bytes(stage: str, whole: Path, tmp_path: Path) -> None:
+    stopped = tmp_path / "stopped"
+    shutil.copytree(whole, stopped)  # start from the same parents, so that the signal meets the stage itself
+    shutil.rmtree(run_folder(stage, stopped))
 
     process = subprocess.Popen(
-        command(stage, stopped), cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command(stage, stopped), cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-    deadline = time.monotonic() + 120
-    while not list((stopped / "runs").glob(f"{stage}-*/metrics.jsonl")) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    while "train" not in run_folder(stage, stopped).joinpath("metrics.jsonl").read_text() and time.monotonic() < deadline:
-        time.sleep(0.005)
+    wait_until(
+        process, lambda: any('"train"' in file.read_text() for file in (stopped / "runs").glob(f"{stage}-*/metrics.jsonl"))
+    )
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 75, output
@@ -63,13 +58,23 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(stage: str, tmp_path: Path) -> 
     result = json.loads((run_folder(stage, stopped) / "result.json").read_text())
     assert (result["status"], result["reason"]) == ("stopped", "interrupted")
 
-    again = subprocess.run(command(stage, stopped), cwd=ROOT, env=environment, check=True, capture_output=True, text=True)
+    again = subprocess.run(command(stage, stopped), cwd=ROOT, env=ENVIRONMENT, check=True, capture_output=True, text=True)
     assert "going on after" in again.stdout
     first, second = run_folder(stage, whole), run_folder(stage, stopped)
     assert first.name == second.name
     for weights in sorted((first / "artifact").glob("*.safetensors")):
         assert weights.read_bytes() == (second / "artifact" / weights.name).read_bytes()
     assert evaluations(first) == evaluations(second)
+
+
+def wait_until(process: subprocess.Popen[str], ready: Callable[[], bool]) -> None:
+    """Return when ``ready`` holds; the process must not end before."""
+    for _ in range(12_000):
+        if ready():
+            return
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.01)
+    raise AssertionError("two minutes and not ready")
 
 
 def evaluations(folder: Path) -> list[dict[str, float]]:
