@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -157,10 +157,8 @@ def _reap(process: _Process) -> End:
 
 
 def _signal(process: _Process, number: int) -> None:
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(process.popen.pid, number)
-    except ProcessLookupError:
-        pass
 
 
 @contextmanager
