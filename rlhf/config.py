@@ -119,7 +119,7 @@ class DataConfig:
     name: str = system()
     """Name of the mix, for run names and tags."""
     sources: dict[str, SourceConfig] = result()
-    """Named sources. New ones may be added on the command line: `data.sources.mine.path=my.jsonl`."""
+    """Named sources. `data=local` has one called `mine`; others are a file in `conf/data/`, or `+data.sources={name: {path: …}}`."""
     eval_fraction: float = result()
     """Share of prompts held out from training in every stage, chosen by a hash of the prompt."""
     max_bad_fraction: float = result()
