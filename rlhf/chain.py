@@ -1,6 +1,7 @@
 """A stage and everything it stands on: parents are found by signature, trained if they are missing, or refused."""
 
 import hashlib
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -176,8 +177,19 @@ def _figure(name: str, metrics: dict[str, float]) -> str:
     return text
 
 
+def _print_examples(result: Result, count: int = 2) -> None:
+    """The first held-out prompts with the answers before and after PPO."""
+    with (Path(result.folder) / "samples.jsonl").open(encoding="utf-8") as lines:
+        rows = [json.loads(line) for line in lines]
+    latest = rows[-1]["round"] if rows else 0
+    for row in [each for each in rows if each["round"] == latest][:count]:
+        print(f"  prompt  {row['prompt']}\n  sft     {row['sft_response']}\n  ppo     {row['response']}\n")
+
+
 def _print_end(result: Result) -> None:
     if result.status is Status.finished:
+        if result.stage == "ppo":
+            _print_examples(result)
         print(f"The model is in {result.artifact}; every number is in {result.folder}/metrics.jsonl.")
         print("Next: change something (rlhf --help lists what), or compare several values in a study:")
         print("  python -m rlhf -m stage=sft sft.learning_rate=1e-3,3e-3")
