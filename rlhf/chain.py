@@ -91,7 +91,7 @@ def _execute(run: Run, stage: str, stop: StopRequest, ended: Callable[[Result, b
             done = None if run.fresh else finished(identity)
             result = done or run_stage(run, identity, parents, load_corpus(run), stop)
     except ValueError:
-        if [each.name for each in identity.folder.iterdir()] == [LOCK]:
+        if identity.folder.is_dir() and [each.name for each in identity.folder.iterdir()] == [LOCK]:
             shutil.rmtree(identity.folder)  # nothing was started, so nothing is left behind
         raise
     ended(result, done is not None)

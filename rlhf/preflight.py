@@ -69,7 +69,7 @@ def _check(overrides: list[str], multirun: bool) -> Preflight:
         try:
             parsed.append(parser.parse_override(text))
         except HydraException:
-            found.faults.append(f"{text}: not an override; write key=value")
+            found.faults.append(f"{text}: not an override; write key=value ('key=\"a b\"' for a value with signs)")
 
     groups, values, hydras = [], [], []
     for override in parsed:

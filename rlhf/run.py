@@ -23,7 +23,7 @@ from rlhf.data.corpus import Corpus
 from rlhf.engine.torch_engine import TorchEngine
 from rlhf.metrics import Metrics
 from rlhf.result import Result, Status
-from rlhf.sealed import is_sealed, write_atomically
+from rlhf.sealed import is_sealed, make_folder, write_atomically
 from rlhf.signature import ENGINE_READS
 from rlhf.stages import TABLE
 from rlhf.stages.interface import Evaluation, Setting, Stage
@@ -63,8 +63,12 @@ def finished(identity: Identity) -> Result | None:
 
 @contextmanager
 def claimed(folder: Path) -> Iterator[None]:
-    """Hold the run's folder; a second process that wants the same run waits here, and then finds it finished."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Hold the run's folder; a second process that wants the same run waits here, and then finds it finished.
+
+    Raises:
+        ValueError: the folder cannot be made or written.
+    """
+    make_folder(folder, "paths.outputs")
     with (folder / LOCK).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

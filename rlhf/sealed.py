@@ -74,6 +74,20 @@ def is_sealed(folder: Path) -> bool:
     return (folder / MANIFEST).is_file()
 
 
+def make_folder(folder: Path, key: str) -> None:
+    """Make a folder that can be written to.
+
+    Raises:
+        ValueError: it cannot; the message names ``key``, the setting it comes from.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"{key}: {folder} cannot be made ({error.strerror}); name a folder you can write to") from error
+    if not os.access(folder, os.W_OK):
+        raise ValueError(f"{key}: {folder} may not be written to; name a folder you can write to")
+
+
 def write_atomically(path: Path, text: str) -> None:
     """Replace a small file in one step, so that a reader sees the old text or the new."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")

@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from launchers import outcome, pool
 from rlhf.command_line import EXIT_OK, EXIT_STOPPED, report_faults
 from rlhf.result import Result, Status
-from rlhf.sealed import write_atomically
+from rlhf.sealed import make_folder, write_atomically
 from sweeps import table
 from sweeps.cells import RUNNING, Cell, Entry, compose_all, study_name
 from sweeps.progress import Progress, summary
@@ -145,9 +145,9 @@ def _only_sweeper(folder: Path) -> Iterator[Path]:
     """Hold the study's lock, which ends with this process.
 
     Raises:
-        ValueError: another process holds it.
+        ValueError: another process holds it, or the folder cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder, "paths.outputs")
     with (folder / "lock").open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

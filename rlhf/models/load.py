@@ -68,10 +68,10 @@ def _load(
             config = AutoConfig.from_pretrained(source, revision=revision)
             _settle(config, model, tokenizer, **extra)
             loaded = auto.from_pretrained(source, revision=revision, config=config, dtype=torch.float32)  # type: ignore[attr-defined]
-        except OSError as error:
+        except (OSError, ValueError) as error:
             first = str(error).strip().splitlines()[0]
             raise ValueError(
-                f"model.path={source}: cannot be loaded ({first}); give a folder, or a hub id that this machine can reach"
+                f"{source}: no such model can be loaded ({first}); give a folder, or a hub id that this machine can reach"
             ) from error
     rows = loaded.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:

@@ -21,7 +21,10 @@ def load_tokenizer(model: ModelConfig, texts: Iterable[str], parent: Path | None
         ValueError: the path cannot be read, or a template is asked for that the tokenizer lacks.
     """
     if parent is not None:
-        inherited: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(parent)
+        try:
+            inherited: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(parent)
+        except (OSError, ValueError) as error:
+            raise ValueError(_unreadable(f"parents: {parent}", error)) from error
         return inherited
     if model.path is None:
         if model.arch is None:
@@ -30,7 +33,7 @@ def load_tokenizer(model: ModelConfig, texts: Iterable[str], parent: Path | None
     try:
         tokenizer = AutoTokenizer.from_pretrained(model.path, revision=model.revision)
     except (OSError, ValueError) as error:
-        raise ValueError(_unreadable(model.path, error)) from error
+        raise ValueError(_unreadable(f"model.path={model.path}", error)) from error
     if tokenizer.eos_token is None:
         raise ValueError(f"model.path={model.path}: its tokenizer has no end-of-text token, so no response could ever end")
     if tokenizer.pad_token is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
@@ -69,9 +72,9 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, template: Template) -
     return wrapped
 
 
-def _unreadable(path: str, error: Exception) -> str:
+def _unreadable(what: str, error: Exception) -> str:
     first = str(error).strip().splitlines()[0]
-    return f"model.path={path}: cannot be loaded ({first}); give a folder, or a hub id that this machine can reach"
+    return f"{what}: holds no tokenizer that can be loaded ({first}); give a model's folder, or a hub id this machine can reach"
 
 
 def same_tokens(policy: PreTrainedTokenizerBase, reward_model: PreTrainedTokenizerBase) -> None:

@@ -41,3 +41,16 @@ def test_a_file_that_is_not_there_is_a_fault_and_leaves_no_folder(make_run: Call
     with pytest.raises(ValueError, match="data.sources.mine.path"):
         chain.execute(make_run("stage=sft", "data=local", "data.sources.mine.path=/nowhere.jsonl"))
     assert not (tmp_path / "runs").exists()
+
+
+def test_an_outputs_folder_that_cannot_be_is_a_fault(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(ValueError, match="paths.outputs: .* cannot be made"):
+        chain.execute(make_run("stage=sft", f"paths.outputs={tmp_path}/file"))
+
+
+@pytest.mark.parametrize("parent", ["{empty}", "nobody/nothing"])
+def test_a_parent_that_is_no_model_is_a_fault(parent: str, make_run: Callable[..., Run], tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="holds no tokenizer that can be loaded"):
+        chain.execute(make_run("stage=rm", f"parents.sft={parent.format(empty=tmp_path / 'empty')}"))
