@@ -271,7 +271,7 @@ class RolloutConfig:
     temperature: float = result()
     """Logits are divided by this, in sampling and in log-probabilities alike; 0: greedy."""
     top_p: float = result()
-    """Sample from the smallest set of tokens with this much probability; 1: from all."""
+    """Sample from the smallest set of tokens with this much probability; 1: from all. Log-probabilities stay those of the whole distribution, so PPO is off by the mass that is cut."""
     micro_batch_size: int = system()
     """Sequences generated side by side on a rank."""
 
@@ -327,7 +327,7 @@ class PathsConfig:
     outputs: str = system()
     """Folder of `runs/` and `studies/`."""
     cache: Optional[str] = system()
-    """Folder for downloaded models and data; null: the libraries' own."""
+    """Folder for downloaded data sets; null: the library's own. Models go where `HF_HOME` says."""
 
 
 @dataclass
@@ -367,7 +367,7 @@ class Run:
     precision: Precision = result()
     """Number format of the forward and backward pass; weights and optimizer stay in fp32."""
     deterministic: bool = system()
-    """Refuse kernels that may give different bits from the same inputs."""
+    """Choose kernels that give the same bits from the same inputs, and warn where there is none."""
     device: Device = system()
     """`auto`: a GPU if there is one."""
     ranks: int = system()

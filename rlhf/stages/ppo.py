@@ -11,7 +11,7 @@ For each update: sample a response to each prompt; score it; then `ppo.inner_epo
 Choices: the reference is the SFT policy, frozen. The critic is a network of its own that starts as the reward model and
 speaks its normalised scale, V = (head - mean) / deviation. The end token is an action like any other: it is rewarded and
 trained. Dropout is off while sampling and scoring. Old log-probabilities are recomputed by the training forward pass, so
-the ratio is exactly 1 at the first step. Log-probabilities are those of the tempered distribution that was sampled from.
+the ratio is exactly 1 at the first step. Log-probabilities are those of the tempered distribution, before `rollout.top_p`.
 """
 
 import copy
