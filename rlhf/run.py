@@ -137,6 +137,8 @@ def _work(
     result: Result,
 ) -> None:
     """Evaluate, train from the checkpoint if there is one, evaluate, save."""
+    for note in stage.notes:
+        watcher.screen.say(f"  {note}")
     if watcher.first_round == 0:
         watcher.evaluated(0, stage.evaluate(0))
     loop.train(stage, engine, watcher, run.seed, watcher.first_round, stop.requested)

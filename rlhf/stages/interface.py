@@ -72,6 +72,8 @@ class Stage(Protocol[B]):
     log_every: int
     eval_every: int
     save_every: int
+    notes: list[str]
+    """What a person should know before the first round: rows left out, scales worked out."""
 
     @staticmethod
     def parents(run: Run) -> dict[str, str]:

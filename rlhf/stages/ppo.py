@@ -84,6 +84,7 @@ class PPO:
             self._config.save_every,
         )
         self._mean, self._deviation = self._normalisation()
+        self.notes = [f"scores are (raw - {self._mean:.3f}) / {self._deviation:.3f}"]
         self._before: Answers | None = None
 
     def trainable(self) -> dict[str, Trainable]:

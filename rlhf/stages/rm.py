@@ -50,7 +50,8 @@ class RewardModel:
         self._tokenizer = load_tokenizer(self._run.reward_model, texts, start)
         examples = setting.corpus.examples("rm", "train")
         self._rows = self._tokens(examples)
-        self.dropped = self._rows.count(None)
+        left_out = self._rows.count(None)
+        self.notes = [f"{left_out} of {len(examples)} pairs do not fit rm.max_length, or are equal"] if left_out else []
         self._scorer = load_scorer(self._run.reward_model, self._tokenizer, start, self._run.seed, fresh_head=True)
         if self._config.gradient_checkpointing:
             self._scorer.gradient_checkpointing_enable()

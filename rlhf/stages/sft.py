@@ -45,7 +45,7 @@ class SFT:
         corpus = setting.corpus
         self._tokenizer = load_tokenizer(self._run.model, tokenizer_texts(corpus))
         rows = self._rows = self._tokens(corpus.examples("sft", "train"))
-        self.dropped = rows.count(None)
+        self.notes = [f"{left_out} of {len(rows)} rows do not fit sft.max_length"] if (left_out := rows.count(None)) else []
         self._policy = load_policy(self._run.model, self._tokenizer, None, self._run.seed)
         if self._config.gradient_checkpointing:
             self._policy.gradient_checkpointing_enable()
