@@ -70,8 +70,9 @@ def _load(
             loaded = auto.from_pretrained(source, revision=revision, config=config, dtype=torch.float32)  # type: ignore[attr-defined]
         except (OSError, ValueError) as error:
             first = str(error).strip().splitlines()[0]
+            named = f"model.path={source}" if path is None else f"parents: {source}"
             raise ValueError(
-                f"{source}: no such model can be loaded ({first}); give a folder, or a hub id that this machine can reach"
+                f"{named}: holds no model that can be loaded ({first}); give a folder, or a hub id that this machine can reach"
             ) from error
     rows = loaded.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
