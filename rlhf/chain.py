@@ -36,8 +36,12 @@ def main(run: Run) -> int:
     try:
         result = execute(run, lambda each, reused: results.append((each, reused)))
     except ValueError as error:
-        from rlhf.command_line import report_faults
+        from rlhf.command_line import EXIT_FAULTS, report_faults
 
+        if results:  # a parent has been trained and stays; only what came after it could not start
+            _print_table(results)
+            warn(f"the chain ends here: {error}")
+            return EXIT_FAULTS
         return report_faults([str(error)])
     _print_table(results)
     _print_end(result)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from rlhf.config import STAGES, Device, Offload, PPOConfig, Precision, Run, TrainConfig, Zero
+from rlhf.config import STAGES, Device, Offload, PPOConfig, Precision, RewardNormalization, Run, TrainConfig, Zero
 
 
 def faults(run: Run) -> list[str]:
@@ -114,6 +114,8 @@ def _ppo(run: Run, config: PPOConfig) -> Iterator[str]:
         )
     elif config.minibatches > 0:
         yield from _batch("ppo", config.batch_size // config.minibatches, config.micro_batch_size, "batch_size / minibatches")
+    if config.batch_size < 2 and config.reward_normalization is RewardNormalization.reference:
+        yield f"ppo.batch_size={config.batch_size}: ppo.reward_normalization=reference needs at least 2 for a deviation"
     if config.kl_coef < 0:
         yield f"ppo.kl_coef={config.kl_coef}: must not be negative, or PPO is paid for leaving the SFT policy"
     for key in ("gamma", "gae_lambda"):

@@ -271,6 +271,8 @@ def _limit_memory(run: Run) -> None:
     if run.hardware.memory_gib is not None and not torch.cuda.is_available():
         limit = int(run.hardware.memory_gib * GIB)
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        if hard != resource.RLIM_INFINITY:
+            limit = min(limit, hard)
         resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
 
 

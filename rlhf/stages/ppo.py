@@ -11,7 +11,7 @@ For each update: sample a response to each prompt; score it; then `ppo.inner_epo
 Choices: the reference is the SFT policy, frozen. The critic is a network of its own that starts as the reward model and
 speaks its normalised scale, V = (head - mean) / deviation. The end token is an action like any other: it is rewarded and
 trained. Dropout is off while sampling and scoring. Old log-probabilities are recomputed by the training forward pass, so
-the ratio is exactly 1 at the first step. Log-probabilities are those of the tempered distribution, before `rollout.top_p`.
+the ratio is 1 up to rounding at the first step. Log-probabilities are those of the tempered distribution, before top_p.
 """
 
 import copy
@@ -207,7 +207,8 @@ class PPO:
         config, mask = self._config, batch.targets
         values = self._values(batch.ids, batch.mask, mask)
         critic_loss = value_loss(values, batch.values, batch.returns, mask, config.value_clip_range)
-        moved = (values - batch.values).abs() > (config.value_clip_range or float("inf"))
+        reach = float("inf") if config.value_clip_range is None else config.value_clip_range
+        moved = (values - batch.values).abs() > reach
         count = batch.weight
         metrics: dict[str, Metric] = {
             "loss/value_avg": Mean(critic_loss.item(), count),

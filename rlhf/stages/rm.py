@@ -2,9 +2,10 @@
 
     loss = - mean over pairs of log sigmoid(r(prompt, chosen) - r(prompt, rejected))      (Ouyang et al. 2022, equation 1)
 
-r is a linear head, without bias, on the hidden state of the last true token: the end token, which every response has, in
-training as in PPO. The index comes from the attention mask, so padding may stand on either side. Pairs whose token ids
-are equal are passed over, since their gradient is exactly zero.
+r is a linear head, without bias, on the hidden state of the last true token: the end token, which every response has in
+training (in PPO a response may be cut off; it is then read at its last token, and `ppo.missing_eos_penalty` applies).
+The index comes from the attention mask, so padding may stand on either side. Pairs whose token ids are equal are passed
+over, since their gradient is exactly zero.
 """
 
 from collections import defaultdict
