@@ -12,6 +12,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from rlhf.config import Run
+from rlhf.fault import Fault
 from rlhf.result import Result, Status
 from rlhf.sealed import write_atomically
 
@@ -30,7 +31,7 @@ def main(arguments: list[str]) -> int:
         result = chain.execute(run)
     except KeyboardInterrupt:  # before the run could answer it
         result = _without_run(run, Status.stopped, "interrupted", "interrupted before it began")
-    except ValueError as error:  # something the user named cannot be used; no traceback for that
+    except Fault as error:  # something the user named cannot be used; no traceback for that
         print(error, file=sys.stderr)
         result = _without_run(run, Status.failed, "crash", str(error))
     write_atomically(folder / "result.json", result.to_json())

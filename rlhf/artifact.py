@@ -1,12 +1,14 @@
 """What a stage leaves for others: a folder that plain transformers loads, sealed by a manifest of where it comes from."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from rlhf.fault import Fault
 from rlhf.sealed import MANIFEST, Broken, open_sealed, seal
 
 
@@ -36,30 +38,29 @@ def save(path: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
     return Artifact(path, about["kind"], about["result_signature"])
 
 
-def find(runs: Path, signature: str) -> Artifact | None:
-    """The artifact with this result signature among the folders of ``runs``, whichever system settings made it."""
+def find(runs: Path, signature: str) -> Iterator[Path]:
+    """The artifacts with this result signature among the folders of ``runs``, whichever system settings made them."""
     for manifest in sorted(runs.glob(f"*/artifact/{MANIFEST}")):
         try:
             about = json.loads(manifest.read_text())
         except ValueError:  # torn; whoever wants this run makes it again
             continue
         if about.get("result_signature") == signature:
-            return Artifact(manifest.parent, about["kind"], signature)
-    return None
+            yield manifest.parent
 
 
 def load(path: Path, kind: str, key: str) -> Artifact:
     """An artifact someone points at, checked file by file.
 
     Raises:
-        ValueError: it is broken or of another kind; the message names ``key``, the setting that pointed at it.
+        Fault: it is broken or of another kind; the message names ``key``, the setting that pointed at it.
     """
     try:
         about = open_sealed(path)
     except Broken as error:
-        raise ValueError(f"{key}={path}: {error}") from error
+        raise Fault(f"{key}={path}: {error}") from error
     if about["kind"] != kind:
-        raise ValueError(f"{key}={path}: is a {about['kind']}, but a {kind} is needed")
+        raise Fault(f"{key}={path}: is a {about['kind']}, but a {kind} is needed")
     return Artifact(path, kind, about["result_signature"])
 
 

@@ -15,6 +15,7 @@ from rlhf.artifact import Artifact
 from rlhf.config import MissingParents, Run
 from rlhf.data import corpus as data
 from rlhf.data.corpus import Corpus
+from rlhf.fault import Fault
 from rlhf.result import Result, Status
 from rlhf.run import LOCK, Identity, claimed, finished, run_stage
 from rlhf.sealed import is_sealed
@@ -35,7 +36,7 @@ def main(run: Run) -> int:
     results: list[tuple[Result, bool]] = []
     try:
         result = execute(run, lambda each, reused: results.append((each, reused)))
-    except ValueError as error:
+    except Fault as error:
         from rlhf.command_line import EXIT_FAULTS, report_faults
 
         if results:  # a parent has been trained and stays; only what came after it could not start
@@ -54,7 +55,7 @@ def execute(run: Run, ended: Callable[[Result, bool], None] = lambda result, reu
     A parent that does not finish ends the chain with its status and reason.
 
     Raises:
-        ValueError: something the user named cannot be used; no folder is left behind for it.
+        Fault: something the user named cannot be used; no folder is left behind for it.
     """
     for line in load_corpus(run).report:
         print(f"  {line}")
@@ -77,7 +78,7 @@ def _execute(run: Run, stage: str, stop: StopRequest, ended: Callable[[Result, b
         found = _find(run, name, kind)
         if found is None and done is None:
             if run.parents.missing is MissingParents.require:
-                raise ValueError(
+                raise Fault(
                     f"parents.missing=require: stage={stage} needs a {kind} from stage={name}, and none with signature "
                     f"{identity.parents[name]} is in {run.paths.outputs}; run stage={name} first or set parents.{name}"
                 )
@@ -94,7 +95,7 @@ def _execute(run: Run, stage: str, stop: StopRequest, ended: Callable[[Result, b
         with claimed(identity.folder):
             done = None if run.fresh else finished(identity)
             result = done or run_stage(run, identity, parents, load_corpus(run), stop)
-    except ValueError:
+    except Fault:
         if identity.folder.is_dir() and [each.name for each in identity.folder.iterdir()] == [LOCK]:
             shutil.rmtree(identity.folder)  # nothing was started, so nothing is left behind
         raise
@@ -151,14 +152,12 @@ def _parent_signature(run: Run, name: str) -> str:
 def _find(run: Run, name: str, kind: str) -> Artifact | None:
     given = _given(run, name)
     if given is None:
-        found = artifact.find(_runs(run), identify(run, name).result_signature)
-        if found is None:
-            return None
-        try:
-            return artifact.load(found.path, kind, f"stage={name}")
-        except ValueError as error:
-            warn(f"{error}; it is trained again")
-            return None
+        for path in artifact.find(_runs(run), identify(run, name).result_signature):
+            try:
+                return artifact.load(path, kind, f"stage={name}")
+            except Fault as error:
+                warn(f"{error}; it is passed over")
+        return None
     if is_sealed(Path(given)):
         return artifact.load(Path(given), kind, f"parents.{name}")
     return Artifact(Path(given), kind, _parent_signature(run, name))

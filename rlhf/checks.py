@@ -1,13 +1,25 @@
 """Faults across fields: what a type cannot say. Torch-free, so that every job of a study is checked before the first starts."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
-from rlhf.config import STAGES, Device, Offload, PPOConfig, Precision, RewardNormalization, Run, TrainConfig, Zero
+from rlhf.config import (
+    STAGES,
+    Device,
+    Offload,
+    PPOConfig,
+    Precision,
+    RewardModelInit,
+    RewardNormalization,
+    Run,
+    TrainConfig,
+    Zero,
+)
 
 
 def faults(run: Run) -> list[str]:
     """Everything wrong with ``run``, one line each: key, value, rule, fix. Empty if it may start."""
-    found = [*_engine(run), *_model(run), *_data(run), *_lengths(run)]
+    found = [*_engine(run), *_model(run), *_data(run), *_lengths(run), *_parents(run)]
     for name in _stages_needed(run):
         config = getattr(run, name)
         found += _ppo(run, config) if isinstance(config, PPOConfig) else _train(name, config)
@@ -58,6 +70,8 @@ def _data(run: Run) -> Iterator[str]:
         yield "data.sources: is empty; choose a data option or name a source"
     if not 0 < run.data.eval_fraction < 1:
         yield f"data.eval_fraction={run.data.eval_fraction}: must be between 0 and 1, or nothing is held out"
+    if run.data.max_train_examples is not None and run.data.max_train_examples < 1:
+        yield f"data.max_train_examples={run.data.max_train_examples}: must be at least 1, or null for all"
     for name, source in run.data.sources.items():
         key = f"data.sources.{name}"
         if source.weight <= 0:
@@ -87,6 +101,21 @@ def _lengths(run: Run) -> Iterator[str]:
                 yield f"{key}={length}: longer than the {limit} positions of model={run.model.name}; shorten it"
 
 
+def _parents(run: Run) -> Iterator[str]:
+    """Before hours are spent on the other parent: is what the user points at there, and of use?"""
+    for name in ("sft", "rm"):
+        given = getattr(run.parents, name)
+        if given is None:
+            continue
+        key = f"parents.{name}={given}"
+        unread = run.stage == "rm" and run.rm.init is RewardModelInit.base
+        if unread or STAGES.index(name) >= STAGES.index(run.stage):
+            base = " with rm.init=base" if run.stage == "rm" else ""
+            yield f"{key}: stage={run.stage}{base} does not start from one; leave it out"
+        elif (given[:1] in "/~." or given.count("/") > 1) and not Path(given).is_dir():
+            yield f"{key}: there is no such folder; write an artifact's folder in full, or a hub id"
+
+
 def _train(name: str, config: TrainConfig) -> Iterator[str]:
     yield from _batch(name, config.batch_size, config.micro_batch_size, "batch_size")
     yield from _positive(name, config, "learning_rate", "epochs", "max_grad_norm", "max_length", "log_every", "adam_eps")
@@ -114,8 +143,8 @@ def _ppo(run: Run, config: PPOConfig) -> Iterator[str]:
         )
     elif config.minibatches > 0:
         yield from _batch("ppo", config.batch_size // config.minibatches, config.micro_batch_size, "batch_size / minibatches")
-    if config.batch_size < 2 and config.reward_normalization is RewardNormalization.reference:
-        yield f"ppo.batch_size={config.batch_size}: ppo.reward_normalization=reference needs at least 2 for a deviation"
+    if config.normalization_prompts < 2 and config.reward_normalization is RewardNormalization.reference:
+        yield f"ppo.normalization_prompts={config.normalization_prompts}: must be at least 2, or there is no deviation"
     if config.kl_coef < 0:
         yield f"ppo.kl_coef={config.kl_coef}: must not be negative, or PPO is paid for leaving the SFT policy"
     for key in ("gamma", "gae_lambda"):

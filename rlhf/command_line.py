@@ -3,6 +3,9 @@
 import difflib
 import os
 import sys
+from argparse import Namespace
+from collections.abc import Iterator
+from pathlib import Path
 
 import hydra
 from hydra._internal.utils import get_args_parser
@@ -29,11 +32,9 @@ def main(arguments: list[str]) -> int:
     parser.prog = "rlhf"
     flags, unknown = parser.parse_known_intermixed_args(arguments)
     if not (flags.hydra_help or flags.shell_completion):
-        faults = [f"{flag}: there is no such option; see --help" for flag in unknown]
-        manners = [name for name in ("run", "multirun", "cfg", "info") if getattr(flags, name)]
-        if len(manners) > 1:
-            faults.append(f"{' '.join('--' + name for name in manners)}: use one of them at a time")
-        checked = preflight.check(flags.overrides, flags.multirun)
+        faults = [*(f"{flag}: there is no such option; see --help" for flag in unknown), *_flag_faults(flags)]
+        own = Path(flags.config_dir) if flags.config_dir and Path(flags.config_dir).is_dir() else None
+        checked = preflight.check(flags.overrides, flags.multirun, own)
         if faults + checked.faults:
             return report_faults(faults + checked.faults)
         for override in flags.overrides:
@@ -51,6 +52,25 @@ def main(arguments: list[str]) -> int:
 
     task()
     return max(codes, default=EXIT_OK)
+
+
+def _flag_faults(flags: Namespace) -> Iterator[str]:
+    """What Hydra would answer with a traceback, or what would bypass the checks."""
+    manners = [name for name in ("run", "multirun", "cfg", "info") if getattr(flags, name)]
+    if len(manners) > 1:
+        yield f"{' '.join('--' + name for name in manners)}: use one of them at a time"
+    if flags.config_dir is not None:
+        own = Path(flags.config_dir)
+        if not own.is_dir():
+            yield f"--config-dir={own}: there is no such folder; name one that holds options of your own, as data/mine.yaml"
+        for file in sorted(own.rglob("*.yaml")):
+            if (config.CONF / file.relative_to(own)).exists():
+                yield f"--config-dir={own}: {file.relative_to(own)} has the name of a built-in option; give it another"
+    for flag in ("config_name", "config_path", "experimental_rerun"):
+        if getattr(flags, flag) is not None:
+            yield f"--{flag.replace('_', '-')}: is not used; choose options as group=option, your own with --config-dir"
+    if flags.resolve and not flags.cfg:
+        yield "--resolve: goes with --cfg job"
 
 
 def _without(arguments: list[str], taken: str) -> list[str]:

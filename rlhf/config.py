@@ -122,6 +122,8 @@ class DataConfig:
     """Named sources. `data=local` has one called `mine`; others are a file in `conf/data/`, or `+data.sources={name: {path: …}}`."""
     eval_fraction: float = result()
     """Share of prompts held out from training in every stage, chosen by a hash of the prompt."""
+    max_train_examples: Optional[int] = result()
+    """Train each stage on at most this many examples (those whose prompts have the smallest hashes); null: on all."""
     max_bad_fraction: float = result()
     """Stop when more than this share of a source's rows cannot be read; up to it they are skipped and counted."""
 
@@ -246,6 +248,8 @@ class PPOConfig:
     """Shift and scale the advantages of a rollout to mean 0 and variance 1."""
     reward_normalization: RewardNormalization = result()
     """`reference`: scores are shifted and scaled by their mean and deviation on responses of the SFT policy; `none`: raw scores."""
+    normalization_prompts: int = result()
+    """Responses of the SFT policy from which `reference` takes mean and deviation."""
     reward_clip: Optional[float] = result()
     """Clip the (normalised) score to +- this; null: no clipping."""
     missing_eos_penalty: float = result()

@@ -27,10 +27,12 @@ def render() -> str:
             lines.append(f"  {group.name:<{width}}  {' '.join(options)}{auto}")
     lines += [
         "",
+        "Options of your own: --config-dir DIR adds DIR/<group>/<option>.yaml to the above",
         "Look before running:  --cfg job  the composed configuration    --info defaults  where it came from",
         'Complete with Tab:    eval "$(rlhf -sc install=bash)"',
         "Every key is documented in docs/config.md.",
         "",
         "Exit codes: 0 finished, 1 failed, 2 faults in the configuration, 3 does not fit, 75 stopped and resumable.",
+        "A study that ran to its end exits with 0, whatever became of its trials; its table says that.",
     ]
     return "\n".join(lines)

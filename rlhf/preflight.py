@@ -9,19 +9,24 @@ import difflib
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
+from hydra import compose, version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
+from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 
 from rlhf.config import COMPANIONS, CONF
+from rlhf.fault import Fault
 
 CONTINUOUS = "a continuous range has no grid; list its values instead"
 
@@ -34,10 +39,20 @@ class Preflight:
     companions: list[str] = field(default_factory=list)
 
 
-def check(overrides: list[str], multirun: bool = False) -> Preflight:
-    """Find every fault in ``overrides``; sweep values are tried one by one when ``multirun`` is set."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+def check(overrides: list[str], multirun: bool = False, own: Path | None = None) -> Preflight:
+    """Find every fault in ``overrides``; sweep values are tried one by one when ``multirun`` is set.
+
+    ``own`` is a folder of further options (Hydra's ``--config-dir``).
+    """
+    search = create_config_search_path(str(CONF))
+    if own is not None:
+        search.prepend("command-line", f"file://{own.absolute()}", SearchPathQuery(provider="schema"))
+    version.setbase("1.3")
+    Hydra.create_main_hydra2("rlhf", search)  # what hydra.initialize_config_dir does, with a folder more
+    try:
         return _check(overrides, multirun)
+    finally:
+        GlobalHydra.instance().clear()
 
 
 def companions(overrides: list[str]) -> list[str]:
@@ -55,7 +70,7 @@ def companions(overrides: list[str]) -> list[str]:
         if choices.get(group) == "auto":
             option = usual.get(group, "default")
             if option not in _options(loader, group):
-                raise ValueError(f"model.usual.{group}={option}: conf/{group} has no such option")
+                raise Fault(f"model.usual.{group}={option}: conf/{group} has no such option")
             filled.append(f"{group}={option}")
     return filled
 
@@ -75,7 +90,7 @@ def _check(overrides: list[str], multirun: bool) -> Preflight:
     for override in parsed:
         key, line = override.key_or_group, _line(override)
         if key.startswith(("hydra.", "hydra/")):
-            hydras.append(line)
+            hydras.append(override)
         elif override.is_sweep_override() and not multirun:
             found.faults.append(f"{line}: several values; add -m to run them all, or quote the text")
         elif override.is_sweep_override() and not override.is_discrete_sweep():
@@ -94,9 +109,11 @@ def _check(overrides: list[str], multirun: bool) -> Preflight:
     fixed = [_line(override) for override in groups if not override.is_sweep_override()]
     try:
         base = compose("config", fixed + _companions_or_none(fixed))
-        for text in hydras:
-            compose("config", [text], return_hydra_config=True)
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        for override in hydras:
+            OmegaConf.select(compose("config", [_line(override)], return_hydra_config=True), override.key_or_group)
+    except InterpolationToMissingValueError:
+        pass  # of something Hydra only knows at run time
+    except (HydraException, OmegaConfBaseException, Fault) as error:
         found.faults.append(_first_line(error))
         return found
     found.faults += _value_faults(loader, parser, base, values)
@@ -156,12 +173,12 @@ def cells(overrides: list[str]) -> list[list[str]]:
     """Every combination of the discrete sweep values in ``overrides``, in the order written (the last one fastest).
 
     Raises:
-        ValueError: an override is a continuous space (`interval`), which has no list of values.
+        Fault: an override is a continuous space (`interval`), which has no list of values.
     """
     axes = []
-    for override in OverridesParser.create().parse_overrides(overrides):
+    for override in OverridesParser.create(config_loader=_loader()).parse_overrides(overrides):
         if override.is_sweep_override() and not override.is_discrete_sweep():
-            raise ValueError(f"{_line(override)}: {CONTINUOUS}")
+            raise Fault(f"{_line(override)}: {CONTINUOUS}")
         axes.append(list(_texts(override)))
     return [list(cell) for cell in itertools.product(*axes)]
 

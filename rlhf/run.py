@@ -21,6 +21,7 @@ from rlhf.artifact import Artifact
 from rlhf.config import Run
 from rlhf.data.corpus import Corpus
 from rlhf.engine.torch_engine import TorchEngine
+from rlhf.fault import Fault
 from rlhf.metrics import Metrics
 from rlhf.result import Result, Status
 from rlhf.sealed import is_sealed, make_folder, write_atomically
@@ -66,7 +67,7 @@ def claimed(folder: Path) -> Iterator[None]:
     """Hold the run's folder; a second process that wants the same run waits here, and then finds it finished.
 
     Raises:
-        ValueError: the folder cannot be made or written.
+        Fault: the folder cannot be made or written.
     """
     make_folder(folder, "paths.outputs")
     with (folder / LOCK).open("w") as lock:
@@ -78,12 +79,11 @@ def run_stage(run: Run, identity: Identity, parents: Mapping[str, Artifact], cor
     """Train, evaluate and save one stage; every end but a fault of the user is a ``Result``, also on disk.
 
     Raises:
-        ValueError: something the user named cannot be used (data, model, batch); nothing was trained.
+        Fault: something the user named cannot be used (data, model, batch); nothing was trained.
     """
     folder = identity.folder
     if run.fresh:
         _clear(folder)
-    _limit_memory(run)
     engine = TorchEngine(run.device, run.precision, run.deterministic)
     engine.reset_peak_memory()
     result = Result(
@@ -101,11 +101,13 @@ def run_stage(run: Run, identity: Identity, parents: Mapping[str, Artifact], cor
     watcher: _Watcher | None = None
     try:
         kind = TABLE[identity.stage]
+        corpus.examples(identity.stage, "held_out")  # now, not after hours: is there anything to measure on?
         view = cast(Run, SimpleNamespace(**{name: getattr(run, name) for name in (*ENGINE_READS, *kind.reads)}))
-        stage = kind(Setting(view, corpus, engine, {name: parent.path for name, parent in parents.items()}))
-        engine.prepare(stage.trainable())
-        watcher = _Watcher(run, identity, stage, engine)
-        _work(run, identity, stage, engine, watcher, stop, result)
+        with _limited_memory(run):
+            stage = kind(Setting(view, corpus, engine, {name: parent.path for name, parent in parents.items()}))
+            engine.prepare(stage.trainable())
+            watcher = _Watcher(run, identity, stage, engine)
+            _work(run, identity, stage, engine, watcher, stop, result)
     except loop.Stopped as stopped:
         result.status, result.reason, result.message = Status.stopped, stop.reason, str(stopped)
     except loop.NonFinite as error:
@@ -113,7 +115,7 @@ def run_stage(run: Run, identity: Identity, parents: Mapping[str, Artifact], cor
     except KeyboardInterrupt:  # asked twice: the round in hand is lost, what is behind the last checkpoint is done again
         result.status, result.reason, result.message = Status.stopped, stop.reason, "stopped at once, without a new checkpoint"
     except Exception as error:
-        if watcher is None and isinstance(error, ValueError):
+        if watcher is None and isinstance(error, Fault):
             raise
         _classify(error, result, folder)
     result.peak_memory_gib = engine.peak_memory_gib()
@@ -266,18 +268,23 @@ def _classify(error: Exception, result: Result, folder: Path) -> None:
     )
 
 
-def _limit_memory(run: Run) -> None:
+@contextmanager
+def _limited_memory(run: Run) -> Iterator[None]:
     """On a CPU with a stated memory, make an allocation beyond it fail here instead of waking the kernel's killer."""
-    if run.hardware.memory_gib is not None and not torch.cuda.is_available():
-        limit = int(run.hardware.memory_gib * GIB)
-        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        if hard != resource.RLIM_INFINITY:
-            limit = min(limit, hard)
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
+    if run.hardware.memory_gib is None or torch.cuda.is_available():
+        yield
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    limit = int(run.hardware.memory_gib * GIB)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
 def _clear(folder: Path) -> None:
     for name in ("checkpoints", "artifact"):
         shutil.rmtree(folder / name, ignore_errors=True)
-    for name in ("result.json", "metrics.jsonl", "samples.jsonl", "crash.txt"):
+    for name in ("config.yaml", "overrides.txt", "result.json", "metrics.jsonl", "samples.jsonl", "crash.txt"):
         (folder / name).unlink(missing_ok=True)

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from rlhf.fault import Fault
+
 MANIFEST = "manifest.json"
 
 
@@ -78,14 +80,14 @@ def make_folder(folder: Path, key: str) -> None:
     """Make a folder that can be written to.
 
     Raises:
-        ValueError: it cannot; the message names ``key``, the setting it comes from.
+        Fault: it cannot; the message names ``key``, the setting it comes from.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ValueError(f"{key}: {folder} cannot be made ({error.strerror}); name a folder you can write to") from error
+        raise Fault(f"{key}: {folder} cannot be made ({error.strerror}); name a folder you can write to") from error
     if not os.access(folder, os.W_OK):
-        raise ValueError(f"{key}: {folder} may not be written to; name a folder you can write to")
+        raise Fault(f"{key}: {folder} may not be written to; name a folder you can write to")
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rlhf import checks, preflight
 from rlhf.config import Run
+from rlhf.fault import Fault
 
 OF_THE_STUDY = ("sweep", "paths", "tracker", "fresh", "stage")
 """Parts of a run that are one and the same for a whole study; all but the stage do not make a cell another cell."""
@@ -68,7 +69,7 @@ def compose_all(arguments: list[str]) -> tuple[list[Cell], list[str]]:
     try:
         parsed = OverridesParser.create().parse_overrides(arguments)
         grid = preflight.cells(arguments)
-    except (HydraException, ValueError) as error:
+    except (HydraException, Fault) as error:
         return [], [_first_line(error)]
     swept_at = [place for place, override in enumerate(parsed) if override.is_sweep_override()]
     faults = [_of_the_study(parsed[place]) for place in swept_at if _part(parsed[place]) in OF_THE_STUDY]
@@ -110,7 +111,7 @@ def _compose(overrides: list[str], swept: dict[str, Any], known: dict[tuple[str,
             return [f"{key}: needs a value; write {key}=..." for key in missing]
         run = OmegaConf.to_object(composed)
         content = OmegaConf.to_container(composed, resolve=True, enum_to_str=True)
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
+    except (HydraException, OmegaConfBaseException, Fault) as error:
         return [_first_line(error)]
     assert isinstance(run, Run) and isinstance(content, dict)
     computes = {key: value for key, value in content.items() if key == "stage" or key not in OF_THE_STUDY}

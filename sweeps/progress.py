@@ -7,6 +7,7 @@ from sweeps import objective
 from sweeps.cells import Entry, label
 
 KEPT = ("failed", "infeasible")
+NAMED = 8
 
 
 class Progress:
@@ -57,10 +58,10 @@ def summary(folder: Path, entries: list[Entry], rows: list[dict[str, str]], stag
         lines.append(f"best {goal.metric}: {value:.4g} in {best.number:04d}: {label(best.swept)}")
     kept = [entry for entry in entries if entry.status in KEPT]
     if kept:
-        first = f"trials/{kept[0].number:04d}"
+        numbers = ", ".join(f"{entry.number:04d}" for entry in kept[:NAMED]) + (" ..." if len(kept) > NAMED else "")
         lines.append(
-            f"{_count(len(kept), 'cell')} failed or did not fit and will not run again by itself (see {first}/log.txt); "
-            f"to try again delete {first}, or add fresh=true for all, and repeat the command"
+            f"failed or did not fit: {numbers} (why: {folder}/trials/{kept[0].number:04d}/log.txt). They are not run again by "
+            f"the same command unless their folder is deleted; fresh=true runs every cell again"
         )
     if left:
         lines.append(f"stopped with {_count(left, 'cell')} to go; the same command goes on")

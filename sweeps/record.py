@@ -14,6 +14,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
+from rlhf.fault import Fault
 from rlhf.result import Result, Status
 from sweeps import objective
 from sweeps.cells import RUNNING, Entry
@@ -28,7 +29,7 @@ class Record:
         """Open or make ``folder/study.db``.
 
         Raises:
-            ValueError: it cannot be read, or is of another stage.
+            Fault: it cannot be read, or is of another stage.
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._path, self._name, self._stage = folder / "study.db", name, stage
@@ -40,10 +41,10 @@ class Record:
                 self._choices[key] = choices
         except (SQLAlchemyError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
-            raise ValueError(f"{self._path}: cannot be read ({reason}); move it away to begin the study again") from error
+            raise Fault(f"{self._path}: cannot be read ({reason}); move it away to begin the study again") from error
         recorded = self._study.user_attrs.get("stage", stage)
         if recorded != stage:
-            raise ValueError(f"sweep.name={name}: that study is of stage={recorded}; choose another name for stage={stage}")
+            raise Fault(f"sweep.name={name}: that study is of stage={recorded}; choose another name for stage={stage}")
         self._study.set_user_attr("stage", stage)
         while any(trial.state is TrialState.WAITING for trial in self._trials()):  # we died between two calls of `begin`
             self._study.tell(self._study.ask(), state=TrialState.FAIL)

@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 
 from launchers import outcome, pool
 from rlhf.command_line import EXIT_OK, EXIT_STOPPED, report_faults
+from rlhf.fault import Fault
 from rlhf.result import Result, Status
 from rlhf.sealed import make_folder, write_atomically
 from sweeps import table
@@ -40,7 +41,7 @@ def main(arguments: list[str], command: Callable[[Path], list[str]] = pool.trial
             name = run.sweep.name or study_name(arguments, run.stage)
             folder = held.enter_context(_only_sweeper(Path(run.paths.outputs) / "studies" / name))
             study = _Study(folder, cells)
-        except ValueError as error:
+        except Fault as error:
             return report_faults([str(error)])
         except KeyboardInterrupt:
             print("stopped before a trial began", file=sys.stderr)
@@ -145,7 +146,7 @@ def _only_sweeper(folder: Path) -> Iterator[Path]:
     """Hold the study's lock, which ends with this process.
 
     Raises:
-        ValueError: another process holds it, or the folder cannot be written.
+        Fault: another process holds it, or the folder cannot be written.
     """
     make_folder(folder, "paths.outputs")
     with (folder / "lock").open("a+") as lock:
@@ -154,7 +155,7 @@ def _only_sweeper(folder: Path) -> Iterator[Path]:
         except BlockingIOError:
             lock.seek(0)
             holder = f"{folder}: process {lock.read().strip() or 'unknown'} is running this study"
-            raise ValueError(f"{holder}; wait for it, or choose another sweep.name") from None
+            raise Fault(f"{holder}; wait for it, or choose another sweep.name") from None
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()

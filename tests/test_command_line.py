@@ -193,11 +193,30 @@ def test_an_option_asked_for_beats_the_usual_one() -> None:
         (["train", "model=tiny"], "train: not a verb; verbs: study"),
         (["--halp"], "--halp: there is no such option; see --help"),
         (["-m", "--cfg", "job"], "--multirun --cfg: use one of them at a time"),
+        (["--config-dir", "/nowhere"], "--config-dir=/nowhere: there is no such folder"),
+        (["--config-name", "other"], "--config-name: is not used"),
+        (["--experimental-rerun", "config.pickle"], "--experimental-rerun: is not used"),
+        (["--resolve"], "--resolve: goes with --cfg job"),
+        (["hydra.run.dir=${nope}"], "Interpolation key 'nope' not found"),
     ],
 )
 def test_a_wrong_word_is_a_fault(arguments: list[str], fault: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert command_line.main(arguments) == command_line.EXIT_FAULTS
     assert fault in capsys.readouterr().err
+
+
+def test_options_of_ones_own_stand_beside_the_built_in_ones(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "own/data").mkdir(parents=True)
+    (tmp_path / "own/data/mine.yaml").write_text("defaults: [demo]\nname: mine\n")
+    run = composed(shell("--config-dir", "own", "data=mine", "--cfg", "job"))
+    assert run.data.name == "mine" and "demonstrations" in run.data.sources
+
+
+def test_an_option_of_ones_own_cannot_hide_a_built_in_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/demo.yaml").write_text("name: mine\n")
+    assert command_line.main(["--config-dir", str(tmp_path), "data=demo"]) == command_line.EXIT_FAULTS
+    assert "data/demo.yaml has the name of a built-in option" in capsys.readouterr().err
 
 
 def page_on_commands() -> str:

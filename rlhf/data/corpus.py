@@ -10,9 +10,10 @@ from rlhf.config import STAGES, DataConfig, Format, SourceConfig
 from rlhf.data import generated, world
 from rlhf.data.baselines import bayes_accuracy
 from rlhf.data.generated import Gold
-from rlhf.data.partition import assign, generator, is_held_out
+from rlhf.data.partition import assign, fraction, generator, is_held_out
 from rlhf.data.records import Example
 from rlhf.data.sources import Source, load_source
+from rlhf.fault import Fault
 
 SPLITS = ("train", "held_out")
 
@@ -45,7 +46,7 @@ class Corpus:
         """The examples of a stage (`sft`: demonstrations, `rm`: pairs, `ppo`: distinct prompts) in `train` or `held_out`.
 
         Raises:
-            ValueError: there are none.
+            Fault: there are none.
         """
         assert stage in STAGES and split in SPLITS, (stage, split)
         found = self.parts.get((stage, split), [])
@@ -55,7 +56,7 @@ class Corpus:
                 fix = f"name a source with {what}s whose data.sources.<name>.stages holds {stage}"
             else:
                 fix = "raise data.eval_fraction, or bring more data"
-            raise ValueError(f"data.sources: no {what} for stage {stage} ({split}); {fix}. " + "; ".join(self.report))
+            raise Fault(f"data.sources: no {what} for stage {stage} ({split}); {fix}. " + "; ".join(self.report))
         return found
 
     def order(self, stage: str, epoch: int, seed: int) -> list[int]:
@@ -85,11 +86,11 @@ def load(data: DataConfig, seed: int, cache: str | None) -> Corpus:
         cache: folder for downloads; None: the libraries' own.
 
     Raises:
-        ValueError: something is missing or cannot be read. Names the key, the value and the fix.
+        Fault: something is missing or cannot be read. Names the key, the value and the fix.
     """
     faults = list(_faults(data))
     if faults:
-        raise ValueError("; ".join(faults))
+        raise Fault("; ".join(faults))
     parts: Parts = {(stage, split): [] for stage in STAGES for split in SPLITS}
     files, contents, notes = [], {}, {}
     for name, config in sorted(data.sources.items()):
@@ -107,6 +108,10 @@ def load(data: DataConfig, seed: int, cache: str | None) -> Corpus:
         notes[name] += [f"{homeless} examples left out: their prompt went to another stage"] * (homeless > 0)
     for split in SPLITS:
         parts["ppo", split] = _distinct(parts["ppo", split])
+    if data.max_train_examples is not None:
+        for stage in STAGES:
+            by_hash = sorted(parts[stage, "train"], key=lambda example: fraction("subset", example.key))
+            parts[stage, "train"] = by_hash[: data.max_train_examples]
     return Corpus(
         parts=parts,
         weights={name: config.weight for name, config in data.sources.items()},
@@ -170,7 +175,7 @@ def _digest(data: DataConfig, contents: Mapping[str, str]) -> str:
         [name, contents[name], config.format.name, config.cap, config.weight, sorted(set(config.stages))]
         for name, config in sorted(data.sources.items())
     ]
-    return hashlib.sha256(json.dumps([data.eval_fraction, sources]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([data.eval_fraction, data.max_train_examples, sources]).encode()).hexdigest()
 
 
 def _faults(data: DataConfig) -> Iterator[str]:

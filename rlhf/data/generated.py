@@ -7,6 +7,7 @@ from rlhf.config import STAGES, SourceConfig
 from rlhf.data import world
 from rlhf.data.partition import generator
 from rlhf.data.records import Example, Turn
+from rlhf.fault import Fault
 
 HELD_OUT = 3072
 """Held-out examples of each stage, or as many as are drawn for training if those are fewer."""
@@ -21,12 +22,10 @@ def generate(name: str, config: SourceConfig, seed: int) -> dict[tuple[str, str]
     seeds sit the same exam. Which prompts are held out is the world's own choice: combinations never seen in training.
 
     Raises:
-        ValueError: there is no cap.
+        Fault: there is no cap.
     """
     if config.cap is None:
-        raise ValueError(
-            f"data.sources.{name}.cap=null: the built-in world has no last row; set how many to generate, say 8000"
-        )
+        raise Fault(f"data.sources.{name}.cap=null: the built-in world has no last row; set how many to generate, say 8000")
     town, parts = world.World(), {}
     for stage in sorted(set(config.stages), key=STAGES.index):
         for split, count in (("train", config.cap), ("held_out", min(HELD_OUT, config.cap))):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf.data.records import BadRow
+from rlhf.fault import Fault
 
 SUFFIXES = (".jsonl", ".jsonl.gz")
 
@@ -39,7 +40,7 @@ def read(name: str, path: str, cap: int | None, cache: str | None) -> Table:
     """The first ``cap`` rows (None: all) of what ``path`` names; blank lines are passed over.
 
     Raises:
-        ValueError: nothing readable is there. Names the key (of source ``name``), the value and the fix.
+        Fault: nothing readable is there. Names the key (of source ``name``), the value and the fix.
     """
     if path.startswith("hub:"):
         return _read_hub(name, path, cap, cache)
@@ -54,10 +55,10 @@ def read(name: str, path: str, cap: int | None, cache: str | None) -> Table:
                 if line.strip() and (cap is None or len(rows) < cap):
                     rows.append(Located(f"{file}:{number}", _parse(line)))
         except (OSError, EOFError, zlib.error) as error:
-            raise ValueError(f"{key}: {file} cannot be read ({error}); mend the file or name another") from error
+            raise Fault(f"{key}: {file} cannot be read ({error}); mend the file or name another") from error
         digest.update(own.digest())
     if not rows:
-        raise ValueError(f"{key}: holds no rows; name a file with one JSON object a line")
+        raise Fault(f"{key}: holds no rows; name a file with one JSON object a line")
     return Table(rows, digest.hexdigest())
 
 
@@ -66,12 +67,12 @@ def _files(key: str, path: str) -> list[Path]:
     if place.is_dir():
         found = sorted(file for file in place.iterdir() if file.name.endswith(SUFFIXES))
         if not found:
-            raise ValueError(f"{key}: the folder holds no {' or '.join(SUFFIXES)} file; put one there or name another folder")
+            raise Fault(f"{key}: the folder holds no {' or '.join(SUFFIXES)} file; put one there or name another folder")
         return found
     if not place.is_file():
-        raise ValueError(f"{key}: there is no such file or folder; correct the path, or write hub:<id> for a hub data set")
+        raise Fault(f"{key}: there is no such file or folder; correct the path, or write hub:<id> for a hub data set")
     if not place.name.endswith(SUFFIXES):
-        raise ValueError(f"{key}: only {' and '.join(SUFFIXES)} files are read; convert it to one JSON object a line")
+        raise Fault(f"{key}: only {' and '.join(SUFFIXES)} files are read; convert it to one JSON object a line")
     return [place]
 
 
@@ -98,17 +99,17 @@ def _read_hub(name: str, path: str, cap: int | None, cache: str | None) -> Table
     try:
         from datasets import load_dataset  # takes seconds to import, and local files do not need it
     except ImportError as error:
-        raise ValueError(f"{key}: needs the package `datasets`; install it, or name a local file") from error
+        raise Fault(f"{key}: needs the package `datasets`; install it, or name a local file") from error
     try:
         dataset = load_dataset(identifier, revision=revision or None, split="train", cache_dir=cache)
     except Exception as error:  # the hub client raises dozens of types; for the user they all mean that the data is not there
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ValueError(
+        raise Fault(
             f"{key}: the train split of `{identifier}` cannot be loaded ({reason}); check the id and the connection, "
             "load it once while online (paths.cache keeps it), or name a local .jsonl file"
         ) from error
     rows = [Located(f"hub:{identifier}:{index}", dict(row)) for index, row in enumerate(itertools.islice(dataset, cap))]
     if not rows:
-        raise ValueError(f"{key}: its train split holds no rows; name another data set")
+        raise Fault(f"{key}: its train split holds no rows; name another data set")
     content = json.dumps([identifier, revision, dataset._fingerprint])
     return Table(rows, hashlib.sha256(content.encode()).hexdigest())

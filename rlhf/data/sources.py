@@ -7,6 +7,7 @@ from rlhf.config import Format, SourceConfig
 from rlhf.data.formats import ANSWER_COLUMNS, COLUMNS, READERS, detect
 from rlhf.data.reader import Located, Row, read
 from rlhf.data.records import BadRow, Example
+from rlhf.fault import Fault
 
 SHOWN = 3
 """Bad rows that are shown; the others are counted."""
@@ -30,7 +31,7 @@ def load_source(name: str, config: SourceConfig, max_bad_fraction: float, cache:
     """Read a source.
 
     Raises:
-        ValueError: nothing is there, its format is not known, or too many of its rows are bad.
+        Fault: nothing is there, its format is not known, or too many of its rows are bad.
     """
     table = read(name, config.path, config.cap, cache)
     kind, why = _format(name, config, table.rows)
@@ -47,7 +48,7 @@ def load_source(name: str, config: SourceConfig, max_bad_fraction: float, cache:
         examples += kept
     total = len(table.rows)
     if len(bad) > max_bad_fraction * total:
-        raise ValueError(
+        raise Fault(
             f"data.sources.{name}: {len(bad)} of {total} rows cannot be read as {kind.name}, "
             f"above data.max_bad_fraction={max_bad_fraction}: {_first(bad)}; mend them, set data.sources.{name}.format, "
             "or raise data.max_bad_fraction"
@@ -67,17 +68,17 @@ def load_source(name: str, config: SourceConfig, max_bad_fraction: float, cache:
 def _format(name: str, config: SourceConfig, rows: Iterable[Located]) -> tuple[Format, str]:
     """The format and why it was chosen."""
     if config.format is Format.world:
-        raise ValueError(f"data.sources.{name}.format=world: goes with path=world only; use format=auto")
+        raise Fault(f"data.sources.{name}.format=world: goes with path=world only; use format=auto")
     if config.format is not Format.auto:
         return config.format, "as configured"
     first = next((row.content for row in rows if not isinstance(row.content, BadRow)), None)
     if first is None:
         where = next(f"{row.where}: {row.content}" for row in rows)
-        raise ValueError(f"data.sources.{name}.path={config.path}: no row can be read; {where}; write one JSON object a line")
+        raise Fault(f"data.sources.{name}.path={config.path}: no row can be read; {where}; write one JSON object a line")
     kind = detect(first)
     if kind is None:
         choices = ", ".join(f"{known.name} ({', '.join(sorted(needed))})" for known, needed in COLUMNS.items())
-        raise ValueError(
+        raise Fault(
             f"data.sources.{name}.format=auto: no format has the columns {', '.join(map(str, first)) or '(none)'}; "
             f"rename them, or set the format: {choices}"
         )

@@ -20,6 +20,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from rlhf.config import ModelConfig
+from rlhf.fault import Fault
 from rlhf.models.arch import hf_config
 
 transformers_logging.set_verbosity_error()  # it warns that a reward model's head is new; that is the point
@@ -71,7 +72,7 @@ def _load(
         except (OSError, ValueError) as error:
             first = str(error).strip().splitlines()[0]
             named = f"model.path={source}" if path is None else f"parents: {source}"
-            raise ValueError(
+            raise Fault(
                 f"{named}: holds no model that can be loaded ({first}); give a folder, or a hub id that this machine can reach"
             ) from error
     rows = loaded.get_input_embeddings().weight.shape[0]

@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from rlhf.config import Template
 from rlhf.data.records import Turn
+from rlhf.fault import Fault
 
 ROLE_TOKENS = {"system": "<|system|>", "user": "<|user|>", "assistant": "<|assistant|>"}
 
@@ -39,12 +40,12 @@ def set_template(tokenizer: PreTrainedTokenizerBase, template: Template) -> None
     """Store the chosen template in ``tokenizer``.
 
     Raises:
-        ValueError: `model.template=tokenizer`, but the tokenizer has none.
+        Fault: `model.template=tokenizer`, but the tokenizer has none.
     """
     if template is not Template.tokenizer:
         tokenizer.chat_template = JINJA[template]
     elif not tokenizer.chat_template:
-        raise ValueError("model.template=tokenizer: this tokenizer has no chat template; use model.template=dialogue")
+        raise Fault("model.template=tokenizer: this tokenizer has no chat template; use model.template=dialogue")
 
 
 def prompt_tokens(tokenizer: PreTrainedTokenizerBase, turns: tuple[Turn, ...], limit: int) -> list[int]:

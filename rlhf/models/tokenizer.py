@@ -7,6 +7,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from rlhf.config import ModelConfig, Template
+from rlhf.fault import Fault
 from rlhf.models.template import ROLE_TOKENS, set_template
 
 PAD, BOS, EOS = "<|pad|>", "<|bos|>", "<|eos|>"
@@ -18,24 +19,24 @@ def load_tokenizer(model: ModelConfig, texts: Iterable[str], parent: Path | None
     Pad is never the end token.
 
     Raises:
-        ValueError: the path cannot be read, or a template is asked for that the tokenizer lacks.
+        Fault: the path cannot be read, or a template is asked for that the tokenizer lacks.
     """
     if parent is not None:
         try:
             inherited: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(parent)
         except (OSError, ValueError) as error:
-            raise ValueError(_unreadable(f"parents: {parent}", error)) from error
+            raise Fault(_unreadable(f"parents: {parent}", error)) from error
         return inherited
     if model.path is None:
         if model.arch is None:
-            raise ValueError(f"model.arch: {model.name} has neither a path nor sizes; set model.path or model.arch")
+            raise Fault(f"model.arch: {model.name} has neither a path nor sizes; set model.path or model.arch")
         return train_tokenizer(texts, model.arch.vocab_size, model.template)
     try:
         tokenizer = AutoTokenizer.from_pretrained(model.path, revision=model.revision)
     except (OSError, ValueError) as error:
-        raise ValueError(_unreadable(f"model.path={model.path}", error)) from error
+        raise Fault(_unreadable(f"model.path={model.path}", error)) from error
     if tokenizer.eos_token is None:
-        raise ValueError(f"model.path={model.path}: its tokenizer has no end-of-text token, so no response could ever end")
+        raise Fault(f"model.path={model.path}: its tokenizer has no end-of-text token, so no response could ever end")
     if tokenizer.pad_token is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
         tokenizer.add_special_tokens({"pad_token": PAD})  # pad == eos would teach the model never to stop, or never learn it
     if model.template is Template.roles:
@@ -48,12 +49,12 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, template: Template) -
     """A byte-level BPE of at most ``vocab_size`` tokens (any text can be encoded), with role tokens.
 
     Raises:
-        ValueError: ``vocab_size`` is too small for the 256 bytes and the special tokens.
+        Fault: ``vocab_size`` is too small for the 256 bytes and the special tokens.
     """
     special = [PAD, BOS, EOS, *ROLE_TOKENS.values()]
     smallest = 256 + len(special)
     if vocab_size < smallest:
-        raise ValueError(f"model.arch.vocab_size={vocab_size}: a byte-level tokenizer needs at least {smallest}")
+        raise Fault(f"model.arch.vocab_size={vocab_size}: a byte-level tokenizer needs at least {smallest}")
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -81,9 +82,9 @@ def same_tokens(policy: PreTrainedTokenizerBase, reward_model: PreTrainedTokeniz
     """Refuse a reward model that reads other token ids than the policy writes.
 
     Raises:
-        ValueError: vocabulary, end token or template differ.
+        Fault: vocabulary, end token or template differ.
     """
     if policy.get_vocab() != reward_model.get_vocab() or policy.eos_token_id != reward_model.eos_token_id:
-        raise ValueError("reward_model: its tokenizer differs from the policy's; choose a reward model of the same family")
+        raise Fault("reward_model: its tokenizer differs from the policy's; choose a reward model of the same family")
     if policy.chat_template != reward_model.chat_template:
-        raise ValueError("reward_model.template: differs from model.template; both must render prompts alike")
+        raise Fault("reward_model.template: differs from model.template; both must render prompts alike")

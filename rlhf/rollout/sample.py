@@ -6,7 +6,8 @@ side, nor the rank that does it, can change a response.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -24,6 +25,16 @@ def noise(keys: Sequence[str], length: int) -> Tensor:
         generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
         rows.append(torch.rand(length, generator=generator))
     return torch.stack(rows)
+
+
+def noise_keys(purpose: str, prompts: Iterable[str]) -> list[str]:
+    """A key for each of ``prompts``; one that comes again gets noise, and so a response, of its own."""
+    seen: Counter[str] = Counter()
+    keys = []
+    for prompt in prompts:
+        keys.append(f"{purpose}/{prompt}/{seen[prompt]}")
+        seen[prompt] += 1
+    return keys
 
 
 def left_pad(rows: Sequence[Sequence[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ from rlhf.data.records import Example
 from rlhf.data.world import repetition
 from rlhf.metrics import Mean, Metrics
 from rlhf.models.template import prompt_tokens, response_text
-from rlhf.rollout.sample import sample
+from rlhf.rollout.sample import noise_keys, sample
 from rlhf.stages.batches import Tokens
 from rlhf.stages.interface import Setting
 
@@ -60,7 +60,7 @@ def answer(
 ) -> Answers:
     """Sample one answer for each example; ``purpose`` and the run's seed decide the noise, so policies can be paired."""
     prompts = [prompt_tokens(tokenizer, example.turns, rollout.max_prompt_tokens) for example in examples]
-    keys = [f"{setting.run.seed}/{purpose}/{example.key}" for example in examples]
+    keys = noise_keys(f"{setting.run.seed}/{purpose}", [example.key for example in examples])
     with setting.engine.computing():
         responses = sample(policy, prompts, keys, rollout, tokenizer.eos_token_id, tokenizer.pad_token_id)
     texts = [response_text(tokenizer, response) for response in responses]

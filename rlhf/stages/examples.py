@@ -3,28 +3,38 @@
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from operator import itemgetter
 from typing import TypeVar
 
 from transformers import PreTrainedTokenizerBase
 
 from rlhf.config import TrainConfig
 from rlhf.data.corpus import Corpus
+from rlhf.data.partition import fraction
 from rlhf.data.records import Example
+from rlhf.fault import Fault
 from rlhf.models.template import prompt_tokens, response_tokens
 from rlhf.stages.batches import Tokens
 
 
 def tokens_of(
-    tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], responses: Sequence[str], max_length: int
-) -> list[Tokens | None]:
-    """Prompt and response ids within ``max_length`` for each example; None where the response leaves no room for a prompt.
+    tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], answers: Sequence[Sequence[str]], max_length: int
+) -> list[list[Tokens] | None]:
+    """Prompt and response ids within ``max_length`` for each answer to each example; None where one leaves no prompt.
 
-    A response is never cut: a cut one has no end token, and two cut ones can become the same text.
+    A response is never cut: a cut one has no end token, and two cut ones can become the same text. The prompt is cut to
+    what the longest answer leaves, the same for all of them, so that a comparison is between answers alone.
     """
-    rows: list[Tokens | None] = []
-    for example, answer in zip(examples, response_tokens(tokenizer, responses), strict=True):
-        room = max_length - len(answer)
-        rows.append((prompt_tokens(tokenizer, example.turns, room), answer) if room >= MIN_PROMPT_TOKENS else None)
+    encoded = iter(response_tokens(tokenizer, [text for texts in answers for text in texts]))
+    rows: list[list[Tokens] | None] = []
+    for example, texts in zip(examples, answers, strict=True):
+        responses = list(itertools.islice(encoded, len(texts)))
+        room = max_length - max(map(len, responses))
+        if room < MIN_PROMPT_TOKENS:
+            rows.append(None)
+        else:
+            prompt = prompt_tokens(tokenizer, example.turns, room)
+            rows.append([(prompt, response) for response in responses])
     return rows
 
 
@@ -36,12 +46,12 @@ def total_steps(config: TrainConfig, corpus: Corpus, stage: str, seed: int, rows
     """Optimizer steps of the whole run: whole batches of ``epochs`` passes over the weighted sources, at most ``max_steps``.
 
     Raises:
-        ValueError: there is not even one batch.
+        Fault: there is not even one batch.
     """
     epoch = sum(rows[index] is not None for index in corpus.order(stage, 0, seed))
     steps = int(config.epochs * epoch) // config.batch_size
     if steps == 0:
-        raise ValueError(
+        raise Fault(
             f"{stage}.batch_size={config.batch_size}: {config.epochs} epochs of {epoch} usable rows do not fill one batch; "
             f"use a smaller batch or more epochs"
         )
@@ -79,12 +89,16 @@ def in_groups(rows: Sequence[Row], size: int) -> Iterator[Sequence[Row]]:
         yield rows[first : first + size]
 
 
-def first_of_each_source(rows: Sequence[tuple[Example, Row]], count: int) -> list[tuple[Example, Row]]:
-    """At most ``count`` rows of each source, so that no source crowds another out of an evaluation."""
+def in_turns(examples: Sequence[Example], count: int) -> list[int]:
+    """Indices of at most ``count`` examples of each source, for an evaluation.
+
+    A source gives them in the order of a hash of their prompts, since files are often sorted; the sources take turns, so
+    that any first part of the list holds as much of one as of another.
+    """
     taken: Counter[str] = Counter()
-    kept = []
-    for example, row in rows:
-        if taken[example.source] < count:
-            taken[example.source] += 1
-            kept.append((example, row))
-    return kept
+    turns = []
+    for index in sorted(range(len(examples)), key=lambda each: fraction("evaluation", examples[each].key)):
+        source = examples[index].source
+        turns.append((taken[source], index))
+        taken[source] += 1
+    return [index for turn, index in sorted(turns, key=itemgetter(0)) if turn < count]

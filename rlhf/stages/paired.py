@@ -2,28 +2,19 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from rlhf.metrics import Mean
+from rlhf.metrics import Mean, Metric
 
 Z95 = 1.959964
 
 
-@dataclass(frozen=True)
-class Gain:
-    """A mean difference and the ends of its normal 95 % interval."""
-
-    mean: Mean
-    low: Mean
-    high: Mean
-
-
-def paired_gain(differences: Sequence[float]) -> Gain:
-    """Mean of ``differences`` with mean +- 1.96 standard errors; the interval of a single difference is unbounded."""
+def paired_gain(name: str, differences: Sequence[float]) -> dict[str, Metric]:
+    """``name`` is the mean of ``differences``; given two, ``name_low`` and ``name_high`` are 1.96 standard errors off."""
     count = len(differences)
     mean = sum(differences) / count
-    if count < 2:
-        return Gain(Mean(mean, 1), Mean(-math.inf, 1), Mean(math.inf, 1))
-    variance = sum((each - mean) ** 2 for each in differences) / (count - 1)
-    half = Z95 * math.sqrt(variance / count)
-    return Gain(Mean(mean, 1), Mean(mean - half, 1), Mean(mean + half, 1))
+    metrics: dict[str, Metric] = {name: Mean(mean, 1)}
+    if count > 1:
+        variance = sum((each - mean) ** 2 for each in differences) / (count - 1)
+        half = Z95 * math.sqrt(variance / count)
+        metrics |= {f"{name}_low": Mean(mean - half, 1), f"{name}_high": Mean(mean + half, 1)}
+    return metrics

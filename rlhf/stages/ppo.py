@@ -15,6 +15,7 @@ the ratio is 1 up to rounding at the first step. Log-probabilities are those of 
 """
 
 import copy
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -30,18 +31,22 @@ from rlhf.config import RewardNormalization, Run
 from rlhf.data.records import Example
 from rlhf.engine.optimizer import OptimizerSpec
 from rlhf.engine.torch_engine import Trainable
+from rlhf.fault import Fault
 from rlhf.metrics import Mean, Metric, Metrics, Peak, Total
 from rlhf.models.forward import token_logprobs, token_scores
 from rlhf.models.load import load_policy, load_scorer
 from rlhf.models.template import prompt_tokens
 from rlhf.models.tokenizer import load_tokenizer, same_tokens
 from rlhf.rewards.model import score
-from rlhf.rollout.sample import left_pad, sample
+from rlhf.rollout.sample import left_pad, noise_keys, sample
 from rlhf.stages.answers import Answers, answer
 from rlhf.stages.batches import Rollout, Tokens
-from rlhf.stages.examples import epoch_batches
+from rlhf.stages.examples import epoch_batches, in_turns
 from rlhf.stages.interface import Evaluation, Setting
 from rlhf.stages.paired import paired_gain
+
+SMALLEST_DEVIATION = 1e-5
+"""Of raw scores; below it they are rounding noise, which normalisation would blow up into a reward."""
 
 
 class PPO:
@@ -114,7 +119,7 @@ class PPO:
     def rollout(self, prompts: Sequence[tuple[Example, list[int]]], purpose: str) -> Rollout:
         """Sample and score one response for each prompt, and work out advantages."""
         eos, pad = self._tokenizer.eos_token_id, self._tokenizer.pad_token_id
-        keys = [f"{self._run.seed}/{purpose}/{example.key}" for example, _ in prompts]
+        keys = noise_keys(f"{self._run.seed}/{purpose}", [example.key for example, _ in prompts])
         with self._setting.engine.computing():
             responses = sample(self._policy, [ids for _, ids in prompts], keys, self._run.rollout, eos, pad)
         rows = [(ids, response) for (_, ids), response in zip(prompts, responses, strict=True)]
@@ -185,10 +190,11 @@ class PPO:
         return torch.cat([prompts, responses], 1), torch.cat([prompt_mask, response_mask], 1), targets
 
     def _normalisation(self) -> tuple[float, float]:
-        """Mean and deviation of raw scores on the SFT policy's responses to one batch of training prompts."""
+        """Mean and deviation of raw scores on the SFT policy's responses to some training prompts."""
         if self._config.reward_normalization is RewardNormalization.none:
             return 0.0, 1.0
-        prompts = next(epoch_batches(self._setting.corpus, "ppo", self._run.seed, self._prompts, self._config.batch_size, 0))
+        count = self._config.normalization_prompts
+        prompts = next(epoch_batches(self._setting.corpus, "ppo", self._run.seed, self._prompts, count, 0))
         answers = answer(
             self._setting,
             self._reference,
@@ -198,7 +204,13 @@ class PPO:
             "normalisation",
         )
         raw = self._raw_scores(answers)
-        return raw.mean().item(), max(raw.std().item(), 1e-6)
+        mean, deviation = raw.mean().item(), raw.std().item()
+        if deviation < SMALLEST_DEVIATION:
+            raise Fault(
+                f"ppo.reward_normalization=reference: the reward model scores {count} different responses alike (deviation "
+                f"{deviation:.1e}), so it cannot be learned from; train it longer, or use ppo.reward_normalization=none"
+            )
+        return mean, deviation
 
     # loss
 
@@ -234,30 +246,25 @@ class PPO:
     @torch.no_grad()
     def evaluate(self, round_: int) -> Evaluation:
         """Answers to the fixed held-out prompts, paired with the SFT policy's answers under the same noise."""
-        examples = self._setting.corpus.examples("ppo", "held_out")[: self._run.evaluation.prompts]
+        held_out, count = self._setting.corpus.examples("ppo", "held_out"), self._run.evaluation.prompts
+        examples = [held_out[index] for index in in_turns(held_out, count)[:count]]
         if self._before is None:
             self._before = self._answer(self._reference, examples)
         answers = self._before if round_ == 0 else self._answer(self._policy, examples)
         scores, scores_before = self._raw_scores(answers), self._raw_scores(self._before)
-        gain = paired_gain(((scores - scores_before) / self._deviation).tolist())
         metrics: dict[str, Metric] = {
             "eval/score_mean": Mean.of((scores - self._mean) / self._deviation),
             "eval/kl": Mean.of(self._sequence_kl(answers)),
-            "reward/gain": gain.mean,
-            "reward/gain_low": gain.low,
-            "reward/gain_high": gain.high,
             "response/repetition_sft": self._before.metrics()["response/repetition"],
         }
+        metrics |= paired_gain("reward/gain", ((scores - scores_before) / self._deviation).tolist())
         if answers.gold is not None and self._before.gold is not None:
             gold, before = torch.tensor(answers.gold), torch.tensor(self._before.gold)
-            gold_gain = paired_gain((gold - before).tolist())
-            metrics |= {
-                "reward/gold_gain": gold_gain.mean,
-                "reward/gold_gain_low": gold_gain.low,
-                "reward/gold_gain_high": gold_gain.high,
-                "reward/gold_sd_sft": Mean(before.std().item(), 1),
-                "reward/gold_correlation": Mean(_correlation(scores.cpu(), gold), 1),
-            }
+            metrics |= paired_gain("reward/gold_gain", (gold - before).tolist())
+            if len(gold) > 1:
+                metrics["reward/gold_sd_sft"] = Mean(before.std().item(), 1)
+            if (correlation := _correlation(scores.cpu(), gold)) is not None:
+                metrics["reward/gold_correlation"] = Mean(correlation, 1)
         limit = self._run.evaluation.samples
         shown = replace(answers, examples=answers.examples[:limit], texts=answers.texts[:limit])
         return Evaluation(answers.metrics() + metrics, shown.samples(score=scores.tolist(), sft_response=self._before.texts))
@@ -289,5 +296,7 @@ def _explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> Mean:
     return Mean(1.0 - (residual.var(correction=0) / target.var(correction=0).clamp(min=1e-8)).item(), 1)
 
 
-def _correlation(first: Tensor, second: Tensor) -> float:
-    return torch.corrcoef(torch.stack([first.float(), second.float()]))[0, 1].item()
+def _correlation(first: Tensor, second: Tensor) -> float | None:
+    """Pearson's; None where one of the two does not vary."""
+    correlation = torch.corrcoef(torch.stack([first.float(), second.float()]))[0, 1].item() if len(first) > 1 else math.nan
+    return correlation if math.isfinite(correlation) else None

@@ -26,7 +26,7 @@ from rlhf.models.load import load_scorer
 from rlhf.models.tokenizer import load_tokenizer
 from rlhf.rewards.model import score, sequence_scores
 from rlhf.stages.batches import Pairs, Sequences, Tokens
-from rlhf.stages.examples import epoch_batches, first_of_each_source, tokenizer_texts, tokens_of, total_steps
+from rlhf.stages.examples import epoch_batches, in_turns, tokenizer_texts, tokens_of, total_steps
 from rlhf.stages.interface import Evaluation, Setting
 
 TokenPair = tuple[Tokens, Tokens]
@@ -87,14 +87,9 @@ class RewardModel:
 
     def _tokens(self, examples: list[Example]) -> list[TokenPair | None]:
         """Both answers of each example; None where one does not fit, or where they are equal and would teach nothing."""
-        chosen, rejected = (
-            tokens_of(self._tokenizer, examples, [text or "" for text in texts], self._config.max_length)
-            for texts in ([each.response for each in examples], [each.rejected for each in examples])
-        )
-        return [
-            (better, worse) if better is not None and worse is not None and better[1] != worse[1] else None
-            for better, worse in zip(chosen, rejected, strict=True)
-        ]
+        answers = [[example.response or "", example.rejected or ""] for example in examples]
+        rows = tokens_of(self._tokenizer, examples, answers, self._config.max_length)
+        return [(row[0], row[1]) if row is not None and row[0] != row[1] else None for row in rows]
 
     # loss
 
@@ -103,7 +98,7 @@ class RewardModel:
         both = batch.joined()
         chosen, rejected = sequence_scores(self._scorer, both).chunk(2)
         metrics: dict[str, Metric] = {
-            "rewards/accuracies": Mean.of((chosen > rejected).float()),
+            "rewards/accuracies": Mean.of(_right(chosen, rejected)),
             "rewards/margins": Mean.of(chosen - rejected),
             "rewards/chosen": Mean.of(chosen),
             "rewards/rejected": Mean.of(rejected),
@@ -117,16 +112,15 @@ class RewardModel:
         """Accuracy on held-out pairs, for each source apart, beside what cheap scorers reach on the same pairs."""
         limit = self._run.evaluation
         held_out = self._setting.corpus.examples("rm", "held_out")
-        rows = zip(held_out, self._tokens(held_out), strict=True)
-        pairs = [(example, tokens) for example, tokens in rows if tokens is not None]
-        usable = first_of_each_source(pairs, limit.examples)
+        fit = [(example, pair) for example, pair in zip(held_out, self._tokens(held_out), strict=True) if pair is not None]
+        usable = [fit[index] for index in in_turns([example for example, _ in fit], limit.examples)]
         self._scorer.eval()
         pad, engine = self._tokenizer.pad_token_id, self._setting.engine
         chosen, rejected = (
-            score(self._scorer, [tokens[side] for _, tokens in usable], pad, engine, limit.micro_batch_size) for side in (0, 1)
+            score(self._scorer, [pair[side] for _, pair in usable], pad, engine, limit.micro_batch_size) for side in (0, 1)
         )
         self._scorer.train()
-        right = (chosen > rejected).float() + 0.5 * (chosen == rejected).float()
+        right = _right(chosen, rejected)
         examples = [example for example, _ in usable]
         metrics: dict[str, Metric] = {
             "eval/accuracy": Mean.of(right),
@@ -176,3 +170,8 @@ class RewardModel:
     def export(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         """The scorer and its tokenizer."""
         return self._scorer, self._tokenizer
+
+
+def _right(chosen: Tensor, rejected: Tensor) -> Tensor:
+    """1 where the chosen answer scores higher, 1/2 where both score the same, else 0."""
+    return (chosen > rejected).float() + 0.5 * (chosen == rejected).float()

@@ -24,7 +24,7 @@ from rlhf.models.load import load_policy
 from rlhf.models.tokenizer import load_tokenizer
 from rlhf.stages.answers import answer
 from rlhf.stages.batches import Sequences, Tokens
-from rlhf.stages.examples import epoch_batches, first_of_each_source, in_groups, tokenizer_texts, tokens_of, total_steps
+from rlhf.stages.examples import epoch_batches, in_groups, in_turns, tokenizer_texts, tokens_of, total_steps
 from rlhf.stages.interface import Evaluation, Setting
 
 
@@ -72,7 +72,9 @@ class SFT:
             yield Sequences.of(rows, self._pad, device, self._config.train_on_prompt)
 
     def _tokens(self, examples: list[Example]) -> list[Tokens | None]:
-        return tokens_of(self._tokenizer, examples, [example.response or "" for example in examples], self._config.max_length)
+        answers = [[example.response or ""] for example in examples]
+        rows = tokens_of(self._tokenizer, examples, answers, self._config.max_length)
+        return [row[0] if row is not None else None for row in rows]
 
     # loss
 
@@ -92,8 +94,8 @@ class SFT:
         """Loss and perplexity of held-out responses, and a few sampled answers."""
         limit = self._run.evaluation
         held_out = self._setting.corpus.examples("sft", "held_out")
-        rows = zip(held_out, self._tokens(held_out), strict=True)
-        usable = first_of_each_source([(example, row) for example, row in rows if row is not None], limit.examples)
+        fit = [(example, row) for example, row in zip(held_out, self._tokens(held_out), strict=True) if row is not None]
+        usable = [fit[index] for index in in_turns([example for example, _ in fit], limit.examples)]
         loss = Mean(0.0, 0)
         self._policy.eval()
         for group in in_groups([row for _, row in usable], limit.micro_batch_size):

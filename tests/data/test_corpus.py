@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from rlhf.config import STAGES, DataConfig, Format, SourceConfig
 from rlhf.data import generated, world
 from rlhf.data.corpus import SPLITS, Corpus, load
+from rlhf.fault import Fault
 
 PLACES = [(stage, split) for stage in STAGES for split in SPLITS]
 
@@ -28,8 +29,10 @@ def source(
     return SourceConfig(path=path, format=Format[kind], cap=cap, weight=weight, stages=list(stages))
 
 
-def mix(eval_fraction: float = 0.2, max_bad_fraction: float = 0.0, **sources: SourceConfig) -> DataConfig:
-    return DataConfig(name="mix", sources=sources, eval_fraction=eval_fraction, max_bad_fraction=max_bad_fraction)
+def mix(
+    eval_fraction: float = 0.2, max_bad_fraction: float = 0.0, most: int | None = None, **sources: SourceConfig
+) -> DataConfig:
+    return DataConfig("mix", sources, eval_fraction, max_train_examples=most, max_bad_fraction=max_bad_fraction)
 
 
 def pairs(count: int, first: int = 0) -> list[dict[str, Any]]:
@@ -219,13 +222,13 @@ def test_bad_rows_within_the_limit_are_skipped_and_the_first_three_shown(tmp_pat
 
 def test_an_unknown_format_lists_the_columns_and_the_choices(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", [{"question": "a", "reply": "b"}])
-    with pytest.raises(ValueError, match=r"data\.sources\.mine\.format=auto.*question, reply.*alpaca \(instruction, output\)"):
+    with pytest.raises(Fault, match=r"data\.sources\.mine\.format=auto.*question, reply.*alpaca \(instruction, output\)"):
         load(mix(mine=source(path)), 1, None)
 
 
 def test_a_file_without_one_readable_row_says_where(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text("hello\n")
-    with pytest.raises(ValueError, match=r"data\.sources\.mine\.path=.*a\.jsonl:1: row: is not JSON"):
+    with pytest.raises(Fault, match=r"data\.sources\.mine\.path=.*a\.jsonl:1: row: is not JSON"):
         load(mix(0.2, 1.0, mine=source(str(tmp_path / "a.jsonl"))), 1, None)
 
 
@@ -245,14 +248,14 @@ def test_a_file_without_one_readable_row_says_where(tmp_path: Path) -> None:
 )
 def test_settings_that_make_no_sense(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     good = source(write(tmp_path / "a.jsonl", pairs(5)))
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(Fault, match=message):
         load(mix(mine=dataclasses.replace(good, **change)), 1, None)
 
 
 def test_all_faults_come_at_once() -> None:
-    with pytest.raises(ValueError, match=r"data\.eval_fraction=0\.0.*a\.weight.*b\.cap"):
+    with pytest.raises(Fault, match=r"data\.eval_fraction=0\.0.*a\.weight.*b\.cap"):
         load(mix(0.0, a=source("x", weight=0.0), b=source("y", cap=0)), 1, None)
-    with pytest.raises(ValueError, match=r"data\.sources: is empty"):
+    with pytest.raises(Fault, match=r"data\.sources: is empty"):
         load(mix(), 1, None)
 
 
@@ -260,9 +263,9 @@ def test_an_empty_stage_says_what_is_missing(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", [{"prompt": f"p {n}", "answer": "a"} for n in range(30)])
     corpus = load(mix(1e-9, mine=source(path, ("sft", "rm"))), 1, None)
     assert len(corpus.examples("sft", "train")) == 30
-    with pytest.raises(ValueError, match=r"no pair for stage rm \(train\).*holds rm.*mine: 30 rows"):
+    with pytest.raises(Fault, match=r"no pair for stage rm \(train\).*holds rm.*mine: 30 rows"):
         corpus.examples("rm", "train")
-    with pytest.raises(ValueError, match=r"no demonstration for stage sft \(held_out\); raise data\.eval_fraction"):
+    with pytest.raises(Fault, match=r"no demonstration for stage sft \(held_out\); raise data\.eval_fraction"):
         corpus.examples("sft", "held_out")
 
 
@@ -308,3 +311,12 @@ def test_the_gold_reward_is_known_only_where_every_source_has_one(tmp_path: Path
     assert corpus.gold(example.turns, example.response) == world.World().gold(example.turns[0].text, example.response)
     assert corpus.gold(example.turns, "") < corpus.gold(example.turns, example.response)
     assert demo(mine=source(write(tmp_path / "a.jsonl", pairs(9)))).gold is None
+
+
+def test_max_train_examples_keeps_some_of_the_training_examples_and_all_held_out_ones(tmp_path: Path) -> None:
+    path = write(tmp_path / "pairs.jsonl", pairs(200))
+    whole, few = (load(mix(most=most, mine=source(path)), 1, None) for most in (None, 5))
+    for stage in STAGES:
+        assert len(few.parts[stage, "train"]) == 5 and prompts(few, stage, "train") < prompts(whole, stage, "train")
+        assert prompts(few, stage, "held_out") == prompts(whole, stage, "held_out")
+    assert few.digest != whole.digest

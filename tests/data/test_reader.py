@@ -12,6 +12,7 @@ import pytest
 
 from rlhf.data.reader import read
 from rlhf.data.records import BadRow
+from rlhf.fault import Fault
 
 
 def write(file: Path, *lines: str) -> Path:
@@ -101,7 +102,7 @@ def _empty_folder(folder: Path) -> Path:
 )
 def test_errors_name_the_key_the_value_and_the_fix(tmp_path: Path, make: Callable[[Path], Path], fix: str) -> None:
     path = make(tmp_path)
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(Fault) as caught:
         read("mine", str(path), None, None)
     assert f"data.sources.mine.path={path}" in str(caught.value)
     assert fix in str(caught.value)
@@ -159,7 +160,7 @@ def test_an_absent_hub_data_set_is_an_error_for_the_user(hub: dict[str, Any]) ->
 
 def test_without_the_package_the_error_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(ValueError, match=r"data\.sources\.mine\.path=hub:a/b: needs the package `datasets`"):
+    with pytest.raises(Fault, match=r"data\.sources\.mine\.path=hub:a/b: needs the package `datasets`"):
         read("mine", "hub:a/b", None, None)
 
 

@@ -8,6 +8,7 @@ import pytest
 from rlhf.config import Format, SourceConfig
 from rlhf.data.baselines import longer_wins_accuracy
 from rlhf.data.sources import Source, load_source
+from rlhf.fault import Fault
 
 FOLDER = os.environ.get("RLHF_DATA_DIR")
 pytestmark = pytest.mark.skipif(FOLDER is None, reason="RLHF_DATA_DIR is not set: it names the folder of the real data sets")
@@ -50,5 +51,5 @@ def test_the_longer_answer_wins_as_often_as_was_measured_before(path: str, publi
 
 
 def test_rows_that_no_reader_knows_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"data\.sources\.real\.format=auto: no format has the columns messages, label"):
+    with pytest.raises(Fault, match=r"data\.sources\.real\.format=auto: no format has the columns messages, label"):
         read("preference/kto_unpaired.jsonl.gz")

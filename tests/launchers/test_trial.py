@@ -77,7 +77,10 @@ def test_a_result_is_left_and_its_exit_code_returned(frozen: Path) -> None:
 
 @pytest.mark.parametrize(
     ("body", "code", "status"),
-    [("raise ValueError('no such file')", 1, '"failed"'), ("raise KeyboardInterrupt", 75, '"stopped"')],
+    [
+        ("from rlhf.fault import Fault; raise Fault('no such file')", 1, '"failed"'),
+        ("raise KeyboardInterrupt", 75, '"stopped"'),
+    ],
 )
 def test_a_fault_or_an_interrupt_before_the_run_is_a_result_without_traceback(
     frozen: Path, body: str, code: int, status: str

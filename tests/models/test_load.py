@@ -9,6 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedTokenizerBase
 
 from rlhf.config import Family, ModelConfig, Template
+from rlhf.fault import Fault
 from rlhf.models.load import load_policy, load_scorer
 from rlhf.models.tokenizer import PAD, load_tokenizer, train_tokenizer
 
@@ -118,7 +119,7 @@ def test_a_path_that_cannot_be_read_is_the_users_fault(
     tmp_path: Path, tokenizer: PreTrainedTokenizerBase, model_config: Callable[..., ModelConfig]
 ) -> None:
     config = model_config(Family.llama, path=str(tmp_path / "nowhere"))
-    with pytest.raises(ValueError, match=r"model\.path=.*nowhere"):
+    with pytest.raises(Fault, match=r"model\.path=.*nowhere"):
         load_policy(config, tokenizer, None, 0)
-    with pytest.raises(ValueError, match=r"model\.path=.*nowhere"):
+    with pytest.raises(Fault, match=r"model\.path=.*nowhere"):
         load_tokenizer(config, ())

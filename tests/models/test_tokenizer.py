@@ -11,6 +11,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from rlhf.config import Family, ModelConfig, Template
+from rlhf.fault import Fault
 from rlhf.models.template import JINJA, ROLE_TOKENS
 from rlhf.models.tokenizer import BOS, EOS, PAD, load_tokenizer, same_tokens, train_tokenizer
 
@@ -37,7 +38,7 @@ def test_every_special_token_is_one_id_and_none_is_another() -> None:
 def test_the_vocabulary_is_learnt_and_no_larger_than_asked() -> None:
     assert 256 + len(SPECIAL) < len(TRAINED) <= 320
     assert len(TRAINED.encode("What is the capital", add_special_tokens=False)) < len("What is the capital")
-    with pytest.raises(ValueError, match=r"model\.arch\.vocab_size=261.*262"):
+    with pytest.raises(Fault, match=r"model\.arch\.vocab_size=261.*262"):
         train_tokenizer(["text"], 261, Template.roles)
     assert len(train_tokenizer(["text"], 262, Template.roles)) == 262
 
@@ -60,9 +61,9 @@ def test_a_saved_tokenizer_is_the_same_with_its_template(tmp_path: Path, model_c
 
 
 def test_other_tokens_or_another_template_are_refused() -> None:
-    with pytest.raises(ValueError, match="tokenizer differs"):
+    with pytest.raises(Fault, match="tokenizer differs"):
         same_tokens(TRAINED, train_tokenizer(["something else entirely"] * 3, 320, Template.roles))
-    with pytest.raises(ValueError, match="template"):
+    with pytest.raises(Fault, match="template"):
         same_tokens(TRAINED, train_tokenizer(["What is the capital of France?", "It is Paris."] * 3, 320, Template.dialogue))
 
 
@@ -91,10 +92,10 @@ def test_a_pad_token_of_its_own_is_kept(tmp_path: Path, model_config: Callable[.
 
 def test_a_tokenizer_that_cannot_be_used_is_refused(tmp_path: Path, model_config: Callable[..., ModelConfig]) -> None:
     save_published(tmp_path / "endless", pad_token="<pad>")
-    with pytest.raises(ValueError, match="no end-of-text token"):
+    with pytest.raises(Fault, match="no end-of-text token"):
         load_tokenizer(model_config(Family.llama, path=str(tmp_path / "endless")), ())
     save_published(tmp_path / "plain", eos_token="</s>")
-    with pytest.raises(ValueError, match=r"model\.template=tokenizer"):
+    with pytest.raises(Fault, match=r"model\.template=tokenizer"):
         load_tokenizer(replace(model_config(Family.llama, path=str(tmp_path / "plain")), template=Template.tokenizer), ())
-    with pytest.raises(ValueError, match=r"model\.arch"):
+    with pytest.raises(Fault, match=r"model\.arch"):
         load_tokenizer(replace(model_config(Family.llama), arch=None), ())

@@ -9,6 +9,7 @@ import pytest
 
 from rlhf import chain
 from rlhf.config import MissingParents, Run
+from rlhf.fault import Fault
 from rlhf.result import Result, Status
 
 
@@ -47,7 +48,7 @@ def test_fresh_runs_again_but_leaves_the_parents(make_run: Callable[..., Run]) -
 def test_missing_parents_can_be_refused(make_run: Callable[..., Run]) -> None:
     run = make_run("stage=ppo")
     run = replace(run, parents=replace(run.parents, missing=MissingParents.require))
-    with pytest.raises(ValueError, match="parents.missing=require: stage=ppo needs a policy from stage=sft"):
+    with pytest.raises(Fault, match="parents.missing=require: stage=ppo needs a policy from stage=sft"):
         chain.execute(run)
 
 
@@ -56,7 +57,7 @@ def test_a_parent_can_be_brought_along(make_run: Callable[..., Run], tmp_path: P
     run = make_run("stage=rm", f"parents.sft={own.artifact}", f"paths.outputs={tmp_path}/elsewhere")
     result = chain.execute(run)
     assert result.status is Status.finished and result.parents == {"sft": own.result_signature}
-    with pytest.raises(ValueError, match="parents.sft=.* is a reward_model, but a policy is needed"):
+    with pytest.raises(Fault, match="parents.sft=.* is a reward_model, but a policy is needed"):
         chain.execute(make_run("stage=rm", f"parents.sft={result.artifact}"))
 
 
@@ -66,7 +67,7 @@ def test_a_damaged_parent_is_not_used(make_run: Callable[..., Run], capsys: pyte
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
-    with pytest.raises(ValueError, match="model.safetensors: differs from its digest"):
+    with pytest.raises(Fault, match="model.safetensors: differs from its digest"):
         chain.execute(make_run("stage=rm", f"parents.sft={sft.artifact}"))
 
 

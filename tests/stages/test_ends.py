@@ -7,6 +7,7 @@ import pytest
 
 from rlhf import chain, loop
 from rlhf.config import Run
+from rlhf.fault import Fault
 from rlhf.result import Result, Status
 
 
@@ -38,19 +39,19 @@ def test_a_failing_parent_ends_the_chain_with_its_own_reason(make_run: Callable[
 
 
 def test_a_file_that_is_not_there_is_a_fault_and_leaves_no_folder(make_run: Callable[..., Run], tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="data.sources.mine.path"):
+    with pytest.raises(Fault, match="data.sources.mine.path"):
         chain.execute(make_run("stage=sft", "data=local", "data.sources.mine.path=/nowhere.jsonl"))
     assert not (tmp_path / "runs").exists()
 
 
 def test_an_outputs_folder_that_cannot_be_is_a_fault(make_run: Callable[..., Run], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(ValueError, match="paths.outputs: .* cannot be made"):
+    with pytest.raises(Fault, match="paths.outputs: .* cannot be made"):
         chain.execute(make_run("stage=sft", f"paths.outputs={tmp_path}/file"))
 
 
 @pytest.mark.parametrize("parent", ["{empty}", "nobody/nothing"])
 def test_a_parent_that_is_no_model_is_a_fault(parent: str, make_run: Callable[..., Run], tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="holds no tokenizer that can be loaded"):
+    with pytest.raises(Fault, match="holds no tokenizer that can be loaded"):
         chain.execute(make_run("stage=rm", f"parents.sft={parent.format(empty=tmp_path / 'empty')}"))

@@ -1,5 +1,6 @@
 """The traps that DeepSpeed-Chat and its users fell into, one test each, where this code could fall into them too."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -9,12 +10,13 @@ import torch
 from rlhf import chain
 from rlhf.config import ArchConfig, Family, ModelConfig, Run, Template
 from rlhf.data.records import Example, Turn
+from rlhf.fault import Fault
 from rlhf.models.load import load_scorer
 from rlhf.models.tokenizer import same_tokens, train_tokenizer
 from rlhf.rewards.model import sequence_scores
 from rlhf.rollout.sample import left_pad
 from rlhf.stages.batches import Sequences
-from rlhf.stages.examples import tokens_of
+from rlhf.stages.examples import in_turns, tokens_of
 from rlhf.stages.interface import Stage
 
 CPU = torch.device("cpu")
@@ -73,13 +75,45 @@ def test_trap_the_score_does_not_depend_on_the_side_or_amount_of_padding(family:
 
 def test_trap_truncation_takes_the_front_of_the_prompt_and_never_the_answer() -> None:
     tokenizer = train_tokenizer(TEXT, 300, Template.roles)
-    (tokens,) = tokens_of(tokenizer, [example("the quick brown fox " * 20)], ["a reply"], max_length=32)
-    assert tokens is not None
-    prompt, response = tokens
+    ((prompt, response),) = tokens_of(tokenizer, [example("the quick brown fox " * 20)], [["a reply"]], max_length=32)[0] or []
     assert len(prompt) + len(response) == 32
     assert response[-1] == tokenizer.eos_token_id and tokenizer.decode(response[:-1]) == "a reply"
     assert prompt[0] == tokenizer.bos_token_id and tokenizer.decode(prompt[-1:]) == "<|assistant|>"
-    assert tokens_of(tokenizer, [example("why")], ["fox " * 100], max_length=32) == [None]  # too long: dropped, not cut
+    assert tokens_of(tokenizer, [example("why")], [["fox " * 100]], max_length=32) == [None]  # too long: dropped, not cut
+
+
+def test_trap_both_answers_of_a_pair_follow_the_same_prompt() -> None:
+    """Cut to what each answer alone would leave, the longer answer's prompt lost more, and told the two apart."""
+    tokenizer = train_tokenizer(TEXT, 300, Template.roles)
+    answers = ["a reply", "a reply that is a good deal longer"]
+    chosen, rejected = tokens_of(tokenizer, [example("the quick brown fox " * 20)], [answers], max_length=64)[0] or []
+    assert chosen[0] == rejected[0]
+    assert len(chosen[0]) + max(len(chosen[1]), len(rejected[1])) == 64
+
+
+def test_trap_no_source_and_no_end_of_a_file_is_left_out_of_an_evaluation() -> None:
+    """The first rows of a sorted file, or of the first source, say nothing of the rest."""
+    examples = [replace(example(f"question {index}"), source="large" if index < 90 else "small") for index in range(100)]
+    first = in_turns(examples, 20)
+    assert {examples[index].source for index in first[:2]} == {"large", "small"}
+    assert Counter(examples[index].source for index in first) == {"large": 20, "small": 10}
+    assert max(index for index in first if index < 90) > 45 and first == in_turns(examples, 20)
+
+
+def test_trap_a_prompt_that_comes_twice_gets_two_responses(build: Callable[..., Stage]) -> None:
+    ppo = build("ppo")
+    prompt = ppo._prompts[0]
+    rollout = ppo.rollout([prompt, prompt, prompt], "rollout/0")
+    responses = {tuple(row[mask].tolist()) for row, mask in zip(rollout.ids, rollout.targets, strict=True)}
+    assert len(responses) == 3
+
+
+def test_trap_a_reward_model_that_says_nothing_is_refused_instead_of_blown_up(build: Callable[..., Stage]) -> None:
+    ppo = build("ppo")
+    with torch.no_grad():
+        ppo._reward_model.score.weight.zero_()
+    with pytest.raises(Fault, match=r"ppo\.reward_normalization=reference: .* alike"):
+        ppo._normalisation()
 
 
 def test_trap_identical_pairs_are_passed_over(build: Callable[..., Stage]) -> None:
@@ -179,9 +213,9 @@ def test_trap_a_saved_reward_model_scores_as_before(make_run: Callable[..., Run]
 def test_trap_a_reward_model_with_another_tokenizer_is_refused() -> None:
     policy, other = train_tokenizer(TEXT, 300, Template.roles), train_tokenizer(["other words entirely"], 300, Template.roles)
     same_tokens(policy, train_tokenizer(TEXT, 300, Template.roles))
-    with pytest.raises(ValueError, match="tokenizer differs"):
+    with pytest.raises(Fault, match="tokenizer differs"):
         same_tokens(policy, other)
-    with pytest.raises(ValueError, match="template"):
+    with pytest.raises(Fault, match="template"):
         same_tokens(policy, train_tokenizer(TEXT, 300, Template.dialogue))
 
 

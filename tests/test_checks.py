@@ -1,0 +1,64 @@
+"""Faults across fields: each rule with a value that breaks it, and what the message must name."""
+
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from rlhf import checks, config, preflight
+from rlhf.config import Run
+
+
+def faults(*overrides: str) -> list[str]:
+    config.register()
+    companions = preflight.check(list(overrides)).companions
+    with initialize_config_dir(str(config.CONF), version_base="1.3"):
+        run = OmegaConf.to_object(compose("config", [*overrides, *companions]))
+    assert isinstance(run, Run)
+    return checks.faults(run)
+
+
+def test_the_default_run_is_sound() -> None:
+    assert faults() == []
+
+
+@pytest.mark.parametrize(
+    ("override", "fault"),
+    [
+        ("offload=optimizer", "offload=optimizer: needs ZeRO 1 or higher"),
+        ("offload=nvme", "offload=nvme: needs ZeRO 3"),
+        ("model.path=null model.arch=null", "model.path=null: a model without a path needs model.arch"),
+        ("model.arch.heads=7", "model.arch.heads=7 does not divide model.arch.hidden_size"),
+        ("model.dropout=1.0", "model.dropout=1.0: must be at least 0 and below 1"),
+        ("model.arch.layers=1", "rm.init=sft: reward_model=tiny must be the same network"),
+        ("data.eval_fraction=0", "data.eval_fraction=0.0: must be between 0 and 1"),
+        ("data.max_train_examples=0", "data.max_train_examples=0: must be at least 1"),
+        ("data.sources.prompts.weight=0", "data.sources.prompts.weight=0.0: must be above 0"),
+        ("data.sources.prompts.cap=0", "data.sources.prompts.cap=0: must be at least 1"),
+        ("data.sources.prompts.stages=[dpo]", "there is no stage `dpo`; choose from sft, rm, ppo"),
+        ("rollout.temperature=-1", "rollout.temperature=-1.0: must be 0 (greedy) or above"),
+        ("rollout.top_p=0", "rollout.top_p=0.0: must be above 0 and at most 1"),
+        ("rollout.max_new_tokens=0", "rollout.max_new_tokens=0: must be at least 1"),
+        ("sft.max_length=100000", "sft.max_length=100000: longer than the"),
+        ("sft.micro_batch_size=7", "sft.micro_batch_size=7 does not divide sft.batch_size"),
+        ("sft.batch_size=0", "both must be at least 1"),
+        ("rm.learning_rate=0", "rm.learning_rate=0.0: must be above 0"),
+        ("rm.max_steps=0", "rm.max_steps=0: must be at least 1, or null"),
+        ("ppo.minibatches=3", "ppo.minibatches=3 does not divide ppo.batch_size=128"),
+        ("ppo.normalization_prompts=1", "ppo.normalization_prompts=1: must be at least 2"),
+        ("ppo.kl_coef=-0.1", "ppo.kl_coef=-0.1: must not be negative"),
+        ("ppo.gamma=1.1", "ppo.gamma=1.1: must be between 0 and 1"),
+        ("parents.rm=/nowhere", "parents.rm=/nowhere: there is no such folder"),
+        ("parents.sft=a/b/c", "parents.sft=a/b/c: there is no such folder"),
+        ("stage=sft parents.sft=org/model", "parents.sft=org/model: stage=sft does not start from one"),
+        ("stage=rm rm.init=base parents.sft=org/model", "stage=rm with rm.init=base does not start from one"),
+    ],
+)
+def test_a_broken_rule_is_named(override: str, fault: str) -> None:
+    found = faults(*override.split())
+    assert any(fault in each for each in found), found
+
+
+def test_parents_that_are_there_or_on_the_hub_are_no_fault(tmp_path: Path) -> None:
+    assert faults(f"parents.sft={tmp_path}", "parents.rm=org/model") == []
