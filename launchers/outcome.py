@@ -41,10 +41,7 @@ def result_of(end: End, run: Run) -> Result:
 
 def read(folder: Path) -> Result | None:
     """The ``result.json`` of a trial folder; null if there is none that can be read."""
-    try:
-        return Result.load(folder / "result.json")
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    return Result.read(folder / "result.json")
 
 
 def lost(run: Run) -> Result:

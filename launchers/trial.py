@@ -3,9 +3,6 @@
 With PARENT, the process id of the sweeper, it dies when that process does.
 """
 
-import ctypes
-import os
-import signal
 import sys
 from pathlib import Path
 
@@ -15,15 +12,14 @@ from rlhf.config import Run
 from rlhf.fault import Fault
 from rlhf.result import Result, Status
 from rlhf.sealed import write_atomically
-
-_PR_SET_PDEATHSIG = 1
+from rlhf.stopping import die_with
 
 
 def main(arguments: list[str]) -> int:
     """Run the trial; return the exit code of its result."""
     folder = Path(arguments[0])
     if len(arguments) > 1:
-        _die_with(int(arguments[1]))
+        die_with(int(arguments[1]))
     run = read_config(folder)
     try:
         from rlhf import chain  # torch is imported from here on
@@ -47,13 +43,6 @@ def read_config(folder: Path) -> Run:
 
 def _without_run(run: Run, status: Status, reason: str, message: str) -> Result:
     return Result(status, run.stage, run.model.name, "", "", reason=reason, message=message, seed=run.seed)
-
-
-def _die_with(parent: int) -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before we asked to be told
-        sys.exit(f"the sweeper (process {parent}) is gone")
 
 
 if __name__ == "__main__":

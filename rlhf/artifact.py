@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf.fault import Fault
+from rlhf.models.adapters import merged, save_adapter
 from rlhf.sealed import MANIFEST, Broken, open_sealed, seal
 
 
@@ -23,14 +25,18 @@ class Artifact:
     """Result signature of the run that made it."""
 
 
-def save(path: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, about: dict[str, Any]) -> Artifact:
+def save(
+    path: Path, model: PreTrainedModel, weights: dict[str, Tensor], tokenizer: PreTrainedTokenizerBase, about: dict[str, Any]
+) -> Artifact:
     """Write model, tokenizer (with its chat template) and a model card to ``path``, whole or not at all.
 
-    ``about`` goes into the manifest and the card: kind, result_signature, stage, parents, metrics ...
+    ``weights`` are the model's, whole. ``about`` goes into the manifest and the card: kind, result_signature, stage,
+    parents, metrics ...
     """
 
     def fill(target: Path) -> None:
-        model.save_pretrained(target)
+        model.save_pretrained(target, state_dict=merged(model, weights))
+        save_adapter(target, model, weights, model.config.name_or_path or None)
         tokenizer.save_pretrained(target)
         (target / "README.md").write_text(_card(about))
 

@@ -16,8 +16,9 @@ from rlhf.config import MissingParents, Run
 from rlhf.data import corpus as data
 from rlhf.data.corpus import Corpus
 from rlhf.fault import Fault
+from rlhf.identity import Identity
 from rlhf.result import Result, Status
-from rlhf.run import LOCK, Identity, claimed, finished, run_stage
+from rlhf.run import CHECKPOINTS, NO_RESULT, claimed, finished, run_stage
 from rlhf.sealed import is_sealed
 from rlhf.stages import TABLE
 from rlhf.stopping import StopRequest
@@ -45,7 +46,7 @@ def main(run: Run) -> int:
             return EXIT_FAULTS
         return report_faults([str(error)])
     _print_table(results)
-    _print_end(result)
+    _print_end(result, run.fresh)
     return result.exit_code
 
 
@@ -88,7 +89,9 @@ def _execute(run: Run, stage: str, stop: StopRequest, ended: Callable[[Result, b
             found = _find(run, name, kind)
             assert found is not None
         elif found is not None and _given(run, name) is None:
-            ended(Result.load(found.path.parent / "result.json"), True)  # so that the closing table shows the whole chain
+            told = Result.read(found.path.parent / "result.json")
+            if told is not None:
+                ended(told, True)  # so that the closing table shows the whole chain
         if found is not None:
             parents[name] = found
     try:
@@ -96,7 +99,7 @@ def _execute(run: Run, stage: str, stop: StopRequest, ended: Callable[[Result, b
             done = None if run.fresh else finished(identity)
             result = done or run_stage(run, identity, parents, load_corpus(run), stop)
     except Fault:
-        if identity.folder.is_dir() and [each.name for each in identity.folder.iterdir()] == [LOCK]:
+        if identity.folder.is_dir() and {each.name for each in identity.folder.iterdir()} <= NO_RESULT:
             shutil.rmtree(identity.folder)  # nothing was started, so nothing is left behind
         raise
     ended(result, done is not None)
@@ -189,7 +192,7 @@ def _print_examples(result: Result, count: int = 2) -> None:
         print(f"  prompt  {row['prompt']}\n  sft     {row['sft_response']}\n  ppo     {row['response']}\n")
 
 
-def _print_end(result: Result) -> None:
+def _print_end(result: Result, fresh: bool) -> None:
     if result.status is Status.finished:
         if result.stage == "ppo":
             _print_examples(result)
@@ -197,6 +200,8 @@ def _print_end(result: Result) -> None:
         print("Next: change something (rlhf --help lists what), or compare several values in a study:")
         print("  python -m rlhf -m stage=sft sft.learning_rate=1e-3,3e-3")
     elif result.status is Status.stopped:
-        print(f"{result.message}. The same command goes on from there.")
+        same = "The same command without fresh=true" if fresh else "The same command"
+        saved = any((Path(result.folder) / CHECKPOINTS).glob("*"))
+        print(f"{result.message}. {same} {'goes on from there' if saved else 'begins this stage again'}.")
     else:
         warn(f"stage={result.stage} {result.status.name} ({result.reason}): {result.message}")

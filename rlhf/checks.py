@@ -22,7 +22,7 @@ def faults(run: Run) -> list[str]:
     found = [*_engine(run), *_model(run), *_data(run), *_lengths(run), *_parents(run)]
     for name in _stages_needed(run):
         config = getattr(run, name)
-        found += _ppo(run, config) if isinstance(config, PPOConfig) else _train(name, config)
+        found += _ppo(run, config) if isinstance(config, PPOConfig) else _train(run, name, config)
     return found
 
 
@@ -31,15 +31,24 @@ def _stages_needed(run: Run) -> list[str]:
 
 
 def _engine(run: Run) -> Iterator[str]:
-    if run.zero is not Zero["none"]:
-        yield f"zero={run.zero.name}: DeepSpeed is not wired in yet; use zero=none"
-    if run.offload is not Offload.none:
-        need = "ZeRO 1 or higher" if run.offload is Offload.optimizer else "ZeRO 3"
-        yield f"offload={run.offload.name}: needs {need}, which is not wired in yet; use offload=none"
-    if run.ranks != 1:
-        yield f"ranks={run.ranks}: several ranks are not wired in yet; use ranks=1"
-    if run.lora.dim != 0:
-        yield f"lora.dim={run.lora.dim}: adapters are not wired in yet; use lora=none"
+    one_device = run.zero is Zero["none"]
+    if run.offload is Offload.optimizer and (one_device or run.zero.value < 1):
+        yield f"offload=optimizer: needs zero=1, 2 or 3, and zero is {run.zero.name}"
+    if run.offload is Offload.all and (one_device or run.zero.value < 3):
+        yield f"offload=all: needs zero=3, and zero is {run.zero.name}; offload=optimizer goes with zero=1 and 2"
+    if run.offload is Offload.nvme:
+        yield "offload=nvme: is not wired in yet; use offload=all"
+    if run.ranks < 1:
+        yield f"ranks={run.ranks}: must be at least 1"
+    elif run.ranks > 1 and one_device:
+        yield f"ranks={run.ranks}: zero=none is one device; use zero=0 (or 1, 2, 3) for several"
+    for key, lora in (("lora", run.lora), ("reward_lora", run.reward_lora)):
+        if lora.dim < 0:
+            yield f"{key}.dim={lora.dim}: must be at least 0; 0 trains all weights"
+        if not lora.alpha > 0:
+            yield f"{key}.alpha={lora.alpha}: must be above 0"
+        if lora.targets is not None and not lora.targets:
+            yield f"{key}.targets=[]: names no layer; use null for all, or {key}=none"
     if run.precision is Precision.bf16 and run.device is Device.cpu:
         yield "precision=bf16: slower and coarser than fp32 on a CPU; use precision=fp32"
 
@@ -116,8 +125,8 @@ def _parents(run: Run) -> Iterator[str]:
             yield f"{key}: there is no such folder; write an artifact's folder in full, or a hub id"
 
 
-def _train(name: str, config: TrainConfig) -> Iterator[str]:
-    yield from _batch(name, config.batch_size, config.micro_batch_size, "batch_size")
+def _train(run: Run, name: str, config: TrainConfig) -> Iterator[str]:
+    yield from _batch(run, name, config.batch_size, config.micro_batch_size, "batch_size")
     yield from _positive(name, config, "learning_rate", "epochs", "max_grad_norm", "max_length", "log_every", "adam_eps")
     if config.max_steps is not None and config.max_steps < 1:
         yield f"{name}.max_steps={config.max_steps}: must be at least 1, or null for no limit"
@@ -142,7 +151,9 @@ def _ppo(run: Run, config: PPOConfig) -> Iterator[str]:
             "choose a batch that is a multiple"
         )
     elif config.minibatches > 0:
-        yield from _batch("ppo", config.batch_size // config.minibatches, config.micro_batch_size, "batch_size / minibatches")
+        yield from _batch(
+            run, "ppo", config.batch_size // config.minibatches, config.micro_batch_size, "batch_size / minibatches"
+        )
     if config.normalization_prompts < 2 and config.reward_normalization is RewardNormalization.reference:
         yield f"ppo.normalization_prompts={config.normalization_prompts}: must be at least 2, or there is no deviation"
     if config.kl_coef < 0:
@@ -156,11 +167,15 @@ def _ppo(run: Run, config: PPOConfig) -> Iterator[str]:
             yield f"{key}.dropout={dropout}: must be 0 with ppo.gradient_checkpointing=true, or old and new ratios differ"
 
 
-def _batch(name: str, whole: int, micro: int, what: str) -> Iterator[str]:
+def _batch(run: Run, name: str, whole: int, micro: int, what: str) -> Iterator[str]:
     if whole < 1 or micro < 1:
         yield f"{name}.{what}={whole}, {name}.micro_batch_size={micro}: both must be at least 1"
-    elif whole % micro:
-        yield f"{name}.micro_batch_size={micro} does not divide {name}.{what}={whole}; use a divisor of {whole}"
+    elif whole % max(run.ranks, 1):
+        yield f"ranks={run.ranks} does not divide {name}.{what}={whole}; use a multiple of ranks"
+    elif whole % (micro * max(run.ranks, 1)):
+        part = whole // max(run.ranks, 1)
+        several = f" ({part} for each of ranks={run.ranks})" if run.ranks > 1 else ""
+        yield f"{name}.micro_batch_size={micro} does not divide {name}.{what}={whole}{several}; use a divisor of {part}"
 
 
 def _positive(name: str, config: TrainConfig | PPOConfig, *keys: str) -> Iterator[str]:

@@ -130,14 +130,16 @@ class DataConfig:
 
 @dataclass
 class LoraConfig:
-    """Low-rank adapters (Hu et al. 2021) on the policy."""
+    """Low-rank adapters (Hu et al. 2021): on the policy (`lora`), on the reward model and the critic (`reward_lora`)."""
 
     dim: int = result()
     """Rank of the adapters; 0 trains all weights."""
     alpha: float = result()
     """Scale of the adapters' output is alpha / dim."""
+    rslora: bool = result()
+    """Scale by alpha / sqrt(dim) instead, so that large ranks learn as fast as small ones (Kalajdzievski 2023)."""
     targets: Optional[list[str]] = result()
-    """Names of the linear layers that get an adapter; null: the family's usual ones."""
+    """Names of the linear layers that get an adapter (`[q_proj, v_proj]`); null: all but the output layer."""
 
 
 @dataclass
@@ -297,6 +299,24 @@ class EvaluationConfig:
 
 
 @dataclass
+class DeepSpeedConfig:
+    """DeepSpeed's own knobs; read with `zero` 0 to 3 only. Sizes are in elements."""
+
+    reduce_bucket_size: int = system()
+    """Gradients reduced at once; a buffer of this size is kept (at most as large as the network)."""
+    allgather_bucket_size: int = system()
+    """Weights gathered at once after a step, under ZeRO 1 and 2."""
+    prefetch_bucket_size: int = system()
+    """Weights fetched ahead of their use, under ZeRO 3."""
+    persistence_threshold: int = system()
+    """Weights no larger than this stay whole on every rank, under ZeRO 3."""
+    max_live_parameters: int = system()
+    """Weights held whole at any time before some are let go, under ZeRO 3."""
+    overlap_comm: bool = system()
+    """Reduce gradients while the backward pass goes on (GPU): faster, for a second buffer."""
+
+
+@dataclass
 class HardwareConfig:
     """What a device holds and costs. Plans and cost figures come from here; nothing is fetched."""
 
@@ -380,6 +400,8 @@ class Run:
     """ZeRO stage of DeepSpeed; `none`: plain torch on one device."""
     offload: Offload = system()
     """What DeepSpeed keeps in CPU memory or on NVMe instead of the GPU."""
+    deepspeed: DeepSpeedConfig = system()
+    """DeepSpeed's buffers."""
     fresh: bool = system()
     """Run again even if a finished or half-done run with the same signature is there."""
     model: ModelConfig = result()
@@ -390,6 +412,8 @@ class Run:
     """Training and evaluation data."""
     lora: LoraConfig = result()
     """Adapters on the policy."""
+    reward_lora: LoraConfig = result()
+    """Adapters on the reward model and on the critic; their head is always trained whole."""
     sft: SFTConfig = result()
     """Supervised fine-tuning."""
     rm: RMConfig = result()

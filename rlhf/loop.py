@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import torch
 
-from rlhf.engine.torch_engine import TorchEngine
+from rlhf.engine.base import Engine
 from rlhf.metrics import Mean, Metrics, Total
 from rlhf.stages.interface import Evaluation, Stage
 
@@ -39,7 +39,7 @@ class Watcher(Protocol):
 
 def train(
     stage: Stage[Any],
-    engine: TorchEngine,
+    engine: Engine,
     watcher: Watcher,
     seed: int,
     first_round: int = 0,
@@ -57,22 +57,22 @@ def train(
         torch.manual_seed(_round_seed(seed, round_))  # dropout: the same after a resume, whatever was evaluated in between
         began = time.perf_counter()
         for batch in islice(batches, stage.steps_per_round):
-            metrics = Metrics(batch.metrics)
+            metrics = Metrics(batch.metrics if engine.rank == 0 else {})  # of the whole batch, so one rank counts them
             weight = batch.weight
-            for micro_batch in batch.split(stage.micro_batch_size):
-                with engine.computing():
-                    loss, measured = stage.loss(micro_batch)
-                engine.backward(loss / weight)
+            micro_batches = engine.share(batch.split(stage.micro_batch_size))
+            for index, micro_batch in enumerate(micro_batches, 1):
+                losses, measured = stage.loss(micro_batch)
+                engine.backward({name: loss / weight for name, loss in losses.items()}, last=index == len(micro_batches))
                 metrics += measured
-                metrics += {"loss": Mean(loss.item(), micro_batch.weight)}
-            metrics += engine.step()
+                metrics += {"loss": Mean(sum(loss.item() for loss in losses.values()), micro_batch.weight)}
+            metrics = engine.total(metrics) + engine.step()
             _refuse_non_finite(metrics, round_)
             pending += metrics
         pending += {"time/train_s": Total(time.perf_counter() - began)}
 
         done = round_ + 1
         last = done == stage.rounds
-        stopping = stop() and not last
+        stopping = engine.agree(stop()) and not last
         saving = stopping or (not last and _due(stage.save_every, done))
         if last or saving or _due(stage.log_every, done):  # a checkpoint never falls inside a row
             watcher.log(done, pending)

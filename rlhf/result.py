@@ -56,8 +56,20 @@ class Result:
         Raises:
             FileNotFoundError: there is none.
         """
-        content: dict[str, Any] = json.loads(path.read_text())
-        metrics = {name: float(value) for name, value in content.pop("metrics").items()}
+        return cls.parse(json.loads(path.read_text()))
+
+    @classmethod
+    def read(cls, path: Path) -> "Result | None":
+        """As ``load``, but None if there is none that can be read."""
+        try:
+            return cls.load(path)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+
+    @classmethod
+    def parse(cls, content: dict[str, Any]) -> "Result":
+        """The result that ``to_json`` wrote."""
+        metrics = {name: float(value) for name, value in content["metrics"].items()}
         return cls(**{**content, "status": Status[content["status"]], "metrics": metrics})
 
 

@@ -8,58 +8,50 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import torch
 from omegaconf import OmegaConf
 
-from rlhf import artifact, checkpoint, loop, provenance
+from rlhf import artifact, checkpoint, loop, provenance, ranks
 from rlhf.artifact import Artifact
-from rlhf.config import Run
+from rlhf.config import Run, Zero
 from rlhf.data.corpus import Corpus
+from rlhf.engine.base import Engine
 from rlhf.engine.torch_engine import TorchEngine
 from rlhf.fault import Fault
+from rlhf.identity import Identity
 from rlhf.metrics import Metrics
 from rlhf.result import Result, Status
-from rlhf.sealed import is_sealed, make_folder, write_atomically
+from rlhf.sealed import Broken, make_folder, open_sealed, write_atomically
 from rlhf.signature import ENGINE_READS
 from rlhf.stages import TABLE
 from rlhf.stages.interface import Evaluation, Setting, Stage
 from rlhf.stopping import StopRequest
 from rlhf.tracking.record import Record
-from rlhf.tracking.screen import Screen
+from rlhf.tracking.screen import Screen, warn
 from rlhf.tracking.tracker import Tracker, open_tracker
 
 GIB = 2**30
 LOCK = ".lock"
-
-
-@dataclass(frozen=True)
-class Identity:
-    """What a run is called, and by which names its result and its parents' are found."""
-
-    stage: str
-    result_signature: str
-    run_signature: str
-    parents: dict[str, str]
-    folder: Path
-
-    @property
-    def name(self) -> str:
-        """The folder's name: stage, model and run signature."""
-        return self.folder.name
+CHECKPOINTS = "checkpoints"
+NO_RESULT = {LOCK, "config.yaml", "overrides.txt", ranks.JOB}
+"""What the folder of a run holds that could not start."""
 
 
 def finished(identity: Identity) -> Result | None:
-    """The result of a finished run of the same signature whose artifact is there, else None."""
-    path = identity.folder / "result.json"
-    if not path.exists() or not is_sealed(identity.folder / "artifact"):
+    """The result of a finished run of the same signature whose artifact is there and whole, else None."""
+    result = Result.read(identity.folder / "result.json")
+    if result is None or result.status is not Status.finished:
         return None
-    result = Result.load(path)
-    return result if result.status is Status.finished else None
+    try:
+        open_sealed(identity.folder / "artifact")
+    except Broken as error:
+        warn(f"{error}; {identity.name} is run again")
+        return None
+    return result
 
 
 @contextmanager
@@ -75,30 +67,49 @@ def claimed(folder: Path) -> Iterator[None]:
         yield
 
 
+class Stop(Protocol):
+    """Whether the run shall end after the round in hand."""
+
+    @property
+    def reason(self) -> str:
+        """`interrupted` or `preempted`; empty while nobody asked."""
+        ...
+
+    def requested(self) -> bool:
+        """Whether somebody asked."""
+        ...
+
+
 def run_stage(run: Run, identity: Identity, parents: Mapping[str, Artifact], corpus: Corpus, stop: StopRequest) -> Result:
-    """Train, evaluate and save one stage; every end but a fault of the user is a ``Result``, also on disk.
+    """Train, evaluate and save one stage, here or on ranks of their own; every end but a fault of the user is a ``Result``.
+
+    Raises:
+        Fault: something the user named cannot be used (data, model, batch); nothing was trained.
+    """
+    _write_config(run, identity.folder)
+    if run.zero is Zero["none"]:
+        engine = TorchEngine(run.device, run.precision, run.deterministic)
+        return work(run, identity, parents, corpus, engine, stop)
+    result = _unfinished(run, identity)
+    try:
+        result.status, result.reason = Status.failed, "rank_lost"
+        result = ranks.launch(ranks.Job(run, identity, parents), result, stop)
+    except KeyboardInterrupt:
+        _stopped_at_once(result, stop)
+    write_atomically(identity.folder / "result.json", result.to_json())
+    return result
+
+
+def work(run: Run, identity: Identity, parents: Mapping[str, Artifact], corpus: Corpus, engine: Engine, stop: Stop) -> Result:
+    """This process's part of a stage; rank 0 keeps the record and the result.
 
     Raises:
         Fault: something the user named cannot be used (data, model, batch); nothing was trained.
     """
     folder = identity.folder
-    if run.fresh:
-        _clear(folder)
-    engine = TorchEngine(run.device, run.precision, run.deterministic)
     engine.reset_peak_memory()
-    result = Result(
-        status=Status.failed,
-        stage=identity.stage,
-        model=run.model.name,
-        run_signature=identity.run_signature,
-        result_signature=identity.result_signature,
-        folder=str(folder),
-        parents=identity.parents,
-        seed=run.seed,
-        commit=provenance.commit(),
-        versions=provenance.versions(),
-    )
-    watcher: _Watcher | None = None
+    result = _unfinished(run, identity)
+    watcher: _Watcher | _Follower | None = None
     try:
         kind = TABLE[identity.stage]
         corpus.examples(identity.stage, "held_out")  # now, not after hours: is there anything to measure on?
@@ -106,41 +117,61 @@ def run_stage(run: Run, identity: Identity, parents: Mapping[str, Artifact], cor
         with _limited_memory(run):
             stage = kind(Setting(view, corpus, engine, {name: parent.path for name, parent in parents.items()}))
             engine.prepare(stage.trainable())
-            watcher = _Watcher(run, identity, stage, engine)
+            watcher = (_Watcher if engine.rank == 0 else _Follower)(run, identity, stage, engine)
             _work(run, identity, stage, engine, watcher, stop, result)
     except loop.Stopped as stopped:
         result.status, result.reason, result.message = Status.stopped, stop.reason, str(stopped)
     except loop.NonFinite as error:
         result.status, result.reason, result.message = Status.failed, "nan", str(error)
     except KeyboardInterrupt:  # asked twice: the round in hand is lost, what is behind the last checkpoint is done again
-        result.status, result.reason, result.message = Status.stopped, stop.reason, "stopped at once, without a new checkpoint"
+        _stopped_at_once(result, stop)
     except Exception as error:
         if watcher is None and isinstance(error, Fault):
             raise
         _classify(error, result, folder)
     result.peak_memory_gib = engine.peak_memory_gib()
-    if watcher is not None:
-        result.seconds = watcher.seconds
-        if run.hardware.usd_per_hour is not None:
-            result.cost_usd = result.seconds / 3600 * run.hardware.usd_per_hour * run.ranks
-        result.metrics = watcher.final_metrics
-        watcher.close(result)
-    write_atomically(folder / "result.json", result.to_json())
+    if engine.rank == 0:
+        if isinstance(watcher, _Watcher):
+            result.seconds, result.metrics = watcher.seconds, watcher.final_metrics
+            if run.hardware.usd_per_hour is not None:
+                result.cost_usd = result.seconds / 3600 * run.hardware.usd_per_hour * run.ranks
+        write_atomically(folder / "result.json", result.to_json())  # first: a kill from here on loses nothing
+        if result.status is Status.finished:
+            shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+        if isinstance(watcher, _Watcher):
+            watcher.close(result)
     return result
+
+
+def _unfinished(run: Run, identity: Identity) -> Result:
+    return Result(
+        status=Status.failed,
+        stage=identity.stage,
+        model=run.model.name,
+        run_signature=identity.run_signature,
+        result_signature=identity.result_signature,
+        folder=str(identity.folder),
+        parents=identity.parents,
+        seed=run.seed,
+        commit=provenance.commit(),
+        versions=provenance.versions(),
+    )
+
+
+def _stopped_at_once(result: Result, stop: Stop) -> None:
+    result.status, result.reason, result.message = Status.stopped, stop.reason, "stopped at once, without a new checkpoint"
 
 
 def _work(
     run: Run,
     identity: Identity,
     stage: Stage[Any],
-    engine: TorchEngine,
-    watcher: "_Watcher",
-    stop: StopRequest,
+    engine: Engine,
+    watcher: "_Watcher | _Follower",
+    stop: Stop,
     result: Result,
 ) -> None:
     """Evaluate, train from the checkpoint if there is one, evaluate, save."""
-    for note in stage.notes:
-        watcher.screen.say(f"  {note}")
     if watcher.first_round == 0:
         watcher.evaluated(0, stage.evaluate(0))
     loop.train(stage, engine, watcher, run.seed, watcher.first_round, stop.requested)
@@ -156,28 +187,44 @@ def _work(
         "parents": identity.parents,
         "metrics": {name: value for name, value in watcher.final_metrics.items() if abs(value) < float("inf")},
     }
-    saved = artifact.save(identity.folder / "artifact", model, tokenizer, about)
-    shutil.rmtree(identity.folder / "checkpoints", ignore_errors=True)  # the artifact is durable; nothing is left to resume
-    result.status, result.artifact = Status.finished, str(saved.path)
+    weights = engine.weights(model)
+    if engine.rank == 0:
+        artifact.save(identity.folder / "artifact", model, weights, tokenizer, about)
+    result.status, result.artifact = Status.finished, str(identity.folder / "artifact")
+
+
+class _Follower:
+    """On the other ranks: takes part in what all ranks must do together, and keeps nothing."""
+
+    def __init__(self, run: Run, identity: Identity, stage: Stage[Any], engine: Engine) -> None:
+        self._engine = engine
+        self.first_round = _resume(run, identity.folder, engine).round
+        self.final_metrics: dict[str, float] = {}
+
+    def log(self, round_: int, metrics: Metrics) -> None:
+        pass
+
+    def evaluated(self, round_: int, evaluation: Evaluation) -> None:
+        pass
+
+    def save(self, round_: int) -> None:
+        self._engine.tensors()
 
 
 class _Watcher:
     """Carries what the loop reports to the record, the tracker, the screen and the checkpoint."""
 
-    def __init__(self, run: Run, identity: Identity, stage: Stage[Any], engine: TorchEngine) -> None:
+    def __init__(self, run: Run, identity: Identity, stage: Stage[Any], engine: Engine) -> None:
         self._engine, self._folder = engine, identity.folder
-        self._checkpoints = identity.folder / "checkpoints"
-        found = checkpoint.load_latest(self._checkpoints)
-        state = checkpoint.TrainState(0, 0, 0.0, 0.0, 0, 0)
-        if found is not None:
-            state, tensors = found
-            engine.load(tensors, state.optimizer_steps)
+        if run.fresh:
+            _clear(identity.folder)  # only now that everything could be loaded and built
+        state = _resume(run, identity.folder, engine)
         self.first_round, self._tokens = state.round, state.tokens
         self._seconds_before, self._began = state.seconds, time.perf_counter()
         self._metrics = Record(identity.folder / "metrics.jsonl", state.metrics_rows)
         self._samples = Record(identity.folder / "samples.jsonl", state.samples_rows)
         self.final_metrics: dict[str, float] = {}
-        config = _write_config(run, identity.folder)
+        config = json.loads(json.dumps(OmegaConf.to_container(OmegaConf.structured(run), enum_to_str=True)))
         about = {
             "folder": str(identity.folder),
             "id": identity.name.replace(".", "_"),
@@ -190,6 +237,8 @@ class _Watcher:
         self.screen = Screen(identity.name, identity.stage, stage.rounds, self.first_round, run.hardware.usd_per_hour)
         going_on = f", going on after {self.first_round} of {stage.rounds}" if self.first_round else ""
         self.screen.say(f"{identity.name}: in {identity.folder}{going_on}")
+        for note in stage.notes:
+            self.screen.say(f"  {note}")
 
     @property
     def seconds(self) -> float:
@@ -226,7 +275,7 @@ class _Watcher:
             metrics_rows=self._metrics.rows,
             samples_rows=self._samples.rows,
         )
-        checkpoint.save(self._checkpoints, state, self._engine.tensors())
+        checkpoint.save(self._folder / CHECKPOINTS, state, self._engine.tensors())
 
     def close(self, result: Result) -> None:
         """End record and tracker."""
@@ -240,15 +289,23 @@ class _Watcher:
         self.screen.progress(round_, row, always=kind == "eval")
 
 
-def _write_config(run: Run, folder: Path) -> dict[str, Any]:
+def _resume(run: Run, folder: Path, engine: Engine) -> checkpoint.TrainState:
+    """Put the newest whole checkpoint into the engine, if there is one and it is wanted, and say where it stands."""
+    found = None if run.fresh else checkpoint.load_latest(folder / CHECKPOINTS)
+    if found is None:
+        return checkpoint.TrainState(0, 0, 0.0, 0.0, 0, 0)
+    state, tensors = found
+    engine.load(tensors, state.optimizer_steps)
+    return state
+
+
+def _write_config(run: Run, folder: Path) -> None:
     """``config.yaml``, the whole configuration; ``overrides.txt``, what the person typed, where Hydra knows it."""
     from hydra.core.hydra_config import HydraConfig  # only to ask whether Hydra is running
 
-    composed = OmegaConf.structured(run)
-    OmegaConf.save(composed, folder / "config.yaml")
+    OmegaConf.save(OmegaConf.structured(run), folder / "config.yaml")
     if HydraConfig.initialized():
         (folder / "overrides.txt").write_text("\n".join(HydraConfig.get().overrides.task) + "\n")
-    return cast(dict[str, Any], json.loads(json.dumps(OmegaConf.to_container(composed, enum_to_str=True))))
 
 
 def _classify(error: Exception, result: Result, folder: Path) -> None:
@@ -260,6 +317,9 @@ def _classify(error: Exception, result: Result, folder: Path) -> None:
             "oom",
             text.strip().splitlines()[0] if text else "out of memory",
         )
+        return
+    if isinstance(error, RuntimeError) and "onnection" in text and "peer" in text:  # what gloo and nccl say of each other
+        result.status, result.reason, result.message = Status.failed, "rank_lost", "another rank is gone"
         return
     (folder / "crash.txt").write_text("".join(traceback.format_exception(error)))
     result.status, result.reason = Status.failed, "crash"
@@ -284,7 +344,7 @@ def _limited_memory(run: Run) -> Iterator[None]:
 
 
 def _clear(folder: Path) -> None:
-    for name in ("checkpoints", "artifact"):
+    for name in (CHECKPOINTS, "artifact"):
         shutil.rmtree(folder / name, ignore_errors=True)
-    for name in ("config.yaml", "overrides.txt", "result.json", "metrics.jsonl", "samples.jsonl", "crash.txt"):
+    for name in ("result.json", "metrics.jsonl", "samples.jsonl", "crash.txt"):
         (folder / name).unlink(missing_ok=True)

@@ -1,10 +1,23 @@
 """Ctrl-C and SIGTERM as a request: the round in hand is finished, a checkpoint written, and the way on said."""
 
+import ctypes
+import os
 import signal
+import sys
 import threading
 from types import FrameType, TracebackType
 
 from rlhf.tracking.screen import warn
+
+_PR_SET_PDEATHSIG = 1
+
+
+def die_with(parent: int) -> None:
+    """End this process, at once, when its parent ends (Linux); leave if the parent is gone already."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before we asked to be told
+        sys.exit(f"the parent (process {parent}) is gone")
 
 
 class StopRequest:

@@ -26,8 +26,14 @@ def test_the_default_run_is_sound() -> None:
 @pytest.mark.parametrize(
     ("override", "fault"),
     [
-        ("offload=optimizer", "offload=optimizer: needs ZeRO 1 or higher"),
-        ("offload=nvme", "offload=nvme: needs ZeRO 3"),
+        ("offload=optimizer", "offload=optimizer: needs zero=1, 2 or 3, and zero is none"),
+        ("offload=optimizer zero=0", "offload=optimizer: needs zero=1, 2 or 3, and zero is 0"),
+        ("offload=all zero=2", "offload=all: needs zero=3, and zero is 2"),
+        ("offload=nvme zero=3", "offload=nvme: is not wired in yet"),
+        ("ranks=0", "ranks=0: must be at least 1"),
+        ("ranks=2", "ranks=2: zero=none is one device; use zero=0"),
+        ("zero=0 ranks=3", "ranks=3 does not divide sft.batch_size"),
+        ("zero=0 ranks=2", "ppo.micro_batch_size=64 does not divide ppo.batch_size / minibatches=64 (32 for each of ranks=2)"),
         ("model.path=null model.arch=null", "model.path=null: a model without a path needs model.arch"),
         ("model.arch.heads=7", "model.arch.heads=7 does not divide model.arch.hidden_size"),
         ("model.dropout=1.0", "model.dropout=1.0: must be at least 0 and below 1"),

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from rlhf import loop
 from rlhf.config import Device, Precision, Schedule
+from rlhf.engine.base import Trainable
 from rlhf.engine.optimizer import OptimizerSpec
-from rlhf.engine.torch_engine import TorchEngine, Trainable
+from rlhf.engine.torch_engine import TorchEngine
 from rlhf.metrics import Mean, Metrics, Total
 from rlhf.stages.interface import Evaluation
 
@@ -69,9 +70,10 @@ class Slope:
                     values[3] = float("nan")
                 yield Numbers(values, Metrics({"made": Total(1.0)}))
 
-    def loss(self, batch: Numbers) -> tuple[Tensor, Metrics]:
+    def loss(self, batch: Numbers) -> tuple[dict[str, Tensor], Metrics]:
         self.noise.append(torch.rand(()).item())
-        return (self.module.weight - batch.values).square().sum(), Metrics({"input": Mean.of(batch.values)})
+        loss = (self.module.weight - batch.values).square().sum()
+        return {"policy": loss}, Metrics({"input": Mean.of(batch.values)})
 
     def evaluate(self, round_: int) -> Evaluation:
         torch.rand(round_ + 5)  # draws from the global generator; training must not notice

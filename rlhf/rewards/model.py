@@ -7,7 +7,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from rlhf.algorithms.masks import last_true
-from rlhf.engine.torch_engine import TorchEngine
+from rlhf.engine.base import Engine
 from rlhf.models.forward import token_scores
 from rlhf.stages.batches import Sequences, Tokens
 from rlhf.stages.examples import in_groups
@@ -20,10 +20,10 @@ def sequence_scores(scorer: PreTrainedModel, batch: Sequences) -> Tensor:
 
 
 @torch.no_grad()
-def score(scorer: PreTrainedModel, rows: Sequence[Tokens], pad: int, engine: TorchEngine, micro_batch_size: int) -> Tensor:
+def score(scorer: PreTrainedModel, rows: Sequence[Tokens], pad: int, engine: Engine, micro_batch_size: int) -> Tensor:
     """Scores [N] of many responses, ``micro_batch_size`` at a time."""
-    scores = []
-    for group in in_groups(rows, micro_batch_size):
-        with engine.computing():
-            scores.append(sequence_scores(scorer, Sequences.of(group, pad, engine.device)))
-    return torch.cat(scores)
+
+    def scores(group: Sequence[Tokens]) -> Tensor:
+        return engine.forward(sequence_scores, scorer, Sequences.of(group, pad, engine.device))
+
+    return torch.cat(engine.spread(list(in_groups(rows, micro_batch_size)), scores))

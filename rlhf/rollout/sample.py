@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from rlhf.config import RolloutConfig
+from rlhf.engine.base import Engine
 from rlhf.models.forward import positions, takes_positions
 
 
@@ -45,9 +46,14 @@ def left_pad(rows: Sequence[Sequence[int]], pad: int, device: torch.device) -> t
     return ids, mask
 
 
-@torch.no_grad()
 def sample(
-    model: PreTrainedModel, prompts: Sequence[Sequence[int]], keys: Sequence[str], rollout: RolloutConfig, eos: int, pad: int
+    engine: Engine,
+    policy: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    keys: Sequence[str],
+    rollout: RolloutConfig,
+    eos: int,
+    pad: int,
 ) -> list[list[int]]:
     """Response token ids for each prompt, the end token included where one came.
 
@@ -55,21 +61,21 @@ def sample(
         prompts: token ids, at least one each.
         keys: what the noise of each response is drawn from.
     """
-    was_training = model.training
-    model.eval()
-    uniform = noise(keys, rollout.max_new_tokens).to(model.device)
-    responses: list[list[int]] = []
-    for first in range(0, len(prompts), rollout.micro_batch_size):
-        rows = slice(first, first + rollout.micro_batch_size)
-        responses += _sample_batch(model, prompts[rows], uniform[rows], rollout, eos, pad)
-    model.train(was_training)
-    return responses
+    size = rollout.micro_batch_size
+    groups = [slice(first, first + size) for first in range(0, len(prompts), size)]
+    was_training = policy.training
+    with engine.whole(policy) as model:
+        model.eval()
+        uniform = noise(keys, rollout.max_new_tokens).to(engine.device)
+        parts = engine.spread(groups, lambda rows: _sample_batch(model, prompts[rows], uniform[rows], rollout, eos, pad))
+        model.train(was_training)
+    return [response for part in parts for response in part]
 
 
 def _sample_batch(
     model: PreTrainedModel, prompts: Sequence[Sequence[int]], uniform_BR: Tensor, rollout: RolloutConfig, eos: int, pad: int
 ) -> list[list[int]]:
-    ids, mask = left_pad(prompts, pad, model.device)
+    ids, mask = left_pad(prompts, pad, uniform_BR.device)
     position = positions(mask)
     cache = DynamicCache(config=model.config)
     alive = torch.ones(len(ids), dtype=torch.bool, device=ids.device)

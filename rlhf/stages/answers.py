@@ -61,8 +61,7 @@ def answer(
     """Sample one answer for each example; ``purpose`` and the run's seed decide the noise, so policies can be paired."""
     prompts = [prompt_tokens(tokenizer, example.turns, rollout.max_prompt_tokens) for example in examples]
     keys = noise_keys(f"{setting.run.seed}/{purpose}", [example.key for example in examples])
-    with setting.engine.computing():
-        responses = sample(policy, prompts, keys, rollout, tokenizer.eos_token_id, tokenizer.pad_token_id)
+    responses = sample(setting.engine, policy, prompts, keys, rollout, tokenizer.eos_token_id, tokenizer.pad_token_id)
     texts = [response_text(tokenizer, response) for response in responses]
     judge = setting.corpus.gold
     return Answers(

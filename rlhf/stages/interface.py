@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf.config import Run
 from rlhf.data.corpus import Corpus
-from rlhf.engine.torch_engine import TorchEngine, Trainable
+from rlhf.engine.base import Engine, Trainable
 from rlhf.metrics import Metrics
 
 
@@ -47,7 +47,7 @@ class Setting:
     run: Run
     """Only the fields the stage declares in ``reads`` are there; others raise AttributeError."""
     corpus: Corpus
-    engine: TorchEngine
+    engine: Engine
     parents: dict[str, Path]
 
 
@@ -90,8 +90,8 @@ class Stage(Protocol[B]):
         """``steps_per_round`` batches for each round from ``first_round`` on, made when they are asked for."""
         ...
 
-    def loss(self, batch: B) -> tuple[Tensor, Metrics]:
-        """The objective as a sum over the units that ``Batch.weight`` counts, and its metrics."""
+    def loss(self, batch: B) -> tuple[dict[str, Tensor], Metrics]:
+        """The objective of each trained module, as a sum over the units that ``Batch.weight`` counts, and its metrics."""
         ...
 
     def evaluate(self, round_: int) -> Evaluation:

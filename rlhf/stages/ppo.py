@@ -29,10 +29,11 @@ from rlhf.algorithms.losses import policy_ratio, ppo_policy_loss, value_loss
 from rlhf.algorithms.masks import whiten
 from rlhf.config import RewardNormalization, Run
 from rlhf.data.records import Example
+from rlhf.engine.base import Trainable
 from rlhf.engine.optimizer import OptimizerSpec
-from rlhf.engine.torch_engine import Trainable
 from rlhf.fault import Fault
 from rlhf.metrics import Mean, Metric, Metrics, Peak, Total
+from rlhf.models.adapters import add_adapters
 from rlhf.models.forward import token_logprobs, token_scores
 from rlhf.models.load import load_policy, load_scorer
 from rlhf.models.template import prompt_tokens
@@ -41,7 +42,7 @@ from rlhf.rewards.model import score
 from rlhf.rollout.sample import left_pad, noise_keys, sample
 from rlhf.stages.answers import Answers, answer
 from rlhf.stages.batches import Rollout, Tokens
-from rlhf.stages.examples import epoch_batches, in_turns
+from rlhf.stages.examples import epoch_batches, in_groups, in_turns
 from rlhf.stages.interface import Evaluation, Setting
 from rlhf.stages.paired import paired_gain
 
@@ -52,7 +53,7 @@ SMALLEST_DEVIATION = 1e-5
 class PPO:
     """The policy, a frozen copy of where it started, a reward model and a critic."""
 
-    reads: tuple[str, ...] = ("seed", "model", "reward_model", "data", "lora", "ppo", "rollout", "evaluation")
+    reads: tuple[str, ...] = ("seed", "model", "reward_model", "data", "lora", "reward_lora", "ppo", "rollout", "evaluation")
     makes = "policy"
 
     @staticmethod
@@ -68,11 +69,13 @@ class PPO:
         self._policy = load_policy(self._run.model, self._tokenizer, sft, seed)
         self._reward_model = load_scorer(self._run.reward_model, self._tokenizer, rm, seed, fresh_head=False)
         self._reference, self._critic = copy.deepcopy(self._policy), copy.deepcopy(self._reward_model)
-        for network in (self._policy, self._reference, self._reward_model, self._critic):
-            setting.engine.place(network)
-            network.eval()  # no dropout anywhere: the ratio compares two passes of the same function
+        add_adapters(self._policy, self._run.lora, "lora", seed)
+        add_adapters(self._critic, self._run.reward_lora, "reward_lora", seed, keep=["score"])
+        for trained in (self._policy, self._critic):
+            setting.engine.place(trained)
+            trained.eval()  # no dropout anywhere: the ratio compares two passes of the same function
         for frozen in (self._reference, self._reward_model):
-            frozen.requires_grad_(False)
+            setting.engine.freeze(frozen)
         if self._config.gradient_checkpointing:
             for network in (self._policy, self._critic):
                 network.gradient_checkpointing_enable()
@@ -120,8 +123,8 @@ class PPO:
         """Sample and score one response for each prompt, and work out advantages."""
         eos, pad = self._tokenizer.eos_token_id, self._tokenizer.pad_token_id
         keys = noise_keys(f"{self._run.seed}/{purpose}", [example.key for example, _ in prompts])
-        with self._setting.engine.computing():
-            responses = sample(self._policy, [ids for _, ids in prompts], keys, self._run.rollout, eos, pad)
+        ids, engine = [ids for _, ids in prompts], self._setting.engine
+        responses = sample(engine, self._policy, ids, keys, self._run.rollout, eos, pad)
         rows = [(ids, response) for (_, ids), response in zip(prompts, responses, strict=True)]
         return self.score_rollout(rows)
 
@@ -130,10 +133,8 @@ class PPO:
         """Log-probabilities, values, scores and advantages of sampled responses."""
         config, device = self._config, self._setting.engine.device
         ids, mask, targets = self._pad(rows)
-        parts = [
-            self._measure(*part)
-            for part in zip(*(each.split(config.micro_batch_size) for each in (ids, mask, targets)), strict=True)
-        ]
+        micro_batches = zip(*(each.split(config.micro_batch_size) for each in (ids, mask, targets)), strict=True)
+        parts = self._setting.engine.spread(list(micro_batches), self._measure)
         logprobs, entropies, reference, values = (torch.cat(each) for each in zip(*parts, strict=True))
         raw = score(self._reward_model, rows, self._tokenizer.pad_token_id, self._setting.engine, config.micro_batch_size)
         ended = torch.tensor([response[-1] == self._tokenizer.eos_token_id for _, response in rows], device=device)
@@ -162,16 +163,19 @@ class PPO:
         advantages, returns = (torch.nn.functional.pad(each, (start, 0)) for each in (advantages, returns))
         return Rollout(ids, mask, targets, logprobs, values, advantages, returns, metrics=Metrics(metrics))
 
-    def _measure(self, ids: Tensor, mask: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        temperature = self._run.rollout.temperature
-        with self._setting.engine.computing():
-            logprobs, entropies = token_logprobs(self._policy, ids, mask, targets, temperature)
-            reference, _ = token_logprobs(self._reference, ids, mask, targets, temperature)
-            return logprobs, entropies, reference, self._values(ids, mask, targets)
+    def _measure(self, padded: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Log-probabilities and entropies of the policy, log-probabilities of the reference, values; [B, P + R] each."""
+        logprobs, entropies = self._logprobs(self._policy, *padded)
+        reference, _ = self._logprobs(self._reference, *padded)
+        return logprobs, entropies, reference, self._values(*padded)
+
+    def _logprobs(self, policy: PreTrainedModel, ids: Tensor, mask: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        return self._setting.engine.forward(token_logprobs, policy, ids, mask, targets, self._run.rollout.temperature)
 
     def _values(self, ids: Tensor, mask: Tensor, targets: Tensor) -> Tensor:
         """The critic's value before each response token, at that token's place; 0 elsewhere."""
-        before = (token_scores(self._critic, ids, mask) - self._mean) / self._deviation
+        scores = self._setting.engine.forward(token_scores, self._critic, ids, mask)
+        before = (scores - self._mean) / self._deviation
         return before.roll(1, dims=1).masked_fill(~targets, 0.0)
 
     def _shape(self, raw: Tensor, ended: Tensor) -> Tensor:
@@ -180,7 +184,7 @@ class PPO:
             scores = scores.clamp(-self._config.reward_clip, self._config.reward_clip)
         return scores - self._config.missing_eos_penalty * (~ended).float()
 
-    def _pad(self, rows: list[Tokens]) -> tuple[Tensor, Tensor, Tensor]:
+    def _pad(self, rows: Sequence[Tokens]) -> tuple[Tensor, Tensor, Tensor]:
         """Prompts padded on the left and responses on the right: ids, mask and targets [B, P + R]."""
         pad, device = self._tokenizer.pad_token_id, self._setting.engine.device
         prompts, prompt_mask = left_pad([prompt for prompt, _ in rows], pad, device)
@@ -214,8 +218,8 @@ class PPO:
 
     # loss
 
-    def loss(self, batch: Rollout) -> tuple[Tensor, Metrics]:
-        """Summed policy loss (after the critic's warm-up) plus summed value loss; the two share no weights."""
+    def loss(self, batch: Rollout) -> tuple[dict[str, Tensor], Metrics]:
+        """Summed value loss and, after the critic's warm-up, summed policy loss; the two share no weights."""
         config, mask = self._config, batch.targets
         values = self._values(batch.ids, batch.mask, mask)
         critic_loss = value_loss(values, batch.values, batch.returns, mask, config.value_clip_range)
@@ -227,8 +231,8 @@ class PPO:
             "val/clipfrac_avg": Mean.of(moved.float(), mask),
         }
         if batch.critic_only:
-            return critic_loss, Metrics(metrics)
-        logprobs, entropies = token_logprobs(self._policy, batch.ids, batch.mask, mask, self._run.rollout.temperature)
+            return {"critic": critic_loss}, Metrics(metrics)
+        logprobs, entropies = self._logprobs(self._policy, batch.ids, batch.mask, mask)
         policy_loss = ppo_policy_loss(logprobs, batch.logprobs, batch.advantages, mask, config.clip_range)
         ratio = policy_ratio(logprobs.detach(), batch.logprobs, mask)
         metrics |= {
@@ -239,7 +243,7 @@ class PPO:
             "val/ratio": Mean.of(ratio, mask),
             "val/ratio_max": Peak(ratio.max().item()),
         }
-        return policy_loss + critic_loss, Metrics(metrics)
+        return {"policy": policy_loss, "critic": critic_loss}, Metrics(metrics)
 
     # evaluate
 
@@ -278,12 +282,14 @@ class PPO:
 
     def _sequence_kl(self, answers: Answers) -> Tensor:
         """log pi - log pi_SFT summed over each answer, in nats."""
-        rows, size = answers.tokens, self._run.evaluation.micro_batch_size
-        sums = []
-        for first in range(0, len(rows), size):
-            logprobs, _, reference, _ = self._measure(*(padded := self._pad(rows[first : first + size])))
-            sums.append((k1(logprobs, reference) * padded[2]).sum(1))
-        return torch.cat(sums)
+
+        def sums(rows: Sequence[Tokens]) -> Tensor:
+            ids, mask, targets = self._pad(rows)
+            logprobs, reference = (self._logprobs(each, ids, mask, targets)[0] for each in (self._policy, self._reference))
+            return (k1(logprobs, reference) * targets).sum(1)
+
+        groups = in_groups(answers.tokens, self._run.evaluation.micro_batch_size)
+        return torch.cat(self._setting.engine.spread(list(groups), sums))
 
     def export(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         """The policy and its tokenizer."""

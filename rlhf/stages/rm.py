@@ -19,9 +19,10 @@ from rlhf.algorithms.losses import pairwise_loss
 from rlhf.config import RewardModelInit, Run
 from rlhf.data.baselines import bag_of_words_accuracy, bayes_accuracy, longer_wins_accuracy, wilson_interval
 from rlhf.data.records import Example
+from rlhf.engine.base import Trainable
 from rlhf.engine.optimizer import OptimizerSpec
-from rlhf.engine.torch_engine import Trainable
 from rlhf.metrics import Mean, Metric, Metrics, Total
+from rlhf.models.adapters import add_adapters
 from rlhf.models.load import load_scorer
 from rlhf.models.tokenizer import load_tokenizer
 from rlhf.rewards.model import score, sequence_scores
@@ -35,7 +36,7 @@ TokenPair = tuple[Tokens, Tokens]
 class RewardModel:
     """A scorer trained on preferences."""
 
-    reads: tuple[str, ...] = ("seed", "reward_model", "data", "rm", "evaluation")
+    reads: tuple[str, ...] = ("seed", "reward_model", "data", "reward_lora", "rm", "evaluation")
     makes = "reward_model"
     steps_per_round = 1
 
@@ -54,6 +55,7 @@ class RewardModel:
         left_out = self._rows.count(None)
         self.notes = [f"{left_out} of {len(examples)} pairs do not fit rm.max_length, or are equal"] if left_out else []
         self._scorer = load_scorer(self._run.reward_model, self._tokenizer, start, self._run.seed, fresh_head=True)
+        add_adapters(self._scorer, self._run.reward_lora, "reward_lora", self._run.seed, keep=["score"])
         if self._config.gradient_checkpointing:
             self._scorer.gradient_checkpointing_enable()
         self._scorer.train()
@@ -93,10 +95,10 @@ class RewardModel:
 
     # loss
 
-    def loss(self, batch: Pairs) -> tuple[Tensor, Metrics]:
+    def loss(self, batch: Pairs) -> tuple[dict[str, Tensor], Metrics]:
         """Summed pairwise loss."""
         both = batch.joined()
-        chosen, rejected = sequence_scores(self._scorer, both).chunk(2)
+        chosen, rejected = self._setting.engine.forward(sequence_scores, self._scorer, both).chunk(2)
         metrics: dict[str, Metric] = {
             "rewards/accuracies": Mean.of(_right(chosen, rejected)),
             "rewards/margins": Mean.of(chosen - rejected),
@@ -104,7 +106,7 @@ class RewardModel:
             "rewards/rejected": Mean.of(rejected),
             "perf/tokens": Total(both.mask.sum().item()),
         }
-        return pairwise_loss(chosen, rejected), Metrics(metrics)
+        return {"reward_model": pairwise_loss(chosen, rejected)}, Metrics(metrics)
 
     # evaluate
 

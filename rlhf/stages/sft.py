@@ -7,7 +7,7 @@ is. Every sequence is prompt, response, one end token, rendered by the same temp
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -16,9 +16,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from rlhf.algorithms.losses import sft_loss
 from rlhf.config import RolloutConfig, Run
 from rlhf.data.records import Example
+from rlhf.engine.base import Trainable
 from rlhf.engine.optimizer import OptimizerSpec
-from rlhf.engine.torch_engine import Trainable
 from rlhf.metrics import Mean, Metric, Metrics, Total
+from rlhf.models.adapters import add_adapters
 from rlhf.models.forward import token_logprobs
 from rlhf.models.load import load_policy
 from rlhf.models.tokenizer import load_tokenizer
@@ -47,6 +48,7 @@ class SFT:
         rows = self._rows = self._tokens(corpus.examples("sft", "train"))
         self.notes = [f"{left_out} of {len(rows)} rows do not fit sft.max_length"] if (left_out := rows.count(None)) else []
         self._policy = load_policy(self._run.model, self._tokenizer, None, self._run.seed)
+        add_adapters(self._policy, self._run.lora, "lora", self._run.seed)
         if self._config.gradient_checkpointing:
             self._policy.gradient_checkpointing_enable()
         self._policy.train()
@@ -78,14 +80,17 @@ class SFT:
 
     # loss
 
-    def loss(self, batch: Sequences) -> tuple[Tensor, Metrics]:
+    def loss(self, batch: Sequences) -> tuple[dict[str, Tensor], Metrics]:
         """Summed negative log-likelihood of the targets."""
-        logprobs, entropies = token_logprobs(self._policy, batch.ids, batch.mask, batch.targets)
+        logprobs, entropies = self._logprobs(batch)
         metrics: dict[str, Metric] = {
             "policy/entropy": Mean.of(entropies, batch.targets),
             "perf/tokens": Total(batch.mask.sum().item()),
         }
-        return sft_loss(logprobs, batch.targets), Metrics(metrics)
+        return {"policy": sft_loss(logprobs, batch.targets)}, Metrics(metrics)
+
+    def _logprobs(self, batch: Sequences) -> tuple[Tensor, Tensor]:
+        return self._setting.engine.forward(token_logprobs, self._policy, batch.ids, batch.mask, batch.targets)
 
     # evaluate
 
@@ -96,13 +101,9 @@ class SFT:
         held_out = self._setting.corpus.examples("sft", "held_out")
         fit = [(example, row) for example, row in zip(held_out, self._tokens(held_out), strict=True) if row is not None]
         usable = [fit[index] for index in in_turns([example for example, _ in fit], limit.examples)]
-        loss = Mean(0.0, 0)
+        groups = list(in_groups([row for _, row in usable], limit.micro_batch_size))
         self._policy.eval()
-        for group in in_groups([row for _, row in usable], limit.micro_batch_size):
-            batch = Sequences.of(group, self._pad, self._setting.engine.device)
-            with self._setting.engine.computing():
-                logprobs, _ = token_logprobs(self._policy, batch.ids, batch.mask, batch.targets)
-            loss += Mean.of(-logprobs, batch.targets)
+        loss = sum(self._setting.engine.spread(groups, self._held_out_loss), Mean(0.0, 0))
         sampling = RolloutConfig(
             max_prompt_tokens=self._config.max_length,
             max_new_tokens=limit.max_new_tokens,
@@ -121,6 +122,10 @@ class SFT:
         self._policy.train()
         metrics = {"eval/loss": loss, "eval/perplexity": Mean(math.exp(min(loss.value, 700.0)), 1)}
         return Evaluation(answered.metrics() + metrics, answered.samples())
+
+    def _held_out_loss(self, rows: Sequence[Tokens]) -> Mean:
+        batch = Sequences.of(rows, self._pad, self._setting.engine.device)
+        return Mean.of(-self._logprobs(batch)[0], batch.targets)
 
     def export(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         """The policy and its tokenizer."""

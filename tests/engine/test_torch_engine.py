@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from rlhf.config import Device, Precision, Schedule
+from rlhf.engine.base import Trainable
 from rlhf.engine.optimizer import OptimizerSpec
-from rlhf.engine.torch_engine import TorchEngine, Trainable
+from rlhf.engine.torch_engine import TorchEngine
 
 SPEC = OptimizerSpec(
     learning_rate=0.05,
@@ -39,7 +40,7 @@ def learn(engine: TorchEngine, module: nn.Module, steps: range) -> list[dict[str
     rows = []
     for step in steps:
         inputs = torch.randn(8, 3, generator=torch.Generator().manual_seed(step))
-        engine.backward((module(inputs) - inputs.sum(1, keepdim=True)).square().mean())
+        engine.backward({"policy": (module(inputs) - inputs.sum(1, keepdim=True)).square().mean()})
         rows.append(engine.step().values_by_name())
     return rows
 
@@ -91,7 +92,7 @@ def test_gradients_are_scaled_down_to_the_norm_and_never_up() -> None:
     for limit, scaled in ((1.0, [0.06, 0.08]), (10.0, [0.3, 0.4])):
         module = nn.Linear(2, 1, bias=False)
         engine = engine_of(replace(SPEC, max_grad_norm=limit), policy=module)
-        engine.backward((module.weight * torch.tensor([[3.0, 4.0]])).sum())
+        engine.backward({"policy": (module.weight * torch.tensor([[3.0, 4.0]])).sum()})
         metrics = engine.step().values_by_name()
         assert metrics["grad_norm/policy"] == pytest.approx(5.0)
         assert engine.tensors()["policy/exp_avg/weight"].tolist() == [pytest.approx(scaled, rel=1e-4)]
@@ -100,7 +101,7 @@ def test_gradients_are_scaled_down_to_the_norm_and_never_up() -> None:
 def test_norms_are_clipped_module_by_module() -> None:
     small, large = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
     engine = engine_of(policy=small, critic=large)
-    engine.backward((small.weight * 0.5 + large.weight * 100.0).sum())
+    engine.backward({"policy": (small.weight * 0.5).sum(), "critic": (large.weight * 100.0).sum()})
     metrics = engine.step().values_by_name()
     assert (metrics["grad_norm/policy"], metrics["grad_norm/critic"]) == (pytest.approx(0.5), pytest.approx(100.0))
     assert engine.tensors()["policy/exp_avg/weight"].item() == pytest.approx(0.05)  # untouched by the other's size
@@ -123,7 +124,7 @@ def test_gradients_add_up_until_the_step_and_are_cleared_by_it() -> None:
     module = nn.Linear(1, 1, bias=False)
     engine = engine_of(policy=module)
     for _ in range(3):
-        engine.backward((module.weight * 0.25).sum())
+        engine.backward({"policy": (module.weight * 0.25).sum()})
     assert engine.step()["grad_norm/policy"].value == pytest.approx(0.75)
     assert module.weight.grad is None
 

@@ -20,8 +20,9 @@ from rlhf.algorithms.kl import k1
 from rlhf.algorithms.losses import ppo_policy_loss, value_loss
 from rlhf.algorithms.masks import whiten
 from rlhf.config import Device, Precision, Schedule
+from rlhf.engine.base import Trainable
 from rlhf.engine.optimizer import OptimizerSpec
-from rlhf.engine.torch_engine import TorchEngine, Trainable
+from rlhf.engine.torch_engine import TorchEngine
 from rlhf.metrics import Metrics
 from rlhf.rollout.sample import noise, pick
 from rlhf.stages.interface import Evaluation
@@ -131,11 +132,12 @@ class Bandit:
     def logprobs(self, contexts: Tensor, actions: Tensor) -> Tensor:
         return self.policy.rows.log_softmax(-1)[contexts, actions]
 
-    def loss(self, batch: Draws) -> tuple[Tensor, Metrics]:
+    def loss(self, batch: Draws) -> tuple[dict[str, Tensor], Metrics]:
         logprobs = self.logprobs(batch.contexts, batch.actions[:, 0])[:, None].expand(-1, 2)
         values = self.critic.rows[batch.contexts].expand(-1, 2)
         policy_loss = ppo_policy_loss(logprobs, batch.logprobs, batch.advantages, batch.mask, clip_range=0.2)
-        return policy_loss + value_loss(values, batch.values, batch.returns, batch.mask, clip_range=0.5), Metrics()
+        critic_loss = value_loss(values, batch.values, batch.returns, batch.mask, clip_range=0.5)
+        return {"policy": policy_loss, "critic": critic_loss}, Metrics()
 
     def evaluate(self, round_: int) -> Evaluation:
         return Evaluation(Metrics())

@@ -4,7 +4,8 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from rlhf.config import ArchConfig, Family, ModelConfig, RolloutConfig, Template
+from rlhf.config import ArchConfig, Device, Family, ModelConfig, Precision, RolloutConfig, Template
+from rlhf.engine.torch_engine import TorchEngine
 from rlhf.models.load import load_policy
 from rlhf.models.tokenizer import train_tokenizer
 from rlhf.rollout.sample import left_pad, noise, sample
@@ -12,6 +13,7 @@ from rlhf.rollout.sample import left_pad, noise, sample
 EOS, PAD = 2, 0
 PROMPTS = [[1, 10, 20, 30, 40, 50, 60], [1, 11], [1, 12, 22, 32], [1, 13, 23], [1]]
 KEYS = [f"7/rollout/{index}" for index in range(len(PROMPTS))]
+ENGINE = TorchEngine(Device.cpu, Precision.fp32, deterministic=False)
 TOKENIZER = train_tokenizer(["It is Paris."] * 3, 280, Template.roles)
 
 
@@ -47,7 +49,9 @@ def policy(request: pytest.FixtureRequest) -> PreTrainedModel:
 
 def draw(policy: PreTrainedModel, order: list[int] | None = None, **values: float) -> list[list[int]]:
     order = order if order is not None else list(range(len(PROMPTS)))
-    return sample(policy, [PROMPTS[each] for each in order], [KEYS[each] for each in order], rollout(**values), EOS, PAD)
+    return sample(
+        ENGINE, policy, [PROMPTS[each] for each in order], [KEYS[each] for each in order], rollout(**values), EOS, PAD
+    )
 
 
 def test_greedy_responses_equal_generate(policy: PreTrainedModel) -> None:
@@ -78,7 +82,7 @@ def test_the_order_of_prompts_does_not_matter(policy: PreTrainedModel) -> None:
 
 def test_another_key_gives_another_response_and_the_same_key_the_same(policy: PreTrainedModel) -> None:
     first, other, again = (
-        sample(policy, [PROMPTS[0]] * 2, keys, rollout(), EOS, PAD) for keys in (["a", "b"], ["c", "a"], ["a", "b"])
+        sample(ENGINE, policy, [PROMPTS[0]] * 2, keys, rollout(), EOS, PAD) for keys in (["a", "b"], ["c", "a"], ["a", "b"])
     )
     assert first == again
     assert first[0] == other[1]
@@ -98,7 +102,7 @@ def test_a_response_ends_at_its_end_token_and_counts_it(policy: PreTrainedModel)
     with torch.no_grad():  # all 280 logits are equal, so the token is 280 times the uniform number, rounded down
         policy.get_output_embeddings().weight.zero_()
     keys = [f"end/{index}" for index in range(200)]
-    responses = sample(policy, [[1, 10]] * 200, keys, rollout(max_new_tokens=40, micro_batch_size=200), EOS, PAD)
+    responses = sample(ENGINE, policy, [[1, 10]] * 200, keys, rollout(max_new_tokens=40, micro_batch_size=200), EOS, PAD)
     expected = []
     for row in (noise(keys, 40).double() * 280).long().tolist():
         expected.append(row[: row.index(EOS) + 1] if EOS in row else row)
@@ -113,15 +117,15 @@ def test_a_policy_that_only_ends_stops_at_once() -> None:
     likely(policy.eval(), EOS)
     calls = []
     policy.base_model.register_forward_hook(lambda *_: calls.append(1))
-    assert sample(policy, [[1]] * 3, ["a", "b", "c"], rollout(temperature=0.0), EOS, PAD) == [[EOS]] * 3
+    assert sample(ENGINE, policy, [[1]] * 3, ["a", "b", "c"], rollout(temperature=0.0), EOS, PAD) == [[EOS]] * 3
     assert len(calls) == 1
 
 
 def test_a_policy_that_never_ends_is_cut_off() -> None:
     policy = policy_of(Family.llama)
     likely(policy.eval(), 5)
-    assert sample(policy, [[1]], ["a"], rollout(max_new_tokens=4, temperature=0.0), EOS, PAD)[0][0] == 5
-    assert len(sample(policy, [[1]], ["a"], rollout(max_new_tokens=4, temperature=0.0), EOS, PAD)[0]) == 4
+    assert sample(ENGINE, policy, [[1]], ["a"], rollout(max_new_tokens=4, temperature=0.0), EOS, PAD)[0][0] == 5
+    assert len(sample(ENGINE, policy, [[1]], ["a"], rollout(max_new_tokens=4, temperature=0.0), EOS, PAD)[0]) == 4
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -159,7 +163,13 @@ def test_frequencies_of_the_first_token_are_the_models(policy: PreTrainedModel) 
     """From logits to tokens in one piece: 4000 responses of one token against the softmax."""
     count = 4000
     firsts = sample(
-        policy, [[1, 10]] * count, [str(n) for n in range(count)], rollout(max_new_tokens=1, micro_batch_size=count), EOS, PAD
+        ENGINE,
+        policy,
+        [[1, 10]] * count,
+        [str(n) for n in range(count)],
+        rollout(max_new_tokens=1, micro_batch_size=count),
+        EOS,
+        PAD,
     )
     with torch.no_grad():
         probabilities = policy.eval()(torch.tensor([[1, 10]])).logits[0, -1].double().softmax(-1)

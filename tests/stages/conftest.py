@@ -1,19 +1,15 @@
-"""Small real runs for the tests of stages: two-layer networks on the demo, composed as the command line composes them."""
+"""Fixtures around the small real stages."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-from omegaconf import OmegaConf
 
-from rlhf import chain, config, preflight
 from rlhf.config import Run
 from rlhf.engine.torch_engine import TorchEngine
-from rlhf.stages import TABLE
-from rlhf.stages.interface import Setting, Stage
+from rlhf.stages.interface import Stage
+from tests.stages import small
 
 
 @pytest.fixture(autouse=True)
@@ -28,36 +24,16 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture
 def make_run(tmp_path: Path) -> Callable[..., Run]:
     """Compose a small run in a folder of its own; overrides are added behind."""
-
-    def make(*overrides: str) -> Run:
-        texts = ["debug=smoke", f"paths.outputs={tmp_path}", *overrides]
-        if not any(text.startswith("data=") for text in overrides):
-            texts += [f"data.sources.{source}.cap=200" for source in ("demonstrations", "preferences", "prompts")]
-        config.register()
-        GlobalHydra.instance().clear()
-        with initialize_config_dir(str(config.CONF), version_base="1.3"):
-            composed = compose("config", [*texts, *preflight.companions(texts)])
-        run = OmegaConf.to_object(composed)
-        assert isinstance(run, Run)
-        return run
-
-    return make
+    return lambda *overrides: small.make_run(tmp_path, *overrides)
 
 
 @pytest.fixture
-def build(make_run: Callable[..., Run]) -> Callable[..., Stage]:
-    """Build a stage ready for its loss, its parents trained for two steps first."""
+def build(tmp_path: Path) -> Callable[..., Stage]:
+    """Build a stage on plain torch, its parents trained for two steps first."""
 
     def make(stage: str, *overrides: str) -> Stage:
-        run = make_run(f"stage={stage}", *overrides)
-        parents = {}
-        for name in TABLE[stage].parents(run):
-            result = chain.execute(make_run(f"stage={name}", *overrides))
-            assert result.artifact is not None, result.message
-            parents[name] = Path(result.artifact)
+        run = small.make_run(tmp_path, f"stage={stage}", *overrides)
         engine = TorchEngine(run.device, run.precision, run.deterministic)
-        built = TABLE[stage](Setting(run, chain.load_corpus(run), engine, parents))
-        engine.prepare(built.trainable())
-        return built
+        return small.build(run, engine, small.train_parents(tmp_path, stage, *overrides))
 
     return make

@@ -84,3 +84,36 @@ def test_the_record_is_complete(make_run: Callable[..., Run]) -> None:
     assert stored["status"] == "finished" and stored["metrics"]["reward/gain"] == rows[-1]["reward/gain"]
     assert stored["parents"].keys() == {"sft", "rm"} and stored["versions"]["torch"]
     assert Result.load(folder / "result.json") == result
+
+
+def test_a_damaged_result_is_no_result(make_run: Callable[..., Run]) -> None:
+    result = chain.execute(make_run("stage=sft"))
+    (Path(result.folder) / "result.json").write_text('{"x')
+    assert ended(make_run("stage=rm")) == [("rm", False)]  # the parent's artifact is whole, and enough
+    assert ended(make_run("stage=sft")) == [("sft", False)]
+
+
+def test_a_damaged_artifact_is_made_again_and_never_reused(make_run: Callable[..., Run]) -> None:
+    result = chain.execute(make_run("stage=sft"))
+    weights = Path(result.artifact or "") / "model.safetensors"
+    whole = weights.read_bytes()
+    for stages, told in (("rm", [("sft", False), ("rm", False)]), ("sft", [("sft", False)])):
+        weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        assert ended(make_run(f"stage={stages}")) == told
+        assert weights.read_bytes() == whole
+
+
+def test_fresh_takes_nothing_away_until_the_new_run_can_begin(
+    make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = chain.execute(make_run("stage=sft"))
+    before = sorted(each.name for each in Path(result.folder).iterdir())
+
+    def refuse(*arguments: object, **settings: object) -> None:
+        raise Fault("model.path: gone")
+
+    monkeypatch.setattr("rlhf.stages.sft.load_policy", refuse)
+    with pytest.raises(Fault):
+        chain.execute(make_run("stage=sft", "fresh=true"))
+    assert sorted(each.name for each in Path(result.folder).iterdir()) == before
+    assert ended(make_run("stage=sft")) == [("sft", True)]

@@ -32,7 +32,7 @@ def test_trap_padding_is_not_in_the_sft_loss(build: Callable[..., Stage]) -> Non
     batch = next(sft.batches(0))
     widened = Sequences(*(torch.nn.functional.pad(each, (0, 7)) for each in (batch.ids, batch.mask, batch.targets)))
     assert widened.weight == batch.weight
-    assert sft.loss(widened)[0].item() == pytest.approx(sft.loss(batch)[0].item(), rel=1e-5)
+    assert sft.loss(widened)[0]["policy"].item() == pytest.approx(sft.loss(batch)[0]["policy"].item(), rel=1e-5)
 
 
 def test_trap_prompt_is_not_in_the_sft_loss_unless_asked_for() -> None:
@@ -131,7 +131,7 @@ def test_trap_the_decision_to_stop_is_rewarded_and_trained(build: Callable[..., 
     assert stops.sum() == 1
     assert rollout.logprobs[stops].item() != 0 and rollout.advantages[stops].item() != 0
     single = replace(rollout, targets=stops, logprobs=rollout.logprobs - 0.1)  # only the stop decision is left in the loss
-    ppo.loss(single)[0].backward()
+    ppo.loss(single)[0]["policy"].backward()
     assert any(parameter.grad.abs().sum() > 0 for parameter in ppo.trainable()["policy"].module.parameters())
 
 

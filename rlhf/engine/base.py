@@ -1,0 +1,164 @@
+"""What stages, loop and run ask of an engine. Stages are written as if there were one process and one device.
+
+Where there are several ranks, each is handed the same batch and keeps its share of the micro-batches; what is computed
+without gradients is spread over the ranks and given back to all of them. So no stage knows how many there are.
+"""
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from rlhf.config import Device, Precision
+from rlhf.engine.optimizer import OptimizerSpec
+from rlhf.fault import Fault
+from rlhf.metrics import Metrics
+
+T = TypeVar("T")
+Item = TypeVar("Item")
+N = TypeVar("N", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class Trainable:
+    """A module that a stage trains, and how."""
+
+    module: nn.Module
+    optimizer: OptimizerSpec
+
+
+class Engine(ABC):
+    """Owns the device, the number format, the optimizers and the ranks of a run."""
+
+    rank: int = 0
+    """Of this process."""
+    ranks: int = 1
+    """Processes that share the work."""
+
+    def __init__(self, device: Device, precision: Precision, deterministic: bool) -> None:
+        cuda = torch.cuda.is_available() if device is Device.auto else device is Device.cuda
+        if cuda and not torch.cuda.is_available():
+            raise Fault("device=cuda: torch sees no GPU here; use device=auto or cpu")
+        self.device = torch.device("cuda" if cuda else "cpu")
+        if not cuda:
+            os.environ.setdefault("DS_ACCELERATOR", "cpu")  # transformers imports DeepSpeed on saving, which else warns
+        self.bf16 = precision is Precision.bf16
+        torch.use_deterministic_algorithms(deterministic, warn_only=True)
+        self.steps = 0
+        """Optimizer steps taken so far."""
+
+    # networks
+
+    @abstractmethod
+    def place(self, module: nn.Module) -> None:
+        """Move a module that will be trained to where it is trained."""
+
+    @abstractmethod
+    def freeze(self, module: nn.Module) -> None:
+        """Move a module that is only asked to where it is used; no gradients, no dropout."""
+
+    @abstractmethod
+    def prepare(self, trainable: dict[str, Trainable]) -> None:
+        """Make an optimizer for each module that is trained. The modules are placed already."""
+
+    @abstractmethod
+    def forward(self, function: Callable[..., T], module: nn.Module, *arguments: object) -> T:
+        """``function(module, *arguments)`` in the run's precision: the only way to run a network, but for ``whole``."""
+
+    @abstractmethod
+    def whole(self, module: N) -> AbstractContextManager[N]:
+        """A context in which this rank holds all of the module's weights and may call it as it likes, without gradients."""
+
+    @abstractmethod
+    def weights(self, module: nn.Module) -> dict[str, Tensor]:
+        """State of the module in full precision, by name, whole on every rank. Every rank must call it."""
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """Operations inside run in the run's precision."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            yield
+
+    # steps
+
+    @abstractmethod
+    def backward(self, losses: dict[str, Tensor], last: bool = True) -> None:
+        """Add the gradients of the loss of each named module to those there; ``last``: before the optimizer step."""
+
+    @abstractmethod
+    def step(self) -> Metrics:
+        """Clip, step and clear every module that has gradients; count one optimizer step.
+
+        Returns:
+            Gradient norm before clipping and learning rate of each module that was stepped.
+        """
+
+    @abstractmethod
+    def tensors(self) -> dict[str, Tensor]:
+        """Weights and optimizer moments of all that is trained, by a flat name. Every rank must call it."""
+
+    @abstractmethod
+    def load(self, tensors: dict[str, Tensor], steps: int) -> None:
+        """Put back what ``tensors`` of any engine returned after ``steps`` optimizer steps.
+
+        Raises:
+            KeyError: a weight is missing.
+        """
+
+    # ranks
+
+    def share(self, items: Sequence[Item]) -> Sequence[Item]:
+        """This rank's part of ``items``."""
+        return items[self.rank :: self.ranks]
+
+    @abstractmethod
+    def spread(self, items: Sequence[Item], work: Callable[[Item], T]) -> list[T]:
+        """``work`` on every item, each done by one rank, and the results for all ranks, in order."""
+
+    @abstractmethod
+    def total(self, metrics: Metrics) -> Metrics:
+        """The sum of every rank's metrics."""
+
+    @abstractmethod
+    def agree(self, wish: bool) -> bool:
+        """Whether any rank wishes it: what one may see and another not (a signal) is decided by all alike."""
+
+    # memory
+
+    def peak_memory_gib(self) -> float | None:
+        """Largest memory of the device (CPU: resident memory of the process) since the last ``reset_peak_memory``."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated() / 2**30
+        return _resident_peak_gib()
+
+    def reset_peak_memory(self) -> None:
+        """Start measuring the peak anew."""
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+            return
+        try:
+            with open("/proc/self/clear_refs", "w") as refs:
+                refs.write("5")  # proc(5): resets the peak resident set size
+        except OSError:
+            pass  # not Linux, or not allowed: the peak is the process's
+
+
+def trained(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """The parameters that are trained, by name."""
+    return ((name, parameter) for name, parameter in module.named_parameters() if parameter.requires_grad)
+
+
+def _resident_peak_gib() -> float | None:
+    try:
+        with open("/proc/self/status") as status:
+            for line in status:
+                if line.startswith("VmHWM:"):
+                    return int(line.split()[1]) / 2**20
+    except OSError:
+        pass
+    return None
