@@ -11,6 +11,7 @@ from rlhf.config import (
     Precision,
     RewardModelInit,
     RewardNormalization,
+    RMConfig,
     Run,
     TrainConfig,
     Zero,
@@ -128,6 +129,8 @@ def _parents(run: Run) -> Iterator[str]:
 def _train(run: Run, name: str, config: TrainConfig) -> Iterator[str]:
     yield from _batch(run, name, config.batch_size, config.micro_batch_size, "batch_size")
     yield from _positive(name, config, "learning_rate", "epochs", "max_grad_norm", "max_length", "log_every", "adam_eps")
+    if isinstance(config, RMConfig) and config.score_l2 < 0:
+        yield f"rm.score_l2={config.score_l2}: must not be negative; 0 leaves the scores alone"
     if config.max_steps is not None and config.max_steps < 1:
         yield f"{name}.max_steps={config.max_steps}: must be at least 1, or null for no limit"
 
@@ -158,6 +161,8 @@ def _ppo(run: Run, config: PPOConfig) -> Iterator[str]:
         yield f"ppo.normalization_prompts={config.normalization_prompts}: must be at least 2, or there is no deviation"
     if config.kl_coef < 0:
         yield f"ppo.kl_coef={config.kl_coef}: must not be negative, or PPO is paid for leaving the SFT policy"
+    if config.entropy_coef < 0:
+        yield f"ppo.entropy_coef={config.entropy_coef}: must not be negative; 0 leaves the entropy alone"
     for key in ("gamma", "gae_lambda"):
         if not 0 <= getattr(config, key) <= 1:
             yield f"ppo.{key}={getattr(config, key)}: must be between 0 and 1"

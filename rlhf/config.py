@@ -40,6 +40,8 @@ Family = Enum("Family", ["llama", "opt", "gpt_neox"])
 Template = Enum("Template", ["roles", "dialogue", "tokenizer"])
 Format = Enum("Format", ["auto", "world", "completion", "alpaca", "pair", "alpaca_pair", "transcripts", "judged", "pandalm"])
 Schedule = Enum("Schedule", ["constant", "linear", "cosine"])
+RewardModelLoss = Enum("RewardModelLoss", ["pairwise", "tokenwise"])
+KLEstimator = Enum("KLEstimator", ["k1", "k3"])
 RewardModelInit = Enum("RewardModelInit", ["base", "sft"])
 RewardNormalization = Enum("RewardNormalization", ["none", "reference"])
 MissingParents = Enum("MissingParents", ["train", "require"])
@@ -194,7 +196,12 @@ class SFTConfig(TrainConfig):
 
 @dataclass
 class RMConfig(TrainConfig):
-    """Reward model: Bradley-Terry loss on the score of the last token (Ouyang et al. 2022, equation 1)."""
+    """Reward model: Bradley-Terry loss on scores (Ouyang et al. 2022, equation 1)."""
+
+    loss: RewardModelLoss = result()
+    """`pairwise`: on the score of the last token; `tokenwise`: on every token from where the two answers part, as DeepSpeed-Chat."""
+    score_l2: float = result()
+    """Weight of the squared scores of both answers, which keeps them near 0 (Open-Assistant: 0.001); 0: none."""
 
     init: RewardModelInit = result()
     """Start the trunk from the `reward_model`'s own weights (`base`) or from the SFT policy (`sft`; same architecture)."""
@@ -237,7 +244,11 @@ class PPOConfig:
     critic_warmup: int = result()
     """First updates in which only the critic learns."""
     kl_coef: float = result()
-    """Weight of the per-token penalty log pi - log pi_SFT (k1) in the reward."""
+    """Weight of the per-token KL penalty to the SFT policy in the reward."""
+    kl_estimator: KLEstimator = result()
+    """Of the penalty, for a sampled token (Schulman 2020): `k1` log pi - log pi_SFT, whose optimum is pi_SFT exp(reward / kl_coef); `k3` r - 1 - log r with r = pi_SFT / pi, which is never negative, but pulls to another optimum."""
+    entropy_coef: float = result()
+    """Weight of the policy's entropy in its objective; 0: none."""
     gamma: float = result()
     """Discount of future rewards."""
     gae_lambda: float = result()

@@ -21,6 +21,20 @@ def pairwise_loss(chosen_B: Tensor, rejected_B: Tensor) -> Tensor:
     return -F.logsigmoid(chosen_B - rejected_B).sum()
 
 
+def tokenwise_loss(chosen_BT: Tensor, rejected_BT: Tensor, span_BT: Tensor) -> Tensor:
+    """The pairwise loss on each token of a span, averaged over the span and summed over pairs (DeepSpeed-Chat).
+
+    Every row of the span needs a true column.
+    """
+    losses_BT = -F.logsigmoid(chosen_BT - rejected_BT).masked_fill(~span_BT, 0.0)
+    return (losses_BT.sum(1) / span_BT.sum(1)).sum()
+
+
+def squared_scores(chosen_B: Tensor, rejected_B: Tensor) -> Tensor:
+    """Sum over pairs of the mean squared score of their two answers."""
+    return 0.5 * (chosen_B.square() + rejected_B.square()).sum()
+
+
 def ppo_policy_loss(
     logprobs_BR: Tensor, old_logprobs_BR: Tensor, advantages_BR: Tensor, mask_BR: Tensor, clip_range: float
 ) -> Tensor:

@@ -29,5 +29,17 @@ def last_true(mask_BT: Tensor) -> Tensor:
     return positions.max(dim=1).values
 
 
+def hold_last(values_BT: Tensor, mask_BT: Tensor) -> Tensor:
+    """``values_BT`` with the one at each row's last true column also in all columns after it."""
+    last_B1 = last_true(mask_BT)[:, None]
+    return values_BT.gather(1, _arange_like(mask_BT).minimum(last_B1))
+
+
+def diverging_span(first_BT: Tensor, second_BT: Tensor, first_mask_BT: Tensor, second_mask_BT: Tensor) -> Tensor:
+    """From the first column in which the tokens differ to the last true column of the longer row; for right-padded rows."""
+    differ = (first_BT != second_BT) | (first_mask_BT != second_mask_BT)
+    return differ.int().cummax(1).values.bool() & (first_mask_BT | second_mask_BT)
+
+
 def _arange_like(mask_BT: Tensor) -> Tensor:
     return mask_BT.long().cumsum(1).new_ones(mask_BT.shape).cumsum(1) - 1

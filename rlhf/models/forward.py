@@ -31,7 +31,12 @@ def hidden_states(model: PreTrainedModel, ids_BT: Tensor, mask_BT: Tensor) -> Te
 
 
 def token_logprobs(
-    model: PreTrainedModel, ids_BT: Tensor, mask_BT: Tensor, targets_BT: Tensor, temperature: float = 1.0
+    model: PreTrainedModel,
+    ids_BT: Tensor,
+    mask_BT: Tensor,
+    targets_BT: Tensor,
+    temperature: float = 1.0,
+    entropy_gradient: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Log-probability of each target token given what stands before it, and the entropy of the distribution it came from.
 
@@ -40,19 +45,19 @@ def token_logprobs(
         temperature: logits are divided by it, as in sampling (Huang et al. 2024, detail 10); 0 (greedy) counts as 1.
 
     Returns:
-        log-probabilities [B, T] and entropies [B, T] (no gradient), in nats, 0 where there is no target.
+        log-probabilities [B, T] and entropies [B, T] (without gradient unless asked for), in nats, 0 where no target is.
     """
     hidden = hidden_states(model, ids_BT, mask_BT)
     wanted = targets_BT[:, 1:]
     hidden_NH, targets_N = hidden[:, :-1][wanted], ids_BT[:, 1:][wanted]
     head = model.get_output_embeddings()
     chunk = max(1, LOGITS_IN_MEMORY // head.weight.shape[0])
-    pieces = []
+    settings, pieces = (temperature or 1.0, entropy_gradient), []
     for piece_NH, piece_N in zip(hidden_NH.split(chunk), targets_N.split(chunk), strict=True):
         if torch.is_grad_enabled() and len(targets_N) > chunk:
-            pieces.append(checkpoint(_logprobs, head, piece_NH, piece_N, temperature or 1.0, use_reentrant=False))
+            pieces.append(checkpoint(_logprobs, head, piece_NH, piece_N, *settings, use_reentrant=False))
         else:
-            pieces.append(_logprobs(head, piece_NH, piece_N, temperature or 1.0))
+            pieces.append(_logprobs(head, piece_NH, piece_N, *settings))
     shape = ids_BT.shape
     place = targets_BT.clone()
     place[:, 0] = False
@@ -70,9 +75,11 @@ def token_scores(scorer: PreTrainedModel, ids_BT: Tensor, mask_BT: Tensor) -> Te
     return scores.float()
 
 
-def _logprobs(head: nn.Module, hidden_NH: Tensor, targets_N: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+def _logprobs(
+    head: nn.Module, hidden_NH: Tensor, targets_N: Tensor, temperature: float, entropy_gradient: bool
+) -> tuple[Tensor, Tensor]:
     distribution = (head(hidden_NH).float() / temperature).log_softmax(-1)
-    with torch.no_grad():
+    with torch.set_grad_enabled(entropy_gradient and torch.is_grad_enabled()):
         entropy = -(distribution.exp() * distribution).sum(-1)
     return distribution.gather(-1, targets_N[:, None]).squeeze(-1), entropy
 

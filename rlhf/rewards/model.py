@@ -15,8 +15,12 @@ from rlhf.stages.examples import in_groups
 
 def sequence_scores(scorer: PreTrainedModel, batch: Sequences) -> Tensor:
     """One score [B] a sequence, read at its last true token, wherever the padding stands."""
-    scores_BT = token_scores(scorer, batch.ids, batch.mask)
-    return scores_BT.gather(1, last_true(batch.mask)[:, None]).squeeze(1)
+    return last_scores(token_scores(scorer, batch.ids, batch.mask), batch.mask)
+
+
+def last_scores(scores_BT: Tensor, mask_BT: Tensor) -> Tensor:
+    """The score [B] at each row's last true token."""
+    return scores_BT.gather(1, last_true(mask_BT)[:, None]).squeeze(1)
 
 
 @torch.no_grad()

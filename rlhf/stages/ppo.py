@@ -3,9 +3,10 @@
 For each update: sample a response to each prompt; score it; then `ppo.inner_epochs` passes over the rollout.
 
     score   s = (r - mean) / deviation of r on the SFT policy's responses, clipped; minus a penalty without end token
-    reward  R_t = - kl_coef * (log pi(a_t) - log pi_SFT(a_t)) + [t is the last token] * s      (Stiennon et al. 2020)
+    reward  R_t = - kl_coef * kl_t + [t is the last token] * s,  kl_t = log pi(a_t) - log pi_SFT(a_t)  (Stiennon et al. 2020)
     advantage A, return G: generalised advantage estimation on R and the critic's values, A whitened over the rollout
-    policy  - mean over tokens of min(rho A, clip(rho, 1 +- clip_range) A),  rho = pi / pi_old  (Schulman et al. 2017, eq. 7)
+    policy  - mean over tokens of min(rho A, clip(rho, 1 +- clip_range) A) + entropy_coef * H,  rho = pi / pi_old
+                                                                                              (Schulman et al. 2017, eq. 7, 9)
     critic  mean over tokens of 1/2 max((V - G)^2, (V_clipped - G)^2)
 
 Choices: the reference is the SFT policy, frozen. The critic is a network of its own that starts as the reward model and
@@ -24,10 +25,10 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf.algorithms.advantages import gae, token_rewards
-from rlhf.algorithms.kl import approximate_kl, k1
+from rlhf.algorithms.kl import approximate_kl, k1, k3
 from rlhf.algorithms.losses import policy_ratio, ppo_policy_loss, value_loss
-from rlhf.algorithms.masks import whiten
-from rlhf.config import RewardNormalization, Run
+from rlhf.algorithms.masks import masked_sum, whiten
+from rlhf.config import KLEstimator, RewardNormalization, Run
 from rlhf.data.records import Example
 from rlhf.engine.base import Trainable
 from rlhf.engine.optimizer import OptimizerSpec
@@ -142,18 +143,19 @@ class PPO:
         start = mask.shape[1] - max(len(response) for _, response in rows)
         kl = k1(logprobs, reference)
         window = slice(start, None)
-        rewards = token_rewards(scores, kl[:, window], targets[:, window], config.kl_coef)
+        penalty = kl if config.kl_estimator is KLEstimator.k1 else k3(logprobs, reference)
+        rewards = token_rewards(scores, penalty[:, window], targets[:, window], config.kl_coef)
         advantages, returns = gae(rewards, values[:, window], targets[:, window], config.gamma, config.gae_lambda)
         if config.whiten_advantages:
             advantages = whiten(advantages, targets[:, window])
         lengths = targets.sum(1).float()
-        penalty = config.kl_coef * (kl * targets).sum(1)
+        penalty_B = config.kl_coef * (penalty * targets).sum(1)
         metrics: dict[str, Metric] = {
             "objective/scores": Mean.of(scores),
             "objective/kl": Mean.of((kl * targets).sum(1)),
             "objective/entropy": Mean.of((entropies * targets).sum(1)),
-            "objective/non_score_reward": Mean.of(-penalty),
-            "objective/rlhf_reward": Mean.of(scores - penalty),
+            "objective/non_score_reward": Mean.of(-penalty_B),
+            "objective/rlhf_reward": Mean.of(scores - penalty_B),
             "response/length_mean": Mean.of(lengths),
             "response/eos_rate": Mean.of(ended.float()),
             "val/num_eos_tokens": Total(ended.sum().item()),
@@ -170,7 +172,8 @@ class PPO:
         return logprobs, entropies, reference, self._values(*padded)
 
     def _logprobs(self, policy: PreTrainedModel, ids: Tensor, mask: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        return self._setting.engine.forward(token_logprobs, policy, ids, mask, targets, self._run.rollout.temperature)
+        temperature, bonus = self._run.rollout.temperature, self._config.entropy_coef != 0
+        return self._setting.engine.forward(token_logprobs, policy, ids, mask, targets, temperature, bonus)
 
     def _values(self, ids: Tensor, mask: Tensor, targets: Tensor) -> Tensor:
         """The critic's value before each response token, at that token's place; 0 elsewhere."""
@@ -234,6 +237,7 @@ class PPO:
             return {"critic": critic_loss}, Metrics(metrics)
         logprobs, entropies = self._logprobs(self._policy, batch.ids, batch.mask, mask)
         policy_loss = ppo_policy_loss(logprobs, batch.logprobs, batch.advantages, mask, config.clip_range)
+        policy_loss = policy_loss - config.entropy_coef * masked_sum(entropies, mask)
         ratio = policy_ratio(logprobs.detach(), batch.logprobs, mask)
         metrics |= {
             "loss/policy_avg": Mean(policy_loss.item(), count),

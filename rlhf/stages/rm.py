@@ -1,6 +1,9 @@
 """Reward model.
 
     loss = - mean over pairs of log sigmoid(r(prompt, chosen) - r(prompt, rejected))      (Ouyang et al. 2022, equation 1)
+           + score_l2 * mean over pairs of (r(prompt, chosen)^2 + r(prompt, rejected)^2) / 2
+
+`rm.loss=tokenwise` takes the first term at every token from where the answers part, and averages over these tokens.
 
 r is a linear head, without bias, on the hidden state of the last true token: the end token, which every response has in
 training (in PPO a response may be cut off; it is then read at its last token, and `ppo.missing_eos_penalty` applies).
@@ -15,17 +18,19 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from rlhf.algorithms.losses import pairwise_loss
-from rlhf.config import RewardModelInit, Run
+from rlhf.algorithms.losses import pairwise_loss, squared_scores, tokenwise_loss
+from rlhf.algorithms.masks import diverging_span, hold_last
+from rlhf.config import RewardModelInit, RewardModelLoss, Run
 from rlhf.data.baselines import bag_of_words_accuracy, bayes_accuracy, longer_wins_accuracy, wilson_interval
 from rlhf.data.records import Example
 from rlhf.engine.base import Trainable
 from rlhf.engine.optimizer import OptimizerSpec
 from rlhf.metrics import Mean, Metric, Metrics, Total
 from rlhf.models.adapters import add_adapters
+from rlhf.models.forward import token_scores
 from rlhf.models.load import load_scorer
 from rlhf.models.tokenizer import load_tokenizer
-from rlhf.rewards.model import score, sequence_scores
+from rlhf.rewards.model import last_scores, score
 from rlhf.stages.batches import Pairs, Sequences, Tokens
 from rlhf.stages.examples import epoch_batches, in_turns, tokenizer_texts, tokens_of, total_steps
 from rlhf.stages.interface import Evaluation, Setting
@@ -96,9 +101,17 @@ class RewardModel:
     # loss
 
     def loss(self, batch: Pairs) -> tuple[dict[str, Tensor], Metrics]:
-        """Summed pairwise loss."""
+        """Summed pairwise or token-wise loss, and squared scores."""
         both = batch.joined()
-        chosen, rejected = self._setting.engine.forward(sequence_scores, self._scorer, both).chunk(2)
+        scores_BT = self._setting.engine.forward(token_scores, self._scorer, both.ids, both.mask)
+        chosen, rejected = last_scores(scores_BT, both.mask).chunk(2)
+        match self._config.loss:
+            case RewardModelLoss.pairwise:
+                loss = pairwise_loss(chosen, rejected)
+            case RewardModelLoss.tokenwise:
+                chosen_BT, rejected_BT = hold_last(scores_BT, both.mask).chunk(2)
+                loss = tokenwise_loss(chosen_BT, rejected_BT, diverging_span(*both.ids.chunk(2), *both.mask.chunk(2)))
+        loss = loss + self._config.score_l2 * squared_scores(chosen, rejected)
         metrics: dict[str, Metric] = {
             "rewards/accuracies": Mean.of(_right(chosen, rejected)),
             "rewards/margins": Mean.of(chosen - rejected),
@@ -106,7 +119,7 @@ class RewardModel:
             "rewards/rejected": Mean.of(rejected),
             "perf/tokens": Total(both.mask.sum().item()),
         }
-        return {"reward_model": pairwise_loss(chosen, rejected)}, Metrics(metrics)
+        return {"reward_model": loss}, Metrics(metrics)
 
     # evaluate
 

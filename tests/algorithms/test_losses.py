@@ -7,7 +7,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlhf.algorithms.losses import pairwise_loss, policy_ratio, ppo_policy_loss, sft_loss, value_loss
+from rlhf.algorithms.losses import (
+    pairwise_loss,
+    policy_ratio,
+    ppo_policy_loss,
+    sft_loss,
+    squared_scores,
+    tokenwise_loss,
+    value_loss,
+)
 
 NAN = float("nan")
 ONE = torch.ones(1, 1, dtype=torch.bool)
@@ -107,3 +115,22 @@ def test_no_gradient_is_nan_where_the_padding_is() -> None:
     garbage, mask = torch.tensor([[-1.0, NAN]]), torch.tensor([[True, False]])
     ppo_policy_loss(logprobs, garbage, torch.tensor([[1.0, NAN]]), mask, 0.2).backward()
     assert logprobs.grad.tolist() == [[-1.0, 0.0]]
+
+
+def test_tokenwise_loss_averages_over_the_span_and_sums_over_pairs() -> None:
+    # differences 0 and 2 in the span: (ln 2 + ln(1 + e^-2)) / 2 = (0.6931472 + 0.1269280) / 2
+    chosen, rejected = torch.tensor([[9.0, 2.0, 3.0]]), torch.tensor([[-9.0, 2.0, 1.0]])
+    span = torch.tensor([[False, True, True]])
+    assert tokenwise_loss(chosen, rejected, span).item() == pytest.approx(0.4100376)
+    twice = tokenwise_loss(chosen.repeat(2, 1), rejected.repeat(2, 1), span.repeat(2, 1))
+    assert twice.item() == pytest.approx(2 * 0.4100376)
+
+
+def test_tokenwise_loss_on_the_last_token_alone_is_the_pairwise_loss() -> None:
+    chosen, rejected, span = torch.tensor([[5.0, 2.0]]), torch.tensor([[0.0, 1.0]]), torch.tensor([[False, True]])
+    assert tokenwise_loss(chosen, rejected, span).item() == pytest.approx(pairwise_loss(chosen[:, 1], rejected[:, 1]).item())
+
+
+def test_squared_scores_by_hand() -> None:
+    # (2^2 + 1^2) / 2 + (0^2 + 3^2) / 2 = 2.5 + 4.5
+    assert squared_scores(torch.tensor([2.0, 0.0]), torch.tensor([-1.0, 3.0])).item() == 7.0

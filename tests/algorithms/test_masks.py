@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from rlhf.algorithms.masks import last_true, masked_mean, masked_sum, whiten
+from rlhf.algorithms.masks import diverging_span, hold_last, last_true, masked_mean, masked_sum, whiten
 
 NAN = float("nan")
 
@@ -55,3 +55,21 @@ def test_whiten_of_equal_values_is_zero_and_finite() -> None:
 def test_last_true_finds_the_column_wherever_the_padding_stands(mask: list[int], index: int) -> None:
     rows = torch.tensor([mask, [1, 0, 0, 0]], dtype=torch.bool)
     assert last_true(rows).tolist() == [index, 0]
+
+
+def test_the_last_value_is_held_to_the_end_of_the_row() -> None:
+    values = torch.tensor([[1.0, 2.0, 3.0, 4.0], [5.0, 6.0, 7.0, 8.0]])
+    mask = torch.tensor([[True, True, False, False], [True, True, True, True]])
+    assert hold_last(values, mask).tolist() == [[1.0, 2.0, 2.0, 2.0], [5.0, 6.0, 7.0, 8.0]]
+
+
+def test_two_answers_part_where_their_tokens_differ_or_one_has_ended() -> None:
+    first = torch.tensor([[1, 5, 6, 2, 0], [1, 5, 0, 0, 0], [1, 5, 6, 7, 2]])
+    second = torch.tensor([[1, 5, 8, 6, 2], [1, 5, 0, 3, 0], [1, 5, 6, 7, 2]])
+    first_mask = torch.tensor([[True] * 4 + [False], [True] * 2 + [False] * 3, [True] * 5])
+    second_mask = torch.tensor([[True] * 5, [True] * 4 + [False], [True] * 5])
+    assert diverging_span(first, second, first_mask, second_mask).tolist() == [
+        [False, False, True, True, True],  # the fourth tokens differ too; from there to the end of the longer one
+        [False, False, True, True, False],  # the first has ended, though its padding looks like the second's token
+        [False] * 5,  # equal
+    ]

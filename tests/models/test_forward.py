@@ -144,3 +144,15 @@ def test_a_wrong_position_would_be_noticed(
     ids = torch.tensor([ROWS[0]])
     shifted = opt(input_ids=ids, position_ids=torch.arange(6)[None] + 3).logits
     assert not torch.allclose(shifted, opt(input_ids=ids).logits, atol=1e-3)
+
+
+def test_the_entropy_has_a_gradient_when_it_is_asked_for(policy: PreTrainedModel) -> None:
+    """Against autograd through the plain logits."""
+    ids, mask = torch.tensor([[1, 10, 20, 30, 2]]), torch.ones(1, 5, dtype=torch.bool)
+    weight = policy.get_output_embeddings().weight
+    logits = policy(ids).logits[:, :-1].log_softmax(-1)
+    (expected,) = torch.autograd.grad(-(logits.exp() * logits).sum(), weight)
+    entropies = token_logprobs(policy, ids, mask, targets_of(mask), entropy_gradient=True)[1]
+    (got,) = torch.autograd.grad(entropies.sum(), weight)
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-6)
+    assert not token_logprobs(policy, ids, mask, targets_of(mask))[1].requires_grad

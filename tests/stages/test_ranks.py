@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SMALL = (
     *("stage=sft", "debug=smoke", "data.sources.demonstrations.cap=200", "sft.micro_batch_size=2"),
-    *("sft.max_steps=60", "sft.log_every=5", "sft.save_every=7", "zero=2", "ranks=2"),
+    *("sft.max_steps=40", "sft.log_every=5", "sft.save_every=7", "zero=2", "ranks=2"),
 )
 
 

@@ -234,3 +234,13 @@ def small_model(family: Family) -> ModelConfig:
         init_std=0.08,
     )
     return ModelConfig("small", None, None, Template.roles, 0.0, arch, None, {})
+
+
+def test_trap_the_k3_penalty_never_pays_for_leaving_the_sft_policy(build: Callable[..., Stage]) -> None:
+    ppo = build("ppo", "ppo.kl_estimator=k3")
+    with torch.no_grad():
+        for parameter in ppo.trainable()["policy"].module.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.02)
+    rollouts = [ppo.rollout([prompt], "rollout/0").metrics for prompt in ppo._prompts[:8]]
+    assert all(metrics["objective/non_score_reward"].value < 0 for metrics in rollouts)
+    assert any(metrics["objective/kl"].value < 0 for metrics in rollouts)  # as k1 would have done
