@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> int:
         result = _without_run(run, Status.stopped, "interrupted", "interrupted before it began")
     except Fault as error:  # something the user named cannot be used; no traceback for that
         print(error, file=sys.stderr)
-        result = _without_run(run, Status.failed, "crash", str(error))
+        result = _without_run(run, Status.failed, "fault", str(error))
     write_atomically(folder / "result.json", result.to_json())
     return result.exit_code
 

@@ -8,9 +8,13 @@ sys.path.append(str(Path(__file__).resolve().parent.parent / "launchers"))  # wh
 
 def main() -> int:
     """Run the command line and return its exit code (see docs/command_line.md)."""
-    from rlhf import command_line  # after the path is set
+    try:
+        from rlhf import command_line  # after the path is set
 
-    return command_line.main(sys.argv[1:])
+        return command_line.main(sys.argv[1:])
+    except KeyboardInterrupt:  # a run that has begun answers it itself
+        print("stopped before anything began", file=sys.stderr)
+        return 75
 
 
 if __name__ == "__main__":

@@ -102,6 +102,9 @@ def _lengths(run: Run) -> Iterator[str]:
     for key in ("max_prompt_tokens", "max_new_tokens", "micro_batch_size"):
         if getattr(rollout, key) < 1:
             yield f"rollout.{key}={getattr(rollout, key)}: must be at least 1"
+    for key in ("prompts", "examples", "micro_batch_size", "samples", "max_new_tokens"):
+        if getattr(run.evaluation, key) < 1:
+            yield f"evaluation.{key}={getattr(run.evaluation, key)}: must be at least 1"
     if run.model.arch is not None:
         limit = run.model.arch.max_positions
         longest = {"sft.max_length": run.sft.max_length, "rm.max_length": run.rm.max_length}
@@ -122,6 +125,8 @@ def _parents(run: Run) -> Iterator[str]:
         if unread or STAGES.index(name) >= STAGES.index(run.stage):
             base = " with rm.init=base" if run.stage == "rm" else ""
             yield f"{key}: stage={run.stage}{base} does not start from one; leave it out"
+        elif (Path(given) / "artifact").is_dir():
+            yield f"{key}: is the folder of a run; name the model in it: parents.{name}={given.rstrip('/')}/artifact"
         elif (given[:1] in "/~." or given.count("/") > 1) and not Path(given).is_dir():
             yield f"{key}: there is no such folder; write an artifact's folder in full, or a hub id"
 
@@ -129,6 +134,7 @@ def _parents(run: Run) -> Iterator[str]:
 def _train(run: Run, name: str, config: TrainConfig) -> Iterator[str]:
     yield from _batch(run, name, config.batch_size, config.micro_batch_size, "batch_size")
     yield from _positive(name, config, "learning_rate", "epochs", "max_grad_norm", "max_length", "log_every", "adam_eps")
+    yield from _optimizer(name, config)
     if isinstance(config, RMConfig) and config.score_l2 < 0:
         yield f"rm.score_l2={config.score_l2}: must not be negative; 0 leaves the scores alone"
     if config.max_steps is not None and config.max_steps < 1:
@@ -161,6 +167,9 @@ def _ppo(run: Run, config: PPOConfig) -> Iterator[str]:
         yield f"ppo.normalization_prompts={config.normalization_prompts}: must be at least 2, or there is no deviation"
     if config.kl_coef < 0:
         yield f"ppo.kl_coef={config.kl_coef}: must not be negative, or PPO is paid for leaving the SFT policy"
+    yield from _optimizer("ppo", config)
+    if not 0 <= config.critic_warmup < config.updates:
+        yield f"ppo.critic_warmup={config.critic_warmup}: must be below ppo.updates={config.updates}, or nothing learns"
     if config.entropy_coef < 0:
         yield f"ppo.entropy_coef={config.entropy_coef}: must not be negative; 0 leaves the entropy alone"
     for key in ("gamma", "gae_lambda"):
@@ -170,6 +179,19 @@ def _ppo(run: Run, config: PPOConfig) -> Iterator[str]:
         dropout = getattr(run, key).dropout
         if dropout and config.gradient_checkpointing:
             yield f"{key}.dropout={dropout}: must be 0 with ppo.gradient_checkpointing=true, or old and new ratios differ"
+
+
+def _optimizer(name: str, config: TrainConfig | PPOConfig) -> Iterator[str]:
+    for key in ("adam_beta1", "adam_beta2"):
+        if not 0 <= getattr(config, key) < 1:
+            yield f"{name}.{key}={getattr(config, key)}: must be at least 0 and below 1"
+    for key in ("weight_decay", "warmup_steps", "final_lr_fraction", "eval_every", "save_every"):
+        if not 0 <= getattr(config, key) < float("inf"):
+            yield f"{name}.{key}={getattr(config, key)}: must be 0 or above"
+    rates = ("learning_rate", "critic_learning_rate") if isinstance(config, PPOConfig) else ("learning_rate",)
+    for key in rates:
+        if getattr(config, key) == float("inf"):
+            yield f"{name}.{key}=inf: must be a finite number"
 
 
 def _batch(run: Run, name: str, whole: int, micro: int, what: str) -> Iterator[str]:

@@ -15,8 +15,8 @@ EXIT_CODES = {Status.finished: 0, Status.failed: 1, Status.infeasible: 3, Status
 class Result:
     """The end of one run.
 
-    ``reason`` is empty for a plain finish, else one of `early_stop nan crash timeout rank_lost oom plan preempted
-    budget interrupted`. ``seconds`` is the run's own training and evaluation time, over all its sessions, without its
+    ``reason`` is empty for a plain finish, else one of `early_stop nan crash timeout rank_lost fault oom plan
+    preempted budget interrupted`. ``seconds`` is the run's own training and evaluation time, over all its sessions, without its
     parents'. ``cost_usd`` is null when no price is known.
     """
 

@@ -63,7 +63,11 @@ def claimed(folder: Path) -> Iterator[None]:
     """
     make_folder(folder, "paths.outputs")
     with (folder / LOCK).open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            warn(f"{folder.name}: another process is at it; waiting for its end")
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 

@@ -56,7 +56,7 @@ def summary(folder: Path, entries: list[Entry], rows: list[dict[str, str]], stag
     if judged:
         value, best = (min if goal.direction == "minimize" else max)(judged, key=lambda pair: pair[0])
         lines.append(f"best {goal.metric}: {value:.4g} in {best.number:04d}: {label(best.swept)}")
-    kept = [entry for entry in entries if entry.status in KEPT]
+    kept = [entry for entry in entries if entry.status in KEPT and entry.reason != "fault"]
     if kept:
         numbers = ", ".join(f"{entry.number:04d}" for entry in kept[:NAMED]) + (" ..." if len(kept) > NAMED else "")
         lines.append(

@@ -2,7 +2,7 @@
 
 ``outputs/studies/<name>/`` holds ``study.db`` (Optuna), ``trials.csv`` and ``trials/<number>/`` with the frozen
 ``config.yaml``, ``overrides.txt``, ``log.txt`` and ``result.json``. The same command again runs only what has no end
-that counts: new cells, and those that were stopped or lost, or whose result was deleted.
+that counts: new cells, those that were stopped, lost or could not use what the user named, and deleted results.
 """
 
 import fcntl
@@ -89,7 +89,7 @@ class _Study:
                 self._record.end(entry, result)
 
     def _is_due(self, cell: Cell, entry: Entry | None) -> bool:
-        if entry is None or entry.status in AGAIN or cell.run.fresh:
+        if entry is None or entry.status in AGAIN or entry.reason == "fault" or cell.run.fresh:
             return True
         return outcome.read(self._trial_folder(entry.number)) is None
 

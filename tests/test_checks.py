@@ -54,6 +54,13 @@ def test_the_default_run_is_sound() -> None:
         ("ppo.minibatches=3", "ppo.minibatches=3 does not divide ppo.batch_size=128"),
         ("ppo.normalization_prompts=1", "ppo.normalization_prompts=1: must be at least 2"),
         ("ppo.kl_coef=-0.1", "ppo.kl_coef=-0.1: must not be negative"),
+        ("ppo.critic_warmup=20", "ppo.critic_warmup=20: must be below ppo.updates=20"),
+        ("sft.adam_beta1=2", "sft.adam_beta1=2.0: must be at least 0 and below 1"),
+        ("sft.weight_decay=-1", "sft.weight_decay=-1.0: must be 0 or above"),
+        ("sft.warmup_steps=-5", "sft.warmup_steps=-5: must be 0 or above"),
+        ("rm.save_every=-1", "rm.save_every=-1: must be 0 or above"),
+        ("sft.learning_rate=inf", "sft.learning_rate=inf: must be a finite number"),
+        ("evaluation.samples=0", "evaluation.samples=0: must be at least 1"),
         ("ppo.entropy_coef=-1", "ppo.entropy_coef=-1.0: must not be negative"),
         ("rm.score_l2=-1", "rm.score_l2=-1.0: must not be negative"),
         ("lora.dim=-1", "lora.dim=-1: must be at least 0"),
@@ -73,3 +80,8 @@ def test_a_broken_rule_is_named(override: str, fault: str) -> None:
 
 def test_parents_that_are_there_or_on_the_hub_are_no_fault(tmp_path: Path) -> None:
     assert faults(f"parents.sft={tmp_path}", "parents.rm=org/model") == []
+
+
+def test_the_folder_of_a_run_is_not_its_model(tmp_path: Path) -> None:
+    (tmp_path / "artifact").mkdir()
+    assert any(f"name the model in it: parents.sft={tmp_path}/artifact" in each for each in faults(f"parents.sft={tmp_path}"))

@@ -11,7 +11,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-import rlhf
+import rlhf.__main__
 from rlhf import command_line, config, page, preflight, result
 
 Ended = subprocess.CompletedProcess[str]
@@ -203,6 +203,17 @@ def test_an_option_asked_for_beats_the_usual_one() -> None:
 def test_a_wrong_word_is_a_fault(arguments: list[str], fault: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert command_line.main(arguments) == command_line.EXIT_FAULTS
     assert fault in capsys.readouterr().err
+
+
+def test_ctrl_c_before_anything_began_is_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(arguments: list[str]) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command_line, "main", interrupt)
+    assert rlhf.__main__.main() == command_line.EXIT_STOPPED
+    assert capsys.readouterr().err == "stopped before anything began\n"
 
 
 def test_options_of_ones_own_stand_beside_the_built_in_ones(shell: Shell, tmp_path: Path) -> None:

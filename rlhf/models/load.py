@@ -34,7 +34,7 @@ _DROPOUTS = (
 
 def load_policy(model: ModelConfig, tokenizer: PreTrainedTokenizerBase, path: Path | None, seed: int) -> PreTrainedModel:
     """A causal language model from ``path`` (an artifact's folder), else from the model's own path or sizes."""
-    return _load(AutoModelForCausalLM, model, tokenizer, path, seed)
+    return _load(AutoModelForCausalLM, model, tokenizer, path, seed, set())
 
 
 def load_scorer(
@@ -44,7 +44,8 @@ def load_scorer(
 
     The variance is the one of Stiennon et al. 2020 (their reward model's code; Huang et al. 2024, detail 8).
     """
-    scorer = _load(AutoModelForSequenceClassification, model, tokenizer, path, seed, num_labels=1)
+    new = {"score.weight"} if fresh_head else set()
+    scorer = _load(AutoModelForSequenceClassification, model, tokenizer, path, seed, new, num_labels=1)
     if fresh_head:
         weight = cast(nn.Linear, scorer.score).weight
         noise = torch.randn(weight.shape, generator=torch.Generator().manual_seed(seed))
@@ -54,8 +55,15 @@ def load_scorer(
 
 
 def _load(
-    auto: type, model: ModelConfig, tokenizer: PreTrainedTokenizerBase, path: Path | None, seed: int, **extra: int
+    auto: type,
+    model: ModelConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    path: Path | None,
+    seed: int,
+    new: set[str],
+    **extra: int,
 ) -> PreTrainedModel:
+    """Load or draw a network; only the weights named in ``new`` may be missing where it is loaded from."""
     torch.manual_seed(seed)
     source = str(path) if path is not None else model.path
     if source is None:
@@ -65,16 +73,21 @@ def _load(
         loaded = auto.from_config(config, dtype=torch.float32)  # type: ignore[attr-defined]
     else:
         revision = model.revision if path is None else None
+        named = f"model.path={source}" if path is None else f"parents: {source}"
         try:
             config = AutoConfig.from_pretrained(source, revision=revision)
             _settle(config, model, tokenizer, **extra)
-            loaded = auto.from_pretrained(source, revision=revision, config=config, dtype=torch.float32)  # type: ignore[attr-defined]
+            loaded, found = auto.from_pretrained(  # type: ignore[attr-defined]
+                source, revision=revision, config=config, dtype=torch.float32, output_loading_info=True
+            )
         except (OSError, ValueError) as error:
             first = str(error).strip().splitlines()[0]
-            named = f"model.path={source}" if path is None else f"parents: {source}"
             raise Fault(
                 f"{named}: holds no model that can be loaded ({first}); give a folder, or a hub id that this machine can reach"
             ) from error
+        if missing := sorted(set(found["missing_keys"]) - new):
+            what = "policy (a causal language model)" if auto is AutoModelForCausalLM else "reward model (one score a sequence)"
+            raise Fault(f"{named}: lacks {', '.join(missing[:3])}, so it is no {what}; these weights would be random")
     rows = loaded.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
         loaded.resize_token_embeddings(len(tokenizer))

@@ -21,24 +21,23 @@ def load_tokenizer(model: ModelConfig, texts: Iterable[str], parent: Path | None
     Raises:
         Fault: the path cannot be read, or a template is asked for that the tokenizer lacks.
     """
-    if parent is not None:
-        try:
-            inherited: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(parent)
-        except (OSError, ValueError) as error:
-            raise Fault(_unreadable(f"parents: {parent}", error)) from error
-        return inherited
-    if model.path is None:
+    if parent is None and model.path is None:
         if model.arch is None:
             raise Fault(f"model.arch: {model.name} has neither a path nor sizes; set model.path or model.arch")
         return train_tokenizer(texts, model.arch.vocab_size, model.template)
+    named = f"model.path={model.path}" if parent is None else f"parents: {parent}"
     try:
-        tokenizer = AutoTokenizer.from_pretrained(model.path, revision=model.revision)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            model.path if parent is None else parent, revision=model.revision if parent is None else None
+        )
     except (OSError, ValueError) as error:
-        raise Fault(_unreadable(f"model.path={model.path}", error)) from error
+        raise Fault(_unreadable(named, error)) from error
     if tokenizer.eos_token is None:
-        raise Fault(f"model.path={model.path}: its tokenizer has no end-of-text token, so no response could ever end")
+        raise Fault(f"{named}: its tokenizer has no end-of-text token, so no response could ever end")
     if tokenizer.pad_token is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
         tokenizer.add_special_tokens({"pad_token": PAD})  # pad == eos would teach the model never to stop, or never learn it
+    if parent is not None and tokenizer.chat_template is not None:
+        return tokenizer  # a chain speaks the language of its first stage
     if model.template is Template.roles:
         tokenizer.add_special_tokens({"additional_special_tokens": list(ROLE_TOKENS.values())})
     set_template(tokenizer, model.template)

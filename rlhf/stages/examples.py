@@ -76,8 +76,9 @@ def epoch_batches(
 
 
 def tokenizer_texts(corpus: Corpus) -> Iterator[str]:
-    """Text a tokenizer is trained on: the demonstrations, prompts and responses."""
-    for example in corpus.examples("sft", "train"):
+    """Text a tokenizer is trained on: prompts and responses of the demonstrations or, if there are none, of the pairs."""
+    stage = "sft" if corpus.parts["sft", "train"] or not corpus.parts["rm", "train"] else "rm"
+    for example in corpus.examples(stage, "train"):
         yield from (turn.text for turn in example.turns)
         if example.response is not None:
             yield example.response

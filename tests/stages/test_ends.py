@@ -1,5 +1,7 @@
 """Every end of a run is a typed result: NaN, out of memory, a crash, a faulty file."""
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -55,3 +57,29 @@ def test_a_parent_that_is_no_model_is_a_fault(parent: str, make_run: Callable[..
     (tmp_path / "empty").mkdir()
     with pytest.raises(Fault, match="holds no tokenizer that can be loaded"):
         chain.execute(make_run("stage=rm", f"parents.sft={parent.format(empty=tmp_path / 'empty')}"))
+
+
+def test_a_parent_of_ones_own_must_be_what_it_is_used_as(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    """Else its missing head would be drawn at random, and PPO would learn to please noise."""
+    sft = chain.execute(make_run("stage=sft"))
+    plain = tmp_path / "plain"
+    shutil.copytree(sft.artifact or "", plain)
+    (plain / "manifest.json").unlink()
+    with pytest.raises(Fault, match=r"parents: .*plain: lacks score.weight, so it is no reward model"):
+        chain.execute(make_run("stage=ppo", f"parents.rm={plain}"))
+
+
+def test_a_parent_without_a_chat_template_gets_the_models(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    sft = chain.execute(make_run("stage=sft"))
+    plain = tmp_path / "plain"
+    shutil.copytree(sft.artifact or "", plain)
+    for name in ("manifest.json", "chat_template.jinja"):
+        (plain / name).unlink()
+    assert chain.execute(make_run("stage=rm", f"parents.sft={plain}")).status is Status.finished
+
+
+def test_pairs_alone_are_enough_for_a_reward_model(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    rows = [{"prompt": f"question {n}", "chosen": f"yes {n}", "rejected": f"no {n}"} for n in range(100)]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    mine = ("data=local", f"data.sources.mine.path={tmp_path}/pairs.jsonl", "data.sources.mine.stages=[rm]")
+    assert chain.execute(make_run("stage=rm", "rm.init=base", *mine)).status is Status.finished
