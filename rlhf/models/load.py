@@ -31,6 +31,9 @@ _DROPOUTS = (
     *("attn_pdrop", "resid_pdrop", "embd_pdrop"),
 )
 
+_BENDS_LOGITS = ("logit_scale", "logits_scaling", "final_logit_softcapping")
+"""Settings of networks (Cohere, Granite, Gemma 2) that scale or cap what their output layer gives."""
+
 
 def load_policy(model: ModelConfig, tokenizer: PreTrainedTokenizerBase, path: Path | None, seed: int) -> PreTrainedModel:
     """A causal language model from ``path`` (an artifact's folder), else from the model's own path or sizes."""
@@ -76,6 +79,7 @@ def _load(
         named = f"model.path={source}" if path is None else f"parents: {source}"
         try:
             config = AutoConfig.from_pretrained(source, revision=revision)
+            _refuse_bent_logits(config, named)
             _settle(config, model, tokenizer, **extra)
             loaded, found = auto.from_pretrained(  # type: ignore[attr-defined]
                 source, revision=revision, config=config, dtype=torch.float32, output_loading_info=True
@@ -97,6 +101,15 @@ def _load(
         loaded.generation_config.pad_token_id = tokenizer.pad_token_id
         loaded.generation_config.bos_token_id = tokenizer.bos_token_id
     return loaded
+
+
+def _refuse_bent_logits(config: PretrainedConfig, named: str) -> None:
+    """``forward`` takes logits straight from the output layer; a network that does more to them would be read wrongly."""
+    for key in _BENDS_LOGITS:
+        if getattr(config, key, None) not in (None, 1, 1.0):
+            raise Fault(
+                f"{named}: {config.model_type} changes its logits ({key}), which is not supported; choose another model"
+            )
 
 
 def _settle(config: PretrainedConfig, model: ModelConfig, tokenizer: PreTrainedTokenizerBase, **extra: int) -> None:

@@ -6,7 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    GraniteConfig,
+    PreTrainedTokenizerBase,
+)
 
 from rlhf.config import Family, ModelConfig, Template
 from rlhf.fault import Fault
@@ -123,3 +128,12 @@ def test_a_path_that_cannot_be_read_is_the_users_fault(
         load_policy(config, tokenizer, None, 0)
     with pytest.raises(Fault, match=r"model\.path=.*nowhere"):
         load_tokenizer(config, ())
+
+
+def test_a_network_that_bends_its_logits_is_refused(
+    tokenizer: PreTrainedTokenizerBase, model_config: Callable[..., ModelConfig], tmp_path: Path
+) -> None:
+    from_file = GraniteConfig(vocab_size=320, hidden_size=32, num_hidden_layers=1, num_attention_heads=4, logits_scaling=8.0)
+    from_file.save_pretrained(tmp_path)
+    with pytest.raises(Fault, match=r"model.path=.*: granite changes its logits \(logits_scaling\)"):
+        load_policy(model_config(Family.llama, path=str(tmp_path)), tokenizer, None, seed=0)
