@@ -55,7 +55,7 @@ def train(
     pending = Metrics()
     for round_ in range(first_round, stage.rounds):
         torch.manual_seed(_round_seed(seed, round_))  # dropout: the same after a resume, whatever was evaluated in between
-        began = time.perf_counter()
+        began, elsewhere = time.perf_counter(), engine.phase_seconds
         for batch in islice(batches, stage.steps_per_round):
             metrics = Metrics(batch.metrics if engine.rank == 0 else {})  # of the whole batch, so one rank counts them
             weight = batch.weight
@@ -68,7 +68,7 @@ def train(
             metrics = engine.total(metrics) + engine.step()
             _refuse_non_finite(metrics, round_)
             pending += metrics
-        pending += {"time/train_s": Total(time.perf_counter() - began)}
+        pending += {"time/train_s": Total(time.perf_counter() - began - (engine.phase_seconds - elsewhere))}
 
         done = round_ + 1
         last = done == stage.rounds
@@ -78,11 +78,17 @@ def train(
             watcher.log(done, pending)
             pending = Metrics()
         if not last and _due(stage.eval_every, done):
-            watcher.evaluated(done, stage.evaluate(done))
+            watcher.evaluated(done, measure(stage, engine, done))
         if saving:
             watcher.save(done)
         if stopping:
             raise Stopped(f"stopped after {done} of {stage.rounds}")
+
+
+def measure(stage: Stage[Any], engine: Engine, round_: int) -> Evaluation:
+    """The stage's evaluation, its time and memory counted apart."""
+    with engine.phase("evaluate"):
+        return stage.evaluate(round_)
 
 
 def _due(every: int, done: int) -> bool:

@@ -4,6 +4,7 @@ import fcntl
 import json
 import resource
 import shutil
+import sys
 import time
 import traceback
 from collections.abc import Iterator, Mapping
@@ -119,8 +120,9 @@ def work(run: Run, identity: Identity, parents: Mapping[str, Artifact], corpus: 
         corpus.examples(identity.stage, "held_out")  # now, not after hours: is there anything to measure on?
         view = cast(Run, SimpleNamespace(**{name: getattr(run, name) for name in (*ENGINE_READS, *kind.reads)}))
         with _limited_memory(run):
-            stage = kind(Setting(view, corpus, engine, {name: parent.path for name, parent in parents.items()}))
-            engine.prepare(stage.trainable())
+            with engine.phase("setup"):
+                stage = kind(Setting(view, corpus, engine, {name: parent.path for name, parent in parents.items()}))
+                engine.prepare(stage.trainable())
             watcher = (_Watcher if engine.rank == 0 else _Follower)(run, identity, stage, engine)
             _work(run, identity, stage, engine, watcher, stop, result)
     except loop.Stopped as stopped:
@@ -177,9 +179,9 @@ def _work(
 ) -> None:
     """Evaluate, train from the checkpoint if there is one, evaluate, save."""
     if watcher.first_round == 0:
-        watcher.evaluated(0, stage.evaluate(0))
+        watcher.evaluated(0, loop.measure(stage, engine, 0))
     loop.train(stage, engine, watcher, run.seed, watcher.first_round, stop.requested)
-    watcher.evaluated(stage.rounds, stage.evaluate(stage.rounds))
+    watcher.evaluated(stage.rounds, loop.measure(stage, engine, stage.rounds))
     model, tokenizer = stage.export()
     about = {
         "kind": stage.makes,
@@ -224,9 +226,11 @@ class _Watcher:
             _clear(identity.folder)  # only now that everything could be loaded and built
         state = _resume(run, identity.folder, engine)
         self.first_round, self._tokens = state.round, state.tokens
+        engine.take_costs()  # setting up belongs to no row
         self._seconds_before, self._began = state.seconds, time.perf_counter()
         self._metrics = Record(identity.folder / "metrics.jsonl", state.metrics_rows)
         self._samples = Record(identity.folder / "samples.jsonl", state.samples_rows)
+        self._scores = Record(identity.folder / "scores.jsonl", sys.maxsize)  # a row that comes again is the same
         self.final_metrics: dict[str, float] = {}
         config = json.loads(json.dumps(OmegaConf.to_container(OmegaConf.structured(run), enum_to_str=True)))
         about = {
@@ -253,7 +257,9 @@ class _Watcher:
         row = metrics.values_by_name()
         self._tokens += row.pop("perf/tokens", 0.0)
         measured = metrics["perf/tokens"].value if "perf/tokens" in metrics else 0.0
-        row["perf/tokens_per_second"] = measured / max(row["time/train_s"], 1e-9)
+        row |= self._engine.take_costs()
+        spent = sum(value for name, value in row.items() if name.startswith("time/"))
+        row["perf/tokens_per_second"] = measured / max(spent, 1e-9)
         row["progress/tokens"] = self._tokens
         if (peak := self._engine.peak_memory_gib()) is not None:
             row["mem/peak_gib"] = peak
@@ -264,9 +270,11 @@ class _Watcher:
     def evaluated(self, round_: int, evaluation: Evaluation) -> None:
         row = evaluation.metrics.values_by_name()
         self.final_metrics |= row
-        self._write("eval", round_, row)
+        self._write("eval", round_, row | self._engine.take_costs())
         for sample in evaluation.samples:
             self._samples.append({"round": round_, **sample})
+        if evaluation.scores:
+            self._scores.append({"round": round_, **evaluation.scores})
         if evaluation.samples:
             self._tracker.table(round_, evaluation.samples)
 
@@ -285,6 +293,7 @@ class _Watcher:
         """End record and tracker."""
         self._metrics.close()
         self._samples.close()
+        self._scores.close()
         self._tracker.finish({**result.metrics, "seconds": result.seconds}, result.exit_code)
 
     def _write(self, kind: str, round_: int, row: dict[str, float]) -> None:
@@ -350,5 +359,5 @@ def _limited_memory(run: Run) -> Iterator[None]:
 def _clear(folder: Path) -> None:
     for name in (CHECKPOINTS, "artifact"):
         shutil.rmtree(folder / name, ignore_errors=True)
-    for name in ("result.json", "metrics.jsonl", "samples.jsonl", "crash.txt"):
+    for name in ("result.json", "metrics.jsonl", "samples.jsonl", "scores.jsonl", "crash.txt"):
         (folder / name).unlink(missing_ok=True)

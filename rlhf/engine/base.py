@@ -5,6 +5,7 @@ without gradients is spread over the ranks and given back to all of them. So no 
 """
 
 import os
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -22,6 +23,9 @@ from rlhf.metrics import Metrics
 T = TypeVar("T")
 Item = TypeVar("Item")
 N = TypeVar("N", bound=nn.Module)
+
+TRAIN = "train"
+"""The phase that everything outside of a named one counts to."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,10 @@ class Engine(ABC):
         torch.use_deterministic_algorithms(deterministic, warn_only=True)
         self.steps = 0
         """Optimizer steps taken so far."""
+        self.phase_seconds = 0.0
+        """Time spent in phases so far."""
+        self._seconds_of: dict[str, float] = {}
+        self._peak_of: dict[str, float] = {}
 
     # networks
 
@@ -128,16 +136,45 @@ class Engine(ABC):
     def agree(self, wish: bool) -> bool:
         """Whether any rank wishes it: what one may see and another not (a signal) is decided by all alike."""
 
-    # memory
+    # what it costs
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Count time and peak memory of what is inside to ``name``. Phases do not nest; memory outside counts to `train`."""
+        self._close_peak(TRAIN)
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            seconds = time.perf_counter() - began
+            self.phase_seconds += seconds
+            self._seconds_of[name] = self._seconds_of.get(name, 0.0) + seconds
+            self._close_peak(name)
+
+    def take_costs(self) -> dict[str, float]:
+        """Seconds of each phase since the last call, and each phase's peak memory so far, named as metrics."""
+        self._close_peak(TRAIN)
+        seconds = {f"time/{name}_s": value for name, value in self._seconds_of.items()}
+        self._seconds_of = {}
+        return seconds | {f"mem/{name}_gib": value for name, value in self._peak_of.items()}
 
     def peak_memory_gib(self) -> float | None:
         """Largest memory of the device (CPU: resident memory of the process) since the last ``reset_peak_memory``."""
-        if self.device.type == "cuda":
-            return torch.cuda.max_memory_allocated() / 2**30
-        return _resident_peak_gib()
+        self._close_peak(TRAIN)
+        return max(self._peak_of.values(), default=None)
 
     def reset_peak_memory(self) -> None:
         """Start measuring the peak anew."""
+        self._peak_of = {}
+        self._measure_anew()
+
+    def _close_peak(self, name: str) -> None:
+        cuda = self.device.type == "cuda"
+        if (peak := torch.cuda.max_memory_allocated() / 2**30 if cuda else _resident_peak_gib()) is not None:
+            self._peak_of[name] = max(peak, self._peak_of.get(name, 0.0))
+        self._measure_anew()
+
+    def _measure_anew(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
             return

@@ -34,10 +34,12 @@ class Batch(Protocol):
 
 @dataclass
 class Evaluation:
-    """Held-out measurements, and the rows that go into ``samples.jsonl``."""
+    """Held-out measurements, the rows that go into ``samples.jsonl``, and the scores behind the means."""
 
     metrics: Metrics
     samples: list[dict[str, str | float]] = field(default_factory=list)
+    scores: dict[str, list[float]] = field(default_factory=dict)
+    """One for each held-out prompt or pair, by name."""
 
 
 @dataclass

@@ -125,9 +125,11 @@ class PPO:
         eos, pad = self._tokenizer.eos_token_id, self._tokenizer.pad_token_id
         keys = noise_keys(f"{self._run.seed}/{purpose}", [example.key for example, _ in prompts])
         ids, engine = [ids for _, ids in prompts], self._setting.engine
-        responses = sample(engine, self._policy, ids, keys, self._run.rollout, eos, pad)
+        with engine.phase("rollout"):
+            responses = sample(engine, self._policy, ids, keys, self._run.rollout, eos, pad)
         rows = [(ids, response) for (_, ids), response in zip(prompts, responses, strict=True)]
-        return self.score_rollout(rows)
+        with engine.phase("score"):
+            return self.score_rollout(rows)
 
     @torch.no_grad()
     def score_rollout(self, rows: list[Tokens]) -> Rollout:
@@ -275,7 +277,11 @@ class PPO:
                 metrics["reward/gold_correlation"] = Mean(correlation, 1)
         limit = self._run.evaluation.samples
         shown = replace(answers, examples=answers.examples[:limit], texts=answers.texts[:limit])
-        return Evaluation(answers.metrics() + metrics, shown.samples(score=scores.tolist(), sft_response=self._before.texts))
+        samples = shown.samples(score=scores.tolist(), sft_response=self._before.texts)
+        spread = {"score": ((scores - self._mean) / self._deviation).tolist()} | (
+            {"gold": answers.gold} if answers.gold else {}
+        )
+        return Evaluation(answers.metrics() + metrics, samples, spread)
 
     def _answer(self, policy: PreTrainedModel, examples: Sequence[Example]) -> Answers:
         return answer(self._setting, policy, self._tokenizer, examples, self._run.rollout, "evaluation")

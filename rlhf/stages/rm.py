@@ -150,7 +150,7 @@ class RewardModel:
             | {"score_chosen": chosen[index].item(), "score_rejected": rejected[index].item()}
             for index, example in enumerate(examples[: limit.samples])
         ]
-        return Evaluation(Metrics(metrics), samples)
+        return Evaluation(Metrics(metrics), samples, {"chosen": chosen.tolist(), "rejected": rejected.tolist()})
 
     def _by_source(self, examples: list[Example], right: Tensor) -> dict[str, Metric]:
         """Accuracy of each source with its 95 % interval, beside that of "the longer answer wins"."""

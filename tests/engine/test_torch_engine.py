@@ -1,5 +1,6 @@
 """Steps, clipping and continuation of the plain engine."""
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -153,3 +154,20 @@ def test_peak_memory_is_known_on_linux() -> None:
     engine.reset_peak_memory()
     peak = engine.peak_memory_gib()
     assert peak is None or peak > 0
+
+
+def test_time_and_memory_are_counted_to_the_phase_they_fall_in() -> None:
+    engine = engine_of(policy=network(0))
+    engine.reset_peak_memory()
+    if engine.peak_memory_gib() is None:
+        pytest.skip("no peak memory on this system")
+    with engine.phase("rollout"):
+        large = torch.ones(2**26)  # 256 MiB
+        del large
+    with engine.phase("score"):
+        time.sleep(0.01)
+    costs = engine.take_costs()
+    assert costs["time/score_s"] > 0 and engine.phase_seconds == costs["time/rollout_s"] + costs["time/score_s"]
+    assert costs["mem/rollout_gib"] > max(costs["mem/score_gib"], costs["mem/train_gib"]) + 0.2
+    assert engine.peak_memory_gib() == costs["mem/rollout_gib"]
+    assert [name for name in engine.take_costs() if name.startswith("time/")] == []  # each second is given once

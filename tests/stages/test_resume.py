@@ -78,6 +78,7 @@ def wait_until(process: subprocess.Popen[str], ready: Callable[[], bool]) -> Non
 
 
 def evaluations(folder: Path) -> list[dict[str, float]]:
-    """The rows of evaluations, without what measures time."""
+    """The rows of evaluations, without what measures time and memory."""
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows if row["kind"] == "eval"]
+    measured = [row for row in rows if row["kind"] == "eval"]
+    return [{key: row[key] for key in row if key != "seconds" and not key.startswith(("time/", "mem/"))} for row in measured]
