@@ -5,7 +5,9 @@ from pathlib import Path
 
 from rlhf.config import (
     STAGES,
+    ArchConfig,
     Device,
+    Family,
     Offload,
     PPOConfig,
     Precision,
@@ -59,9 +61,8 @@ def _model(run: Run) -> Iterator[str]:
         model = getattr(run, key)
         if model.path is None and model.arch is None:
             yield f"{key}.path=null: a model without a path needs {key}.arch; set one of them"
-        if model.arch is not None and model.arch.hidden_size % model.arch.heads:
-            sizes = f"{key}.arch.heads={model.arch.heads} does not divide {key}.arch.hidden_size={model.arch.hidden_size}"
-            yield f"{sizes}; choose sizes that divide"
+        if model.arch is not None:
+            yield from _arch(f"{key}.arch", model.arch)
         if not 0 <= model.dropout < 1:
             yield f"{key}.dropout={model.dropout}: must be at least 0 and below 1"
     if (
@@ -73,6 +74,17 @@ def _model(run: Run) -> Iterator[str]:
             f"rm.init=sft: reward_model={run.reward_model.name} must be the same network as model={run.model.name}; "
             "use rm.init=base or the same reward_model"
         )
+
+
+def _arch(key: str, arch: ArchConfig) -> Iterator[str]:
+    if arch.hidden_size % arch.heads:
+        yield f"{key}.heads={arch.heads} does not divide {key}.hidden_size={arch.hidden_size}; choose sizes that divide"
+    if arch.kv_heads is not None and (arch.kv_heads < 1 or arch.heads % arch.kv_heads):
+        yield f"{key}.kv_heads={arch.kv_heads} does not divide {key}.heads={arch.heads}; choose sizes that divide, or null"
+    if arch.family is Family.bloom and arch.ffn_size != 4 * arch.hidden_size:
+        yield f"{key}.ffn_size={arch.ffn_size}: bloom has no other than 4 * hidden_size; use {4 * arch.hidden_size}"
+    if arch.family in (Family.llama, Family.qwen3, Family.gpt_neox) and not (arch.rope_theta or 0) > 0:
+        yield f"{key}.rope_theta={arch.rope_theta}: {arch.family.name} turns by position and needs one above 0; 10000 is usual"
 
 
 def _data(run: Run) -> Iterator[str]:

@@ -36,7 +36,7 @@ Zero = Enum("Zero", {"none": "none", "0": 0, "1": 1, "2": 2, "3": 3})
 Offload = Enum("Offload", ["none", "optimizer", "all", "nvme"])
 Precision = Enum("Precision", ["fp32", "bf16"])
 Device = Enum("Device", ["auto", "cpu", "cuda"])
-Family = Enum("Family", ["llama", "opt", "gpt_neox"])
+Family = Enum("Family", ["llama", "opt", "gpt_neox", "gpt2", "bloom", "qwen3"])
 Template = Enum("Template", ["roles", "dialogue", "tokenizer"])
 Format = Enum("Format", ["auto", "world", "completion", "alpaca", "pair", "alpaca_pair", "transcripts", "judged", "pandalm"])
 Schedule = Enum("Schedule", ["constant", "linear", "cosine"])
@@ -62,10 +62,20 @@ class ArchConfig:
     """Number of transformer blocks."""
     heads: int = result()
     """Attention heads a block."""
+    kv_heads: Optional[int] = result()
+    """Heads that have keys and values of their own, each shared by `heads / kv_heads` queries; null: all. Read by `llama` and `qwen3`."""
+    head_dim: Optional[int] = result()
+    """Width of a head where it is not `hidden_size / heads` (Qwen3: 128); null: just that. Read by `llama` and `qwen3`."""
     ffn_size: int = result()
     """Width of the feed-forward layer."""
     max_positions: int = result()
     """Longest sequence in tokens (prompt and response together)."""
+    rope_theta: Optional[float] = result()
+    """Base of the rotary position angles; null: positions are learned (`opt`, `gpt2`) or biases on attention (`bloom`)."""
+    rope_fraction: Optional[float] = result()
+    """Share of a head that is rotated (Pythia: 0.25); null: all of it. Read by `gpt_neox`."""
+    rope_factor: Optional[float] = result()
+    """Long wavelengths are stretched by this, as in Llama 3.2 (32); null: none are. Read by `llama`."""
     tie_embeddings: bool = result()
     """Whether the output projection shares the embedding's weights."""
     embed_size: Optional[int] = result()

@@ -17,6 +17,7 @@ from peft.tuners.lora import LoraLayer
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from rlhf.config import LoraConfig
 from rlhf.fault import Fault
@@ -39,6 +40,7 @@ def add_adapters(network: PreTrainedModel, lora: LoraConfig, key: str, seed: int
         lora_alpha=cast(int, lora.alpha),
         target_modules=targets,
         use_rslora=lora.rslora,
+        fan_in_fan_out=any(isinstance(module, Conv1D) for module in network.modules()),
     )
     if lora.targets is None:
         settings.exclude_modules = [*keep, *_heads(network)]
@@ -46,7 +48,7 @@ def add_adapters(network: PreTrainedModel, lora: LoraConfig, key: str, seed: int
     try:
         peft.inject_adapter_in_model(settings, network, NAME)
     except ValueError as error:
-        layers = {name.rpartition(".")[2] for name, module in network.named_modules() if isinstance(module, nn.Linear)}
+        layers = {name.rpartition(".")[2] for name, module in network.named_modules() if isinstance(module, nn.Linear | Conv1D)}
         raise Fault(
             f"{key}.targets={targets}: {network.config.model_type} has no such layers; choose from {', '.join(sorted(layers))}"
         ) from error

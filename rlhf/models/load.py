@@ -28,7 +28,7 @@ transformers_logging.disable_progress_bar()
 
 _DROPOUTS = (
     *("dropout", "attention_dropout", "activation_dropout", "hidden_dropout", "classifier_dropout", "layerdrop"),
-    *("attn_pdrop", "resid_pdrop", "embd_pdrop"),
+    *("attn_pdrop", "resid_pdrop", "embd_pdrop", "summary_first_dropout"),
 )
 
 _BENDS_LOGITS = ("logit_scale", "logits_scaling", "final_logit_softcapping")

@@ -136,14 +136,15 @@ def test_positions_count_true_tokens() -> None:
     assert positions(mask).tolist() == [[0, 0, 0, 1], [0, 1, 1, 1]]
 
 
+@pytest.mark.parametrize("family", [Family.opt, Family.gpt2])
 def test_a_wrong_position_would_be_noticed(
-    tokenizer: PreTrainedTokenizerBase, model_config: Callable[..., ModelConfig]
+    family: Family, tokenizer: PreTrainedTokenizerBase, model_config: Callable[..., ModelConfig]
 ) -> None:
-    """Or the agreement under left padding above would be empty (rotary positions are relative, so only OPT can tell)."""
-    opt = load_policy(model_config(Family.opt), tokenizer, None, seed=0).eval()
+    """Or the agreement under left padding above would be empty (the other families only know how far apart tokens are)."""
+    network = load_policy(model_config(family), tokenizer, None, seed=0).eval()
     ids = torch.tensor([ROWS[0]])
-    shifted = opt(input_ids=ids, position_ids=torch.arange(6)[None] + 3).logits
-    assert not torch.allclose(shifted, opt(input_ids=ids).logits, atol=1e-3)
+    shifted = network(input_ids=ids, position_ids=torch.arange(6)[None] + 3).logits
+    assert not torch.allclose(shifted, network(input_ids=ids).logits, atol=1e-3)
 
 
 def test_the_entropy_has_a_gradient_when_it_is_asked_for(policy: PreTrainedModel) -> None:

@@ -29,9 +29,8 @@ def test_special_tokens_and_dropout_are_settled(
     for settled in (policy.config, policy.generation_config):
         found = (settled.pad_token_id, settled.bos_token_id, settled.eos_token_id)
         assert found == (tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id)
-    dropouts = {
-        name: value for name, value in policy.config.to_dict().items() if "dropout" in name and isinstance(value, float)
-    }
+    values = {name: value for name, value in policy.config.to_dict().items() if isinstance(value, float)}
+    dropouts = {name: value for name, value in values.items() if "dropout" in name or "pdrop" in name}
     assert dropouts and set(dropouts.values()) == {0.25}
     assert all(parameter.dtype == torch.float32 for parameter in policy.parameters())
 
