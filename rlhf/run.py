@@ -122,7 +122,6 @@ def work(run: Run, identity: Identity, parents: Mapping[str, Artifact], corpus: 
         with _limited_memory(run):
             with engine.phase("setup"):
                 stage = kind(Setting(view, corpus, engine, {name: parent.path for name, parent in parents.items()}))
-                engine.prepare(stage.trainable())
             watcher = (_Watcher if engine.rank == 0 else _Follower)(run, identity, stage, engine)
             _work(run, identity, stage, engine, watcher, stop, result)
     except loop.Stopped as stopped:

@@ -52,6 +52,7 @@ class TorchEngine(Engine):
 
     @override
     def backward(self, losses: dict[str, Tensor], last: bool = True) -> None:
+        assert self._trainable, "a stage hands what it trains to prepare"
         torch.stack(list(losses.values())).sum().backward()
 
     @override

@@ -7,7 +7,8 @@ An artifact holds the merged weights, which anything can load, and beside them, 
 adapter to the network the stage started from.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -54,6 +55,19 @@ def add_adapters(network: PreTrainedModel, lora: LoraConfig, key: str, seed: int
         ) from error
     for name in keep:
         network.get_submodule(name).requires_grad_(True)
+
+
+@contextmanager
+def without_adapters(network: nn.Module) -> Iterator[None]:
+    """Inside, ``network`` computes what it did before it was given adapters; for passes without gradients."""
+    layers = [layer for _, layer in _adapted(network)]
+    for layer in layers:
+        layer.enable_adapters(False)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.enable_adapters(True)
 
 
 def merged(network: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -82,7 +82,9 @@ class Stage(Protocol[B]):
         """Stages whose artifacts this one starts from, by the kind of artifact each must be."""
         ...
 
-    def __init__(self, setting: Setting) -> None: ...
+    def __init__(self, setting: Setting) -> None:
+        """Load and place the networks, and hand what is trained to ``setting.engine.prepare``."""
+        ...
 
     def trainable(self) -> dict[str, Trainable]:
         """The modules to train, by name."""

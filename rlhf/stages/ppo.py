@@ -9,15 +9,17 @@ For each update: sample a response to each prompt; score it; then `ppo.inner_epo
                                                                                               (Schulman et al. 2017, eq. 7, 9)
     critic  mean over tokens of 1/2 max((V - G)^2, (V_clipped - G)^2)
 
-Choices: the reference is the SFT policy, frozen. The critic is a network of its own that starts as the reward model and
-speaks its normalised scale, V = (head - mean) / deviation. The end token is an action like any other: it is rewarded and
-trained. Dropout is off while sampling and scoring. Old log-probabilities are recomputed by the training forward pass, so
-the ratio is 1 up to rounding at the first step. Log-probabilities are those of the tempered distribution, before top_p.
+Choices: the reference is the SFT policy, frozen; with adapters it is the policy itself with them off. The critic is a
+network of its own that starts as the reward model and speaks its normalised scale, V = (head - mean) / deviation. The end
+token is an action like any other: it is rewarded and trained. Dropout is off while sampling and scoring. Old
+log-probabilities are recomputed by the training forward pass, so the ratio is 1 up to rounding at the first step.
+Log-probabilities are those of the tempered distribution, before top_p.
 """
 
 import copy
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
@@ -34,7 +36,7 @@ from rlhf.engine.base import Trainable
 from rlhf.engine.optimizer import OptimizerSpec
 from rlhf.fault import Fault
 from rlhf.metrics import Mean, Metric, Metrics, Peak, Total
-from rlhf.models.adapters import add_adapters
+from rlhf.models.adapters import add_adapters, without_adapters
 from rlhf.models.forward import token_logprobs, token_scores
 from rlhf.models.load import load_policy, load_scorer
 from rlhf.models.template import prompt_tokens
@@ -69,13 +71,14 @@ class PPO:
         same_tokens(self._tokenizer, load_tokenizer(self._run.reward_model, (), rm))
         self._policy = load_policy(self._run.model, self._tokenizer, sft, seed)
         self._reward_model = load_scorer(self._run.reward_model, self._tokenizer, rm, seed, fresh_head=False)
-        self._reference, self._critic = copy.deepcopy(self._policy), copy.deepcopy(self._reward_model)
+        self._critic = copy.deepcopy(self._reward_model)
+        self._copy = None if self._run.lora.dim else copy.deepcopy(self._policy)
         add_adapters(self._policy, self._run.lora, "lora", seed)
         add_adapters(self._critic, self._run.reward_lora, "reward_lora", seed, keep=["score"])
         for trained in (self._policy, self._critic):
             setting.engine.place(trained)
             trained.eval()  # no dropout anywhere: the ratio compares two passes of the same function
-        for frozen in (self._reference, self._reward_model):
+        for frozen in filter(None, (self._copy, self._reward_model)):
             setting.engine.freeze(frozen)
         if self._config.gradient_checkpointing:
             for network in (self._policy, self._critic):
@@ -92,6 +95,7 @@ class PPO:
             self._config.eval_every,
             self._config.save_every,
         )
+        setting.engine.prepare(self.trainable())
         self._mean, self._deviation = self._normalisation()
         self.notes = [f"scores are (raw - {self._mean:.3f}) / {self._deviation:.3f}"]
         self._before: Answers | None = None
@@ -170,8 +174,20 @@ class PPO:
     def _measure(self, padded: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Log-probabilities and entropies of the policy, log-probabilities of the reference, values; [B, P + R] each."""
         logprobs, entropies = self._logprobs(self._policy, *padded)
-        reference, _ = self._logprobs(self._reference, *padded)
-        return logprobs, entropies, reference, self._values(*padded)
+        return logprobs, entropies, self._reference_logprobs(*padded), self._values(*padded)
+
+    @contextmanager
+    def _reference(self) -> Iterator[PreTrainedModel]:
+        """The SFT policy: a frozen copy of it, or, where adapters are trained, the policy with its adapters off."""
+        if self._copy is not None:
+            yield self._copy
+        else:
+            with without_adapters(self._policy):
+                yield self._policy
+
+    def _reference_logprobs(self, *padded: Tensor) -> Tensor:
+        with self._reference() as reference:
+            return self._logprobs(reference, *padded)[0]
 
     def _logprobs(self, policy: PreTrainedModel, ids: Tensor, mask: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         temperature, bonus = self._run.rollout.temperature, self._config.entropy_coef != 0
@@ -204,14 +220,9 @@ class PPO:
             return 0.0, 1.0
         count = self._config.normalization_prompts
         prompts = next(epoch_batches(self._setting.corpus, "ppo", self._run.seed, self._prompts, count, 0))
-        answers = answer(
-            self._setting,
-            self._reference,
-            self._tokenizer,
-            [example for example, _ in prompts],
-            self._run.rollout,
-            "normalisation",
-        )
+        examples = [example for example, _ in prompts]
+        with self._reference() as sft:
+            answers = answer(self._setting, sft, self._tokenizer, examples, self._run.rollout, "normalisation")
         raw = self._raw_scores(answers)
         mean, deviation = raw.mean().item(), raw.std().item()
         if deviation < SMALLEST_DEVIATION:
@@ -259,7 +270,8 @@ class PPO:
         held_out, count = self._setting.corpus.examples("ppo", "held_out"), self._run.evaluation.prompts
         examples = [held_out[index] for index in in_turns(held_out, count)[:count]]
         if self._before is None:
-            self._before = self._answer(self._reference, examples)
+            with self._reference() as sft:
+                self._before = self._answer(sft, examples)
         answers = self._before if round_ == 0 else self._answer(self._policy, examples)
         scores, scores_before = self._raw_scores(answers), self._raw_scores(self._before)
         metrics: dict[str, Metric] = {
@@ -295,8 +307,8 @@ class PPO:
 
         def sums(rows: Sequence[Tokens]) -> Tensor:
             ids, mask, targets = self._pad(rows)
-            logprobs, reference = (self._logprobs(each, ids, mask, targets)[0] for each in (self._policy, self._reference))
-            return (k1(logprobs, reference) * targets).sum(1)
+            logprobs, _ = self._logprobs(self._policy, ids, mask, targets)
+            return (k1(logprobs, self._reference_logprobs(ids, mask, targets)) * targets).sum(1)
 
         groups = in_groups(answers.tokens, self._run.evaluation.micro_batch_size)
         return torch.cat(self._setting.engine.spread(list(groups), sums))

@@ -72,6 +72,7 @@ class RewardModel:
             self._config.eval_every,
             self._config.save_every,
         )
+        setting.engine.prepare(self.trainable())
 
     def trainable(self) -> dict[str, Trainable]:
         """Trunk and head."""

@@ -60,6 +60,7 @@ class SFT:
             self._config.eval_every,
             self._config.save_every,
         )
+        setting.engine.prepare(self.trainable())
 
     def trainable(self) -> dict[str, Trainable]:
         """The policy."""

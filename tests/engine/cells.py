@@ -15,7 +15,7 @@ from deepspeed.comm.torch import TorchBackend
 from rlhf.config import Offload, Run
 from rlhf.engine.deepspeed_engine import DeepSpeedEngine
 from rlhf.rollout.sample import sample
-from tests.stages.small import build, faults, learn, make_run
+from tests.stages.small import build, faults, learn, make_run, score
 
 
 def main(folder: Path) -> None:
@@ -36,7 +36,8 @@ def repeat(run: Run, recorded: Path) -> list[str]:
     """The recorded updates on this cell's engine: where they differ from what plain torch made of them."""
     truth = torch.load(recorded, weights_only=False)
     stage = build(run, DeepSpeedEngine(run), truth["parents"])
-    return faults(truth["rows"], learn(stage, truth["batches"], micro_batch_size=2))
+    wrong = faults(truth["rows"], learn(stage, truth["batches"], micro_batch_size=2))
+    return wrong + faults([truth["scored"]], [score(stage, truth["batches"])])
 
 
 def gathers(folder: Path, lengths: list[int]) -> list[int]:

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from rlhf.engine.torch_engine import TorchEngine
-from tests.stages.small import build, learn, make_run, record, train_parents
+from tests.stages.small import build, learn, make_run, record, score, train_parents
 
 ROOT = Path(__file__).parents[2]
 FAMILIES, STAGES = ("opt", "gpt_neox", "llama"), ("sft", "rm", "ppo")
@@ -51,8 +51,11 @@ def answers(cells: list[Cell], ranks: int, folder: Path) -> dict[str, Any]:
         batches.append(batches[0])  # its loss tells what the fifth update made of the weights
         plain = build(run, TorchEngine(run.device, run.precision, run.deterministic), parents)
         rows = learn(plain, batches, micro_batch_size=2)
+        scored = score(plain, batches)
         assert abs(rows[-1]["loss"] - rows[0]["loss"]) > 1e-3  # or nothing was learnt, and agreeing on it would be easy
-        torch.save({"batches": batches, "rows": rows, "parents": parents}, folder / f"{family}-{stage}-{adapters}.pt")
+        torch.save(
+            {"batches": batches, "rows": rows, "scored": scored, "parents": parents}, folder / f"{family}-{stage}-{adapters}.pt"
+        )
     listed = [
         {"name": " ".join(map(str, cell)), "overrides": overrides(cell), "recorded": f"{cell[0]}-{cell[1]}-{cell[4]}.pt"}
         for cell in cells

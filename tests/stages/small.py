@@ -13,6 +13,7 @@ from rlhf.engine.base import Engine
 from rlhf.metrics import Mean, Metrics
 from rlhf.stages import TABLE
 from rlhf.stages.interface import Batch, Setting, Stage
+from rlhf.stages.ppo import PPO
 
 
 def make_run(outputs: Path, *overrides: str) -> Run:
@@ -41,9 +42,7 @@ def train_parents(outputs: Path, stage: str, *overrides: str) -> dict[str, Path]
 
 def build(run: Run, engine: Engine, parents: dict[str, Path]) -> Stage:
     """A stage ready for its loss."""
-    stage = TABLE[run.stage](Setting(run, chain.load_corpus(run), engine, parents))
-    engine.prepare(stage.trainable())
-    return stage
+    return TABLE[run.stage](Setting(run, chain.load_corpus(run), engine, parents))
 
 
 def record(stage: Stage, updates: int) -> list[Batch]:
@@ -63,6 +62,19 @@ def learn(stage: Stage, batches: list[Batch], micro_batch_size: int) -> list[dic
             metrics += {"loss": Mean(sum(loss.item() for loss in losses.values()), micro.weight)}
         rows.append((engine.total(metrics) + engine.step()).values_by_name())
     return rows
+
+
+def score(stage: Stage, batches: list[Batch]) -> dict[str, float]:
+    """What PPO measures of the recorded responses with its networks as they are: KL to the reference, scores, values."""
+    if not isinstance(stage, PPO):
+        return {}
+    rows = [
+        (ids[mask & ~targets].tolist(), ids[targets].tolist())
+        for batch in batches[:2]
+        for ids, mask, targets in zip(batch.ids, batch.mask, batch.targets, strict=True)
+    ]
+    measured = stage.score_rollout(rows).metrics.values_by_name()
+    return {name: measured[name] for name in ("objective/kl", "objective/scores", "objective/entropy")}
 
 
 def weights(stage: Stage) -> dict[str, torch.Tensor]:

@@ -4,11 +4,15 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from rlhf import chain
 from rlhf.config import Run
+from rlhf.models.forward import token_logprobs
+from rlhf.models.load import load_policy
 from rlhf.stages.interface import Stage
+from tests.stages.small import learn, record
 
 LORA = ("lora=dim8", "reward_lora=dim8")
 
@@ -28,3 +32,18 @@ def test_only_adapters_and_heads_are_trained_and_saved(build: Callable[..., Stag
         built = build(stage, *LORA)
         names = [name.split("/", 2)[2] for name in built._setting.engine.tensors() if "/weights/" in name]
         assert names and all(".lora_" in name or name == "score.weight" for name in names)
+
+
+def test_the_policy_without_its_adapters_is_the_reference(build: Callable[..., Stage]) -> None:
+    ppo = build("ppo", *LORA, "ppo.critic_warmup=0", "ppo.learning_rate=1e-2")
+    (batch,) = record(ppo, 1)
+    learn(ppo, [batch] * 2, micro_batch_size=4)
+    policy, tokenizer = ppo.export()
+    sft = load_policy(ppo._run.model, tokenizer, ppo._setting.parents["sft"], seed=0).eval()
+    inputs = (batch.ids, batch.mask, batch.targets)
+    with torch.no_grad():
+        expected, now = (token_logprobs(each, *inputs)[0] for each in (sft, policy))
+        assert torch.equal(ppo._reference_logprobs(*inputs), expected)
+        assert (now - expected).abs().max() > 1e-3  # the policy itself has moved, and its adapters are on again
+    assert ppo._copy is None
+    assert learn(ppo, [batch], micro_batch_size=4)[0]["grad_norm/policy"] > 0
