@@ -1,6 +1,6 @@
-"""Writes ``docs/config.md``, the manual of every key, from the schema and the configuration tree.
+"""Writes ``docs/config.md``, the manual of every key, from the schema and the configuration tree; and ``docs/catalogue.md``.
 
-``python -m rlhf.manual`` writes it; ``--check`` writes nothing and exits 1 when it is stale or a field is not documented.
+``python -m rlhf.manual`` writes them; ``--check`` writes nothing and exits 1 when one is stale or a field is not documented.
 """
 
 import ast
@@ -16,10 +16,11 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from omegaconf import OmegaConf
 
-from rlhf import config
+from rlhf import catalogue, config
 from rlhf.config import COMPANIONS, CONF
 
 MANUAL = Path(__file__).parent.parent / "docs" / "config.md"
+CATALOGUE = Path(__file__).parent.parent / "docs" / "catalogue.md"
 
 HEADER = """\
 # Every key
@@ -34,7 +35,7 @@ reads enters its name. **default** is the value of the option named above the ta
 
 
 def main(arguments: list[str]) -> int:
-    """Write the manual, or with ``--check`` only compare; return the exit code."""
+    """Write both pages, or with ``--check`` only compare; return the exit code."""
     if arguments not in ([], ["--check"]):
         print("usage: python -m rlhf.manual [--check]", file=sys.stderr)
         return 2
@@ -42,14 +43,19 @@ def main(arguments: list[str]) -> int:
     if found:
         print("\n".join(found), file=sys.stderr)
         return 1
-    page = render()
-    if not arguments:
-        MANUAL.parent.mkdir(exist_ok=True)
-        MANUAL.write_text(page)
-    elif not MANUAL.is_file() or MANUAL.read_text() != page:
-        print("docs/config.md is stale; write it anew with: python -m rlhf.manual", file=sys.stderr)
-        return 1
-    return 0
+    stale = [(path, page) for path, page in pages().items() if not path.is_file() or path.read_text() != page]
+    for path, page in stale:
+        if arguments:
+            print(f"docs/{path.name} is stale; write it anew with: python -m rlhf.manual", file=sys.stderr)
+        else:
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(page)
+    return int(bool(arguments and stale))
+
+
+def pages() -> dict[Path, str]:
+    """What each generated page holds, by its place."""
+    return {MANUAL: render(), CATALOGUE: catalogue.render()}
 
 
 def faults(module: types.ModuleType) -> list[str]:
@@ -115,7 +121,7 @@ def _section(
         inner = next((each for each in _parts(kind) if inspect.isclass(each) and dataclasses.is_dataclass(each)), None)
         if inner is not None:
             path = f"{name}.{field}.<name>." if get_origin(kind) is dict else f"{name}.{field}."
-            inner_values = {} if get_origin(kind) is dict else values.get(field) or {}
+            inner_values = _load(CONF / "source" / "default.yaml") if field == "sources" else values.get(field) or {}
             yield f"### {path.removesuffix('.')}\n\n{inspect.getdoc(inner)}\n"
             yield _table(path, inner, inner_values, documented)
 
@@ -181,7 +187,8 @@ def _default_option(group: str, chosen: dict[str, str]) -> str:
 
 def _options(group: str) -> list[str]:
     """The options of a group as a list, each with the comment at the head of its file."""
-    return [f"- `{group}={file.stem}`{_comment(file)}" for file in sorted((CONF / group).glob("*.yaml"))]
+    found = [f"- `{group}={file.stem}`{_comment(file)}" for file in sorted((CONF / group).glob("*.yaml"))]
+    return [*found, "- `data=NAME`: One data set of the [catalogue](catalogue.md) alone."] if group == "data" else found
 
 
 def _load(path: Path) -> dict[str, Any]:

@@ -22,6 +22,10 @@ def render() -> str:
     ]
     for group in groups:
         options = sorted(file.stem for file in group.glob("*.yaml"))
+        if group.name == "source":
+            options = [
+                f"{len(options) - 1} data sets of the hub, see docs/catalogue.md: data=NAME, or +source@data.sources.NAME=NAME"
+            ]
         if options:
             auto = " (default: the model's usual)" if group.name in COMPANIONS else ""
             lines.append(f"  {group.name:<{width}}  {' '.join(options)}{auto}")

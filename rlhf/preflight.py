@@ -7,6 +7,7 @@ companions.
 
 import difflib
 import itertools
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +26,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 
-from rlhf.config import COMPANIONS, CONF
+from rlhf.config import COMPANIONS, CONF, catalogue
 from rlhf.fault import Fault
 
 CONTINUOUS = "a continuous range has no grid; list its values instead"
@@ -97,8 +98,8 @@ def _check(overrides: list[str], multirun: bool) -> Preflight:
             found.faults.append(f"{line}: {CONTINUOUS}")
         elif not _is_group(loader, key):
             values.append(override)
-        elif override.is_add() or override.is_force_add() or override.is_delete():
-            found.faults.append(f"{line}: an option is chosen, not added or removed; write {key}=... alone")
+        elif fault := _choice_fault(override):
+            found.faults.append(f"{line}: {fault}")
         else:
             bad = [str(value) for value in _values(override) if value is not None and str(value) not in _options(loader, key)]
             options = [option for option in _options(loader, key) if option != "auto"]
@@ -144,6 +145,16 @@ def _value_faults(loader: ConfigLoaderImpl, parser: OverridesParser, base: DictC
                 yield f"{text}: {_first_line(error)}"
 
 
+def _choice_fault(override: Override) -> str:
+    """What is wrong with the way an option is chosen, if anything. Only a data set of the catalogue is added, under a name."""
+    key, place = override.key_or_group, override.package or ""
+    if key == "source" and not (override.is_add() and re.fullmatch(r"data\.sources\.\w+", place)):
+        return "a data set is added to the mix under a name; write +source@data.sources.NAME=OPTION"
+    if key != "source" and (override.is_add() or override.is_force_add() or override.is_delete()):
+        return f"an option is chosen, not added or removed; write {key}=... alone"
+    return ""
+
+
 def _key_fault(override: Override, known: set[str]) -> str:
     """What is wrong with the key of a value, if anything. Only named sources may be added and removed."""
     key = override.key_or_group
@@ -155,8 +166,8 @@ def _key_fault(override: Override, known: set[str]) -> str:
     adds = override.is_add() or override.is_force_add()
     if source and source not in known:
         name = source.rpartition(".")[2]
-        example = f"+data.sources={{{name}: {{path: ..., format: auto, cap: null, weight: 1, stages: [sft]}}}}"
-        return f"there is no source `{name}`; add it whole: '{example}'"
+        option = name if name in catalogue() else "default"
+        return f"there is no source `{name}` in this mix; add it before: +source@data.sources.{name}={option}"
     if key not in known:
         return f"there is no key `{key}`{', and keys cannot be added' if adds else ''}{_near(key, sorted(known))}"
     if adds and key != "data.sources":

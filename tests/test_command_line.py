@@ -107,6 +107,7 @@ def test_nothing_loads_torch_before_a_run_is_sound(arguments: list[str], root: P
     [
         ("rlhf model=opt", {"model=opt1.3b", "model=opt125m", "model=opt350m"}),
         ("rlhf stage=sft sft.ep", {"sft.epochs="}),
+        ("rlhf data=alp", {"data=alpaca", "data=alpaca_gpt4"}),
     ],
 )
 def test_completion_as_the_shell_asks_for_it(typed: str, offered: set[str], shell: Shell) -> None:
@@ -153,7 +154,15 @@ def test_each_value_of_a_grid_is_tried() -> None:
         ("foo", "not an override; write key=value"),
         ("hydra.foo=1", "Key 'foo' not in 'HydraConf'"),
         ("model.usual.data=demo", "choose the group itself"),
-        ("data.sources.mine.path=x.jsonl", "there is no source `mine`; add it whole"),
+        (
+            "data.sources.mine.path=x.jsonl",
+            "there is no source `mine` in this mix; add it before: +source@data.sources.mine=default",
+        ),
+        ("data.sources.alpaca.cap=5", "add it before: +source@data.sources.alpaca=alpaca"),
+        ("data=alpacca", "conf/data has no such option; did you mean `alpaca`?"),
+        ("+source@data.sources.a=alpacca", "conf/source has no such option; did you mean `alpaca`?"),
+        ("source=alpaca", "write +source@data.sources.NAME=OPTION"),
+        ("+source@data=alpaca", "write +source@data.sources.NAME=OPTION"),
         ("+data.sources={mine: {pth: x}}", "Key 'pth' not in 'SourceConfig'"),
     ],
 )

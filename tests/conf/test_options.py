@@ -20,8 +20,10 @@ from rlhf.models.arch import hf_config
 SCHEMA = OmegaConf.structured(ArchConfig)
 MODELS = sorted(file.stem for file in (CONF / "model").glob("*.yaml"))
 SAY = {  # what a person must say with an option
-    "custom": ["model.path=here", "reward_model.path=there"],
-    "local": ["data.sources.mine.path=mine.jsonl"],
+    ("model", "custom"): ["model.path=here", "reward_model.path=there"],
+    ("reward_model", "custom"): ["model.path=here", "reward_model.path=there"],
+    ("data", "default"): ["+source@data.sources.mine=default", "data.sources.mine.path=mine.jsonl"],
+    ("data", "local"): ["data.sources.mine.path=mine.jsonl"],
 }
 
 
@@ -29,8 +31,11 @@ ONE_OF_EACH_FAMILY = ("tiny", "custom", "opt350m", "pythia160m", "gpt2", "bloom5
 
 
 def options() -> list[tuple[str, str]]:
-    """Every (group, option) on disk; of the reward models, which only delegate to the models, one of each family."""
-    there = ((file.parent.name, file.stem) for file in CONF.glob("*/*.yaml") if file.parent.name != "local")
+    """Every (group, option) on disk; of the reward models, which only delegate to the models, one of each family.
+
+    Data sets of the catalogue are added to a mix, not chosen, and have a test of their own.
+    """
+    there = ((file.parent.name, file.stem) for file in CONF.glob("*/*.yaml") if file.parent.name not in ("local", "source"))
     return sorted((group, option) for group, option in there if group != "reward_model" or option in ONE_OF_EACH_FAMILY)
 
 
@@ -54,15 +59,14 @@ def test_every_option_composes_into_a_sound_run(group: str, option: str) -> None
     base = [] if small or group == "model" else ["model=opt125m"]
     if group == "reward_model":
         base = [f"model={option}"]
-    said = SAY.get(option, []) if group in ("model", "reward_model", "data") else []
-    run = run_of(*base, f"{group}={option}", *said)
+    run = run_of(*base, f"{group}={option}", *SAY.get((group, option), []))
     assert run.seed == 1
     assert checks.faults(run) == []
 
 
 @pytest.mark.parametrize(("recipe", "model"), list(itertools.product(["smoke", "overfit"], ONE_OF_EACH_FAMILY)))
 def test_debug_goes_with_every_family(recipe: str, model: str) -> None:
-    said = SAY.get(model, [])
+    said = SAY.get(("model", model), [])
     if (recipe, model) == ("smoke", "custom"):  # whose family only the user knows
         unknown = ("arch.family=llama", "arch.tie_embeddings=true", "arch.norm_first=true")
         said = [f"{slot}.{setting}" for slot in ("model", "reward_model") for setting in unknown]
@@ -102,7 +106,27 @@ def test_a_usual_companion_exists() -> None:
         usual = OmegaConf.load(CONF / "model" / f"{model}.yaml").usual
         assert set(usual) <= set(config.COMPANIONS)
         for group, option in usual.items():
-            assert (CONF / group / f"{option}.yaml").is_file(), (model, group, option)
+            assert (CONF / group / f"{option}.yaml").is_file() or (group, option in config.catalogue()) == ("data", True), (
+                option
+            )
+
+
+def test_every_data_set_of_the_catalogue_goes_into_a_mix() -> None:
+    run = run_of("data=default", *(f"+source@data.sources.{name}={name}" for name in config.catalogue()))
+    assert set(run.data.sources) == set(config.catalogue())
+    assert checks.faults(run) == []
+
+
+def test_a_data_set_of_the_catalogue_is_a_mix_by_its_name() -> None:
+    assert set(config.catalogue()) <= {name.removesuffix(".yaml") for name in ConfigStore.instance().list("data")}
+    data = run_of("model=opt125m", "data=alpaca").data
+    assert (data.name, list(data.sources), data.sources["alpaca"].path) == ("alpaca", ["alpaca"], "hub:yahma/alpaca-cleaned")
+
+
+def test_a_data_set_is_added_under_a_name_of_ones_own() -> None:
+    run = run_of("data=demo", "+source@data.sources.sums=alpaca", "data.sources.sums.cap=7")
+    assert (run.data.sources["sums"].path, run.data.sources["sums"].cap) == ("hub:yahma/alpaca-cleaned", 7)
+    assert set(run.data.sources) == {"demonstrations", "preferences", "prompts", "sums"}
 
 
 def test_git_tracks_every_file_of_the_tree(root: Path) -> None:

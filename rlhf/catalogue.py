@@ -1,0 +1,73 @@
+"""Writes ``docs/catalogue.md``, the table of the data sets in ``conf/source/``, from the comments at the head of their files.
+
+A head says what the set is, then `licence:`, `rows:` and `language:`, the `columns:` upstream, where they were `seen in:`
+and perhaps a `note:`.
+"""
+
+import itertools
+import re
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from rlhf.config import CONF
+
+FACTS = ("licence", "rows", "language", "columns", "seen in", "note")
+
+HEADER = """\
+# Data sets by name
+
+Written by `python -m rlhf.manual` from `conf/source/`; change those, not this page.
+
+{count} data sets of the hub that DeepSpeed-Chat, Open-Assistant and the N+ implementation details trained on. One alone is
+`data=NAME`; into any mix it goes with `+source@data.sources.NAME=NAME`, and then its keys can be set:
+
+```sh
+python -m rlhf --cfg job stage=sft model=opt125m data=gsm8k
+python -m rlhf --cfg job stage=sft model=opt125m data=gsm8k +source@data.sources.alpaca=alpaca data.sources.alpaca.cap=5000
+```
+
+A source of your own is a file like theirs in a folder that `--config-dir` names, as `source/NAME.yaml`, or
+`+source@data.sources.NAME=default data.sources.NAME.path=...`.
+
+Each set is read by a test from five invented rows that have exactly the columns upstream has. **columns seen in** says
+where those were looked up; nothing here was downloaded. Licences and numbers of rows are as their authors state them; read
+the card of a set before you publish what was trained on it.
+
+| name | what | hub | format | stages | licence | rows | language | columns seen in |
+|---|---|---|---|---|---|---|---|---|
+"""
+
+
+def head(file: Path) -> dict[str, str]:
+    """The facts at the head of a file of ``conf/source/``, by name; `what` is the text before them."""
+    lines = itertools.takewhile(lambda line: line.startswith("#"), file.read_text().splitlines())
+    text = " ".join(line.lstrip("# ") for line in lines)
+    what, *parts = re.split(rf"(?:\s|;\s)({'|'.join(FACTS)}): ", text)
+    return {"what": what, **dict(zip(parts[::2], (part.strip() for part in parts[1::2]), strict=True))}
+
+
+def entries() -> dict[str, tuple[dict[str, str], dict[str, Any]]]:
+    """The facts and the values of each data set, by name."""
+    default = OmegaConf.load(CONF / "source" / "default.yaml")
+    found = {}
+    for file in sorted((CONF / "source").glob("*.yaml")):
+        if file.stem != "default":
+            values = OmegaConf.to_container(OmegaConf.merge(default, OmegaConf.load(file)))
+            assert isinstance(values, dict)
+            found[file.stem] = (head(file), {str(key): value for key, value in values.items() if key != "defaults"})
+    return found
+
+
+def render() -> str:
+    """The whole page."""
+    listed = entries()
+    rows = []
+    for name, (facts, values) in listed.items():
+        hub = str(values["path"]).removeprefix("hub:")
+        part = ", ".join(str(values[key]) for key in ("subset", "files") if values.get(key))
+        cells = [f"`{name}`", facts["what"], f"`{hub}`" + (f" ({part})" if part else ""), values["format"]]
+        cells += [" ".join(values["stages"]), facts["licence"], facts["rows"], facts["language"], facts["seen in"]]
+        rows.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |")
+    return HEADER.format(count=len(listed)) + "\n".join(rows) + "\n"
