@@ -17,19 +17,13 @@ from rlhf.data import corpus as data
 from rlhf.data.corpus import Corpus
 from rlhf.fault import Fault
 from rlhf.identity import Identity
-from rlhf.result import Result, Status
+from rlhf.report import page as report
+from rlhf.result import HEADLINES, Result, Status
 from rlhf.run import CHECKPOINTS, NO_RESULT, claimed, finished, run_stage
 from rlhf.sealed import is_sealed
 from rlhf.stages import TABLE
 from rlhf.stopping import StopRequest
 from rlhf.tracking.screen import warn
-
-HEADLINES = {
-    "sft": ("eval/perplexity", "response/repetition"),
-    "rm": ("eval/accuracy", "baseline/bayes", "baseline/longer_wins", "baseline/bag_of_words"),
-    "ppo": ("reward/gain", "reward/gold_gain", "reward/gold_correlation", "eval/kl", "response/repetition"),
-}
-"""Metrics of the closing table, by stage; one that has an interval is shown with it."""
 
 
 def main(run: Run) -> int:
@@ -98,6 +92,8 @@ def _execute(run: Run, stage: str, stop: StopRequest, ended: Callable[[Result, b
         with claimed(identity.folder):
             done = None if run.fresh else finished(identity)
             result = done or run_stage(run, identity, parents, load_corpus(run), stop)
+            if done is None:
+                report.write_or_warn(identity.folder)
     except Fault:
         if identity.folder.is_dir() and {each.name for each in identity.folder.iterdir()} <= NO_RESULT:
             shutil.rmtree(identity.folder)  # nothing was started, so nothing is left behind
@@ -197,6 +193,7 @@ def _print_end(result: Result, fresh: bool) -> None:
         if result.stage == "ppo":
             _print_examples(result)
         print(f"The model is in {result.artifact}; every number is in {result.folder}/metrics.jsonl.")
+        print(f"Look at it: {result.folder}/{report.NAME}")
         print("Next: change something (rlhf --help lists what), or compare several values in a study:")
         print("  python -m rlhf -m stage=sft sft.learning_rate=1e-3,3e-3")
     elif result.status is Status.stopped:

@@ -14,7 +14,10 @@ from omegaconf import DictConfig, OmegaConf
 from rlhf import __version__, config, page, preflight
 
 EXIT_OK, EXIT_FAILED, EXIT_FAULTS, EXIT_INFEASIBLE, EXIT_STOPPED = 0, 1, 2, 3, 75
-VERBS = {"study": "print the table of a study: study DIR"}
+VERBS = {
+    "study": "print the table of a study: study DIR",
+    "report": "write report.html of a run anew: report RUN",
+}
 
 
 def main(arguments: list[str]) -> int:
@@ -106,6 +109,10 @@ def _verb(verb: str, arguments: list[str]) -> int:
         near = difflib.get_close_matches(verb, VERBS, 1)
         hint = f"did you mean `{near[0]}`?" if near else f"verbs: {', '.join(VERBS)}; a setting is written key=value"
         return report_faults([f"{verb}: not a verb; {hint}"])
+    if verb == "report":
+        from rlhf.report import page as report
+
+        return report.main(arguments)
     from sweeps import table
 
     return table.main(arguments)

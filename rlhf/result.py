@@ -10,6 +10,13 @@ Status = Enum("Status", ["finished", "failed", "infeasible", "stopped", "pruned"
 
 EXIT_CODES = {Status.finished: 0, Status.failed: 1, Status.infeasible: 3, Status.stopped: 75, Status.pruned: 0, Status.lost: 1}
 
+HEADLINES = {
+    "sft": ("eval/perplexity", "response/repetition"),
+    "rm": ("eval/accuracy", "baseline/bayes", "baseline/longer_wins", "baseline/bag_of_words"),
+    "ppo": ("reward/gain", "reward/gold_gain", "reward/gold_correlation", "eval/kl", "response/repetition"),
+}
+"""Metrics of the closing table and the head of the report, by stage; one that has an interval is shown with it."""
+
 
 @dataclass
 class Result:

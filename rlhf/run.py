@@ -358,5 +358,5 @@ def _limited_memory(run: Run) -> Iterator[None]:
 def _clear(folder: Path) -> None:
     for name in (CHECKPOINTS, "artifact"):
         shutil.rmtree(folder / name, ignore_errors=True)
-    for name in ("result.json", "metrics.jsonl", "samples.jsonl", "scores.jsonl", "crash.txt"):
+    for name in ("result.json", "metrics.jsonl", "samples.jsonl", "scores.jsonl", "crash.txt", "report.html"):
         (folder / name).unlink(missing_ok=True)

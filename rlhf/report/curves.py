@@ -1,0 +1,109 @@
+"""Which chart each metric of a run belongs to."""
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from rlhf.report import chart
+from rlhf.report.folder import Row
+
+INTERVAL = re.compile(r"^(?P<before>.+)_(?P<end>low|high)(?P<after>/.*)?$")
+NOT_METRICS = ("round", "kind", "seconds")
+NO_CURVES = ("baseline/", "progress/", "eval/pairs/")
+"""Levels on another metric's chart, axes, counts."""
+TRAIN, HELD_OUT = 0, 1
+"""Colours."""
+
+SECTIONS = (
+    ("Held-out measurements", ("reward/", "eval/")),
+    ("Training", ("loss", "objective/", "rewards/", "policy/", "val/", "response/", "grad_norm/", "learning_rate/")),
+    ("Speed and memory", ("perf/", "time/", "mem/")),
+)
+"""Metrics by the beginning of their name, in the order of the page; what fits nowhere is training's."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One chart with its heading."""
+
+    name: str
+    last: str
+    """The latest value."""
+    drawing: Markup
+    both: bool
+    """Whether it holds a training and a held-out line."""
+
+
+def sections(rows: Sequence[Row]) -> list[tuple[str, list[Figure]]]:
+    """The charts of a run by section; a metric that was measured once is no curve, unless nothing was measured twice."""
+    by_section: dict[str, list[Figure]] = {title: [] for title, _ in SECTIONS}
+    for name in _names(rows):
+        figure = _figure(name, rows)
+        if figure is not None:
+            by_section[_section(name)].append(figure)
+    return [(title, figures) for title, figures in by_section.items() if figures]
+
+
+def number(value: object) -> float:
+    """A number of the record; those that are not finite were written as text."""
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return math.nan
+
+
+def _names(rows: Sequence[Row]) -> list[str]:
+    """All metrics but the ends of intervals and what belongs to another metric's chart, in the order of the sections."""
+    found = dict.fromkeys(name for row in rows for name in row if name not in NOT_METRICS)
+    plain = [name for name in found if not INTERVAL.match(name) and not name.startswith(NO_CURVES)]
+    starts = [start for _, beginnings in SECTIONS for start in beginnings]
+
+    def place(name: str) -> int:
+        return next((at for at, start in enumerate(starts) if name.startswith(start)), len(starts))
+
+    return sorted(plain, key=place)
+
+
+def _section(name: str) -> str:
+    return next((title for title, starts in SECTIONS if name.startswith(starts)), "Training")
+
+
+def _figure(name: str, rows: Sequence[Row]) -> Figure | None:
+    series = []
+    for kind, title, colour in (("train", "training", TRAIN), ("eval", "held-out", HELD_OUT)):
+        points = [(row["round"], number(row[name])) for row in rows if row["kind"] == kind and name in row]
+        if points:
+            band = list(_band(name, rows)) if kind == "eval" else []
+            series.append(chart.Series(title, points, colour, band, dots=kind == "eval"))
+    if not series or max(len({x for x, _ in each.points}) for each in series) < 2:
+        return None
+    drawing = chart.lines(series, _references(name, rows))
+    return Figure(name, chart.short(series[-1].points[-1][1]), drawing, both=len(series) > 1)
+
+
+def _band(name: str, rows: Sequence[Row]) -> Iterator[tuple[float, float, float]]:
+    for row in rows:
+        ends: dict[str, float] = {}
+        for key in row:
+            match = INTERVAL.match(key)
+            if match and match["before"] + (match["after"] or "") == name:
+                ends[match["end"]] = number(row[key])
+        if len(ends) == 2 and all(map(math.isfinite, ends.values())):
+            yield row["round"], ends["low"], ends["high"]
+
+
+def _references(name: str, rows: Sequence[Row]) -> list[tuple[str, float]]:
+    """What cheap scorers reach, as levels on the chart of the accuracy they belong to."""
+    if name.split("/")[:2] != ["eval", "accuracy"]:
+        return []
+    source = name.removeprefix("eval/accuracy")
+    found: dict[str, float] = {}
+    for row in rows:
+        for key in row:
+            scorer, slash, rest = key.removeprefix("baseline/").partition("/")
+            if key.startswith("baseline/") and slash + rest == source and math.isfinite(number(row[key])):
+                found[scorer.replace("_", " ")] = number(row[key])
+    return list(found.items())

@@ -1,0 +1,227 @@
+"""``report.html``: one file that shows a run to a person, offline. Every text of a run is escaped; there is no script in it."""
+
+import math
+import re
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from rlhf.fault import Fault
+from rlhf.report import changes, chart, costs, curves, findings
+from rlhf.report.folder import Row, RunFolder, read
+from rlhf.result import HEADLINES, Result
+from rlhf.sealed import write_atomically
+
+NAME = "report.html"
+TURNS = {"sft": ("before", "after SFT"), "ppo": ("SFT policy", "after PPO")}
+"""What the first and the last answers of a stage are called."""
+UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
+"""Characters that cannot be seen, or that turn the direction of what stands beside them."""
+
+
+@dataclass(frozen=True)
+class Headline:
+    """A figure for the top of the page."""
+
+    name: str
+    value: str
+    start: str
+    interval: str
+    drawing: Markup
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One text beside another, with its scores by name."""
+
+    text: str
+    scores: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """A prompt with the two answers that are compared."""
+
+    prompt: str
+    first: Answer
+    second: Answer
+
+
+@dataclass(frozen=True)
+class Ancestor:
+    """A run of the chain, with the address of its own report where it lies beside this one."""
+
+    stage: str
+    signature: str
+    address: str
+    result: Result | None
+
+
+def write(folder: Path) -> Path:
+    """Write the report of the run in ``folder`` and return its path.
+
+    Raises:
+        Fault: ``folder`` is not a run's.
+    """
+    run = read(folder)
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_finalize,
+    )
+    environment.filters |= {"short": chart.short, "clock": clock}
+    path = folder / NAME
+    write_atomically(path, environment.get_template("page.html").render(contents(run)))
+    return path
+
+
+def write_or_warn(folder: Path) -> None:
+    """As ``write``, at the end of a run: whatever goes wrong with the report, the run has ended as it has."""
+    try:
+        write(folder)
+    except Exception as error:
+        print(f"no report.html ({type(error).__name__}: {error}); the record is complete", file=sys.stderr, flush=True)
+
+
+def contents(run: RunFolder) -> dict[str, Any]:
+    """Everything the template shows."""
+    altered, complaint = _changes(run)
+    return {
+        "run": run,
+        "result": run.result,
+        "device": run.environment.get("device", ""),
+        "problems": list(findings.problems(run)),
+        "remarks": list(findings.remarks(run)),
+        "headlines": list(_headlines(run)),
+        "ancestors": list(_ancestors(run)),
+        "sections": curves.sections(run.metrics),
+        "distributions": list(_distributions(run)),
+        "labels": ("chosen", "rejected") if "chosen" in (run.samples or [{}])[0] else TURNS.get(run.stage, ("before", "after")),
+        "exchanges": list(_exchanges(run.samples)),
+        "phases": costs.phases(run.metrics, run.result.seconds if run.result else None),
+        "changes": altered,
+        "complaint": complaint,
+        "command": "python -m rlhf " + shlex.join(run.overrides) if run.overrides else "",
+        "metrics": sorted((run.result.metrics if run.result else {}).items()),
+    }
+
+
+def seen(text: object) -> str:
+    """``text`` with the characters that cannot be seen, or that reorder others, written out."""
+    return UNSEEN.sub(lambda found: f"\u27e8U+{ord(found[0]):04X}\u27e9", str(text))
+
+
+def _finalize(value: Any) -> Any:
+    """Applied to whatever the template prints, before it is escaped."""
+    if isinstance(value, Markup):
+        return Markup(seen(value))
+    return seen(value) if isinstance(value, str) else value
+
+
+def clock(seconds: float) -> str:
+    """A duration for people."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def _headlines(run: RunFolder) -> Iterator[Headline]:
+    metrics = run.result.metrics if run.result else {}
+    held_out = [row for row in run.metrics if row["kind"] == "eval"]
+    first = held_out[0] if len(held_out) > 1 else {}
+    for name in HEADLINES.get(run.stage, ()):
+        if name in metrics:
+            low, high = metrics.get(f"{name}_low"), metrics.get(f"{name}_high")
+            whole = low is not None and high is not None and all(map(math.isfinite, (low, metrics[name], high)))
+            yield Headline(
+                name=name,
+                value=chart.short(metrics[name]),
+                start=chart.short(curves.number(first[name])) if first.get(name) else "",  # from 0 goes without saying
+                interval=f"{chart.short(low)} to {chart.short(high)}" if whole else "",  # type: ignore[arg-type]
+                drawing=chart.interval(low, metrics[name], high) if whole else Markup(""),  # type: ignore[arg-type]
+            )
+
+
+def _ancestors(run: RunFolder) -> Iterator[Ancestor]:
+    """The parents in the order of the chain; their reports lie in the folders beside this one."""
+    wanted = run.result.parents if run.result else {}
+    if not wanted:
+        return
+    beside = {}
+    for path in sorted(run.path.resolve().parent.glob("*/result.json")):
+        found = Result.read(path)
+        if found is not None:
+            beside[found.result_signature] = (path.parent.name, found)
+    for stage, signature in wanted.items():
+        name, result = beside.get(signature, ("", None))
+        yield Ancestor(stage, signature, f"../{name}/{NAME}" if name else "", result)
+
+
+def _distributions(run: RunFolder) -> Iterator[tuple[str, str, Markup, list[tuple[str, float, int]]]]:
+    """Title, remark, drawing and (name, mean, colour): before against after, or chosen against rejected."""
+    rounds = sorted(run.scores)
+    if not rounds:
+        return
+    first, last = run.scores[rounds[0]], run.scores[rounds[-1]]
+    if "chosen" in last:
+        pairs = {
+            f"pairs, round {at}": [("chosen", run.scores[at]["chosen"]), ("rejected", run.scores[at]["rejected"])]
+            for at in dict.fromkeys((rounds[0], rounds[-1]))
+        }
+    else:
+        names = TURNS.get(run.stage, ("before", "after"))
+        pairs = {name: [(names[0], first.get(name, [])), (names[1], last[name])] for name in last}
+    for title, both in pairs.items():
+        drawn = [(name, [curves.number(each) for each in values], colour) for colour, (name, values) in enumerate(both)]
+        drawn = [(name, [each for each in values if math.isfinite(each)], colour) for name, values, colour in drawn]
+        means = [(name, sum(values) / len(values), colour) for name, values, colour in drawn if values]
+        yield title, f"{len(both[1][1])} held-out prompts", chart.histogram(drawn), means
+
+
+def _exchanges(samples: Sequence[Row]) -> Iterator[Exchange]:
+    """Answers of the last evaluation beside those of the first, or the two sides of each pair."""
+    if not samples:
+        return
+    rounds: dict[int, list[Row]] = {}
+    for row in samples:
+        rounds.setdefault(row["round"], []).append(row)
+    for before, after in zip(rounds[min(rounds)], rounds[max(rounds)], strict=False):
+        if "chosen" in after:
+            first, second = (Answer(after[side], {"score": after[f"score_{side}"]}) for side in ("chosen", "rejected"))
+        else:
+            first, second = (
+                Answer(row["response"], {name: row[name] for name in ("score", "gold") if name in row})
+                for row in (before, after)
+            )
+        yield Exchange(after["prompt"], first, second)
+
+
+def _changes(run: RunFolder) -> tuple[list[changes.Change], str]:
+    try:
+        return changes.changes(run.path / "config.yaml", run.overrides, run.stage), ""
+    except Exception as error:  # an option that is gone since, a tree that has moved on
+        return [], str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def main(arguments: list[str]) -> int:
+    """Serve ``python -m rlhf report RUN``."""
+    from rlhf.command_line import EXIT_OK, report_faults  # it imports us
+
+    if len(arguments) != 1:
+        return report_faults(["report: takes the folder of a run; write python -m rlhf report outputs/runs/<name>"])
+    try:
+        print(write(Path(arguments[0])))
+    except Fault as fault:
+        return report_faults([str(fault)])
+    return EXIT_OK
