@@ -12,18 +12,20 @@ from rich.table import Table
 
 from rlhf import artifact, signature
 from rlhf.artifact import Artifact
-from rlhf.config import MissingParents, Run
+from rlhf.config import MissingParents, RewardKind, Run
 from rlhf.data import corpus as data
 from rlhf.data.corpus import Corpus
 from rlhf.fault import Fault
 from rlhf.identity import Identity
 from rlhf.report import page as report
 from rlhf.result import HEADLINES, Result, Status
-from rlhf.run import CHECKPOINTS, NO_RESULT, claimed, finished, run_stage
+from rlhf.rewards import own
+from rlhf.run import NO_RESULT, claimed, finished, run_stage
 from rlhf.sealed import is_sealed
 from rlhf.stages import TABLE
 from rlhf.stopping import StopRequest
 from rlhf.tracking.screen import warn
+from rlhf.watcher import CHECKPOINTS
 
 
 def main(run: Run) -> int:
@@ -106,10 +108,13 @@ def identify(run: Run, stage: str) -> Identity:
     """Name the run of ``stage`` and the results it stands on; reads the data, trains nothing."""
     kind = TABLE[stage]
     parents = {name: _parent_signature(run, name) for name in kind.parents(run)}
+    if "reward" in kind.reads and run.reward.kind is RewardKind.file:
+        assert run.reward.path is not None
+        parents["reward"] = own.digest(run.reward.path)
     result = signature.result_signature(run, stage, kind.reads, parents, load_corpus(run).digest)
-    own = signature.run_signature(run, stage, kind.reads, result)
-    folder = _runs(run) / f"{stage}-{run.model.name}-{own}"
-    return Identity(stage, result, own, parents, folder)
+    run_signature = signature.run_signature(run, stage, kind.reads, result)
+    folder = _runs(run) / f"{stage}-{run.model.name}-{run_signature}"
+    return Identity(stage, result, run_signature, parents, folder)
 
 
 _corpora: dict[tuple[str, int, str | None], Corpus] = {}

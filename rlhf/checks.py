@@ -1,16 +1,21 @@
 """Faults across fields: what a type cannot say. Torch-free, so that every job of a study is checked before the first starts."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from rlhf.config import (
     STAGES,
     ArchConfig,
+    CriticInit,
     Device,
     Family,
     Offload,
     PPOConfig,
     Precision,
+    RewardFunction,
+    RewardKind,
     RewardModelInit,
     RewardNormalization,
     RMConfig,
@@ -18,11 +23,16 @@ from rlhf.config import (
     TrainConfig,
     Zero,
 )
+from rlhf.fault import Fault
+from rlhf.rewards.own import split
+from rlhf.rewards.server import is_loopback
 
 
 def faults(run: Run) -> list[str]:
     """Everything wrong with ``run``, one line each: key, value, rule, fix. Empty if it may start."""
     found = [*_engine(run), *_model(run), *_data(run), *_lengths(run), *_parents(run)]
+    if run.stage == "ppo":
+        found += [*_reward(run), *_ppo_extras(run)]
     for name in _stages_needed(run):
         config = getattr(run, name)
         found += _ppo(run, config) if isinstance(config, PPOConfig) else _train(run, name, config)
@@ -30,7 +40,9 @@ def faults(run: Run) -> list[str]:
 
 
 def _stages_needed(run: Run) -> list[str]:
-    return list(STAGES[: STAGES.index(run.stage) + 1])
+    needed = STAGES[: STAGES.index(run.stage) + 1]
+    unused = {"rm"} if run.stage == "ppo" and run.reward.kind is not RewardKind.model else set()
+    return [stage for stage in needed if stage not in unused]
 
 
 def _engine(run: Run) -> Iterator[str]:
@@ -124,6 +136,71 @@ def _lengths(run: Run) -> Iterator[str]:
         for key, length in longest.items():
             if length > limit:
                 yield f"{key}={length}: longer than the {limit} positions of model={run.model.name}; shorten it"
+
+
+def _reward(run: Run) -> Iterator[str]:
+    reward = run.reward
+    match reward.kind:
+        case RewardKind.function:
+            if reward.function is None:
+                yield "reward.function=null: reward=function needs a rule; choose length, regex, answer or sentiment"
+            if reward.function is RewardFunction.length and (reward.target_words is None or reward.target_words < 1):
+                words = reward.target_words or "null"
+                yield f"reward.target_words={words}: reward.function=length needs a number of words, at least 1"
+            if reward.function is RewardFunction.regex and reward.pattern is None:
+                yield "reward.pattern=null: reward.function=regex needs what to look for"
+            if reward.pattern is not None:
+                yield from _pattern(reward.pattern, group=reward.function is RewardFunction.answer)
+        case RewardKind.file:
+            try:
+                split(reward.path or "null")
+            except Fault as fault:
+                yield str(fault)
+        case RewardKind.http:
+            url = urlsplit(reward.url or "")
+            if url.scheme not in ("http", "https") or not url.hostname:
+                yield f"reward.url={reward.url or 'null'}: is no address; write http://127.0.0.1:<port>/<path>"
+            elif not reward.allow_remote and not is_loopback(reward.url or ""):
+                yield (
+                    f"reward.url={reward.url}: would send prompts and responses to another machine; "
+                    "add reward.allow_remote=true if that is meant"
+                )
+            if not reward.timeout > 0:
+                yield f"reward.timeout={reward.timeout}: must be above 0"
+        case RewardKind.model:
+            pass
+    if run.ppo.critic_init is CriticInit.reward_model and reward.kind is not RewardKind.model:
+        yield f"ppo.critic_init=reward_model: there is none with reward={reward.kind.name}; use ppo.critic_init=sft or auto"
+    if run.parents.rm is not None and reward.kind is not RewardKind.model:
+        yield f"parents.rm={run.parents.rm}: reward={reward.kind.name} asks no reward model; leave it out"
+
+
+def _pattern(pattern: str, group: bool) -> Iterator[str]:
+    try:
+        groups = re.compile(pattern).groups
+    except re.error as error:
+        yield f"reward.pattern={pattern}: is no regular expression ({error}); see docs.python.org/3/library/re"
+        return
+    if group and not groups:
+        yield f"reward.pattern={pattern}: reward.function=answer takes the answer from the first group; put it in brackets"
+
+
+def _ppo_extras(run: Run) -> Iterator[str]:
+    config = run.ppo
+    if config.kl_target is not None and not config.kl_target > 0:
+        yield f"ppo.kl_target={config.kl_target}: must be above 0, or null for a fixed ppo.kl_coef"
+    if config.kl_target is not None and config.kl_coef == 0:
+        yield "ppo.kl_coef=0: an adaptive coefficient changes in proportion to itself, so it needs a first value above 0"
+    if config.kl_target is not None and config.kl_horizon < config.batch_size:
+        yield f"ppo.kl_horizon={config.kl_horizon}: must be at least ppo.batch_size={config.batch_size}"
+    if config.value_lambda is not None and not 0 <= config.value_lambda <= 1:
+        yield f"ppo.value_lambda={config.value_lambda}: must be between 0 and 1, or null for ppo.gae_lambda"
+    if config.max_update_kl is not None and not config.max_update_kl > 0:
+        yield f"ppo.max_update_kl={config.max_update_kl}: must be above 0, or null for never"
+    if config.ptx_coef < 0:
+        yield f"ppo.ptx_coef={config.ptx_coef}: must not be negative; 0 leaves the loss out"
+    if config.ema_decay is not None and not 0 <= config.ema_decay < 1:
+        yield f"ppo.ema_decay={config.ema_decay}: must be at least 0 and below 1, or null for no average"
 
 
 def _parents(run: Run) -> Iterator[str]:

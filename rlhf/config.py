@@ -45,6 +45,10 @@ KLEstimator = Enum("KLEstimator", ["k1", "k3"])
 RewardModelInit = Enum("RewardModelInit", ["base", "sft"])
 RewardNormalization = Enum("RewardNormalization", ["none", "reference"])
 MissingParents = Enum("MissingParents", ["train", "require"])
+RewardKind = Enum("RewardKind", ["model", "function", "file", "http"])
+RewardFunction = Enum("RewardFunction", ["length", "regex", "answer", "sentiment"])
+PtxData = Enum("PtxData", ["sft", "pretrain"])
+CriticInit = Enum("CriticInit", ["auto", "reward_model", "sft"])
 TrackerKind = Enum("TrackerKind", ["none", "wandb"])
 
 
@@ -251,10 +255,16 @@ class PPOConfig:
     """Share of the peak learning rates left at the last step (linear and cosine)."""
     max_grad_norm: float = result()
     """Gradients of policy and critic are each scaled down to this L2 norm."""
+    critic_init: CriticInit = result()
+    """What the critic starts from: the `reward_model`, or the `sft` policy's trunk with a new head; `auto`: the reward model if there is one."""
     critic_warmup: int = result()
     """First updates in which only the critic learns."""
     kl_coef: float = result()
-    """Weight of the per-token KL penalty to the SFT policy in the reward."""
+    """Weight of the per-token KL penalty to the SFT policy in the reward; with `kl_target` its first value."""
+    kl_target: Optional[float] = result()
+    """Adapt `kl_coef` until a response's KL to the SFT policy is this many nats (Ziegler et al. 2019, section 2.2); null: keep it."""
+    kl_horizon: int = result()
+    """Responses over which an adaptive `kl_coef` may move by a fifth of itself; read with `kl_target` only."""
     kl_estimator: KLEstimator = result()
     """Of the penalty, for a sampled token (Schulman 2020): `k1` log pi - log pi_SFT, whose optimum is pi_SFT exp(reward / kl_coef); `k3` r - 1 - log r with r = pi_SFT / pi, which is never negative, but pulls to another optimum."""
     entropy_coef: float = result()
@@ -263,6 +273,16 @@ class PPOConfig:
     """Discount of future rewards."""
     gae_lambda: float = result()
     """Lambda of generalised advantage estimation (Schulman et al. 2016)."""
+    value_lambda: Optional[float] = result()
+    """Lambda of the returns the critic learns (VC-PPO: 1, while the policy's may be lower; Yuan et al. 2025); null: `gae_lambda`."""
+    max_update_kl: Optional[float] = result()
+    """End an update's inner epochs once the policy is this far (approximate KL in nats a token) from the one that sampled; null: never."""
+    ptx_coef: float = result()
+    """Weight of the language-modelling loss that is mixed into each step (PPO-ptx, Ouyang et al. 2022, equation 2), a mean over its tokens; 0: none."""
+    ptx_data: PtxData = result()
+    """Where its text comes from: the demonstrations of stage `sft`, or the documents of stage `pretrain`."""
+    ema_decay: Optional[float] = result()
+    """Keep a running average of the policy, old weights weighing this much after an update; evaluated and saved beside the policy. null: none."""
     clip_range: float = result()
     """The probability ratio is clipped to 1 +- this."""
     value_clip_range: Optional[float] = result()
@@ -285,6 +305,28 @@ class PPOConfig:
     """Updates between two evaluations; 0: only before the first and after the last update."""
     save_every: int = system()
     """Updates between two checkpoints; 0: only when the run is stopped."""
+
+
+@dataclass
+class RewardConfig:
+    """Where the score of a response comes from."""
+
+    kind: RewardKind = result()
+    """`model`: the reward model; `function`: a built-in rule; `file`: a function of your own; `http`: a server of your own."""
+    function: Optional[RewardFunction] = result()
+    """The rule of `kind=function`: `length` (near `target_words`), `regex` (finds `pattern`), `answer` (agrees with the data's solution), `sentiment` (positive, by VADER, from -1 to 1)."""
+    target_words: Optional[int] = result()
+    """`function=length`: words a response should have."""
+    pattern: Optional[str] = result()
+    """`function=regex`: what to find. `function=answer`: its first group is the answer; null: the last number."""
+    path: Optional[str] = system()
+    """`kind=file`: file and function, as in `my.py:score`. Its content, not its place, is signed."""
+    url: Optional[str] = result()
+    """`kind=http`: where to post responses. What the server computes cannot be signed: change the address with the reward."""
+    timeout: float = system()
+    """`kind=http`: seconds to wait for an answer, before the next of four tries."""
+    allow_remote: bool = system()
+    """`kind=http`: let prompts and responses leave this machine."""
 
 
 @dataclass
@@ -441,6 +483,8 @@ class Run:
     """Reward model training."""
     ppo: PPOConfig = result()
     """PPO."""
+    reward: RewardConfig = result()
+    """Where PPO's score comes from."""
     rollout: RolloutConfig = result()
     """Sampling of responses, in PPO and in evaluations."""
     evaluation: EvaluationConfig = result()

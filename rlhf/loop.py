@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Callable
-from itertools import islice
 from typing import Any, Protocol
 
 import torch
@@ -56,7 +55,7 @@ def train(
     for round_ in range(first_round, stage.rounds):
         torch.manual_seed(_round_seed(seed, round_))  # dropout: the same after a resume, whatever was evaluated in between
         began, elsewhere = time.perf_counter(), engine.phase_seconds
-        for batch in islice(batches, stage.steps_per_round):
+        for batch in next(batches):
             metrics = Metrics(batch.metrics if engine.rank == 0 else {})  # of the whole batch, so one rank counts them
             weight = batch.weight
             micro_batches = engine.share(batch.split(stage.micro_batch_size))

@@ -1,11 +1,8 @@
 """One stage, from a checked configuration to a typed result. Nothing here knows which stage it is."""
 
 import fcntl
-import json
 import resource
 import shutil
-import sys
-import time
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,7 +13,7 @@ from typing import Any, Protocol, cast
 import torch
 from omegaconf import OmegaConf
 
-from rlhf import artifact, checkpoint, loop, provenance, ranks
+from rlhf import artifact, loop, provenance, ranks
 from rlhf.artifact import Artifact
 from rlhf.config import Run, Zero
 from rlhf.data.corpus import Corpus
@@ -24,20 +21,19 @@ from rlhf.engine.base import Engine
 from rlhf.engine.torch_engine import TorchEngine
 from rlhf.fault import Fault
 from rlhf.identity import Identity
-from rlhf.metrics import Metrics
 from rlhf.result import Result, Status
 from rlhf.sealed import Broken, make_folder, open_sealed, write_atomically
 from rlhf.signature import ENGINE_READS
 from rlhf.stages import TABLE
-from rlhf.stages.interface import Evaluation, Setting, Stage
+from rlhf.stages.interface import Setting, Stage
 from rlhf.stopping import StopRequest
-from rlhf.tracking.record import Record
-from rlhf.tracking.screen import Screen, warn
-from rlhf.tracking.tracker import Tracker, open_tracker
+from rlhf.tracking.screen import warn
+from rlhf.watcher import CHECKPOINTS, Follower, Watcher
 
 GIB = 2**30
 LOCK = ".lock"
-CHECKPOINTS = "checkpoints"
+AVERAGE = "artifact_ema"
+"""Beside `artifact`, where a stage keeps a running average of its weights."""
 NO_RESULT = {LOCK, "config.yaml", "overrides.txt", ranks.JOB}
 """What the folder of a run holds that could not start."""
 
@@ -114,7 +110,7 @@ def work(run: Run, identity: Identity, parents: Mapping[str, Artifact], corpus: 
     folder = identity.folder
     engine.reset_peak_memory()
     result = _unfinished(run, identity)
-    watcher: _Watcher | _Follower | None = None
+    watcher: Watcher | Follower | None = None
     try:
         kind = TABLE[identity.stage]
         corpus.examples(identity.stage, "held_out")  # now, not after hours: is there anything to measure on?
@@ -122,7 +118,7 @@ def work(run: Run, identity: Identity, parents: Mapping[str, Artifact], corpus: 
         with _limited_memory(run):
             with engine.phase("setup"):
                 stage = kind(Setting(view, corpus, engine, {name: parent.path for name, parent in parents.items()}))
-            watcher = (_Watcher if engine.rank == 0 else _Follower)(run, identity, stage, engine)
+            watcher = (Watcher if engine.rank == 0 else Follower)(run, identity, stage, engine)
             _work(run, identity, stage, engine, watcher, stop, result)
     except loop.Stopped as stopped:
         result.status, result.reason, result.message = Status.stopped, stop.reason, str(stopped)
@@ -136,14 +132,14 @@ def work(run: Run, identity: Identity, parents: Mapping[str, Artifact], corpus: 
         _classify(error, result, folder)
     result.peak_memory_gib = engine.peak_memory_gib()
     if engine.rank == 0:
-        if isinstance(watcher, _Watcher):
+        if isinstance(watcher, Watcher):
             result.seconds, result.metrics = watcher.seconds, watcher.final_metrics
             if run.hardware.usd_per_hour is not None:
                 result.cost_usd = result.seconds / 3600 * run.hardware.usd_per_hour * run.ranks
         write_atomically(folder / "result.json", result.to_json())  # first: a kill from here on loses nothing
         if result.status is Status.finished:
             shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
-        if isinstance(watcher, _Watcher):
+        if isinstance(watcher, Watcher):
             watcher.close(result)
     return result
 
@@ -172,7 +168,7 @@ def _work(
     identity: Identity,
     stage: Stage[Any],
     engine: Engine,
-    watcher: "_Watcher | _Follower",
+    watcher: Watcher | Follower,
     stop: Stop,
     result: Result,
 ) -> None:
@@ -192,123 +188,12 @@ def _work(
         "parents": identity.parents,
         "metrics": {name: value for name, value in watcher.final_metrics.items() if abs(value) < float("inf")},
     }
-    weights = engine.weights(model)
+    weights, average = engine.weights(model), stage.averaged()
     if engine.rank == 0:
         artifact.save(identity.folder / "artifact", model, weights, tokenizer, about)
+        if average is not None:
+            artifact.save(identity.folder / AVERAGE, model, average, tokenizer, about | {"weights": "running average"})
     result.status, result.artifact = Status.finished, str(identity.folder / "artifact")
-
-
-class _Follower:
-    """On the other ranks: takes part in what all ranks must do together, and keeps nothing."""
-
-    def __init__(self, run: Run, identity: Identity, stage: Stage[Any], engine: Engine) -> None:
-        self._engine = engine
-        self.first_round = _resume(run, identity.folder, engine).round
-        self.final_metrics: dict[str, float] = {}
-
-    def log(self, round_: int, metrics: Metrics) -> None:
-        pass
-
-    def evaluated(self, round_: int, evaluation: Evaluation) -> None:
-        pass
-
-    def save(self, round_: int) -> None:
-        self._engine.tensors()
-
-
-class _Watcher:
-    """Carries what the loop reports to the record, the tracker, the screen and the checkpoint."""
-
-    def __init__(self, run: Run, identity: Identity, stage: Stage[Any], engine: Engine) -> None:
-        self._engine, self._folder = engine, identity.folder
-        if run.fresh:
-            _clear(identity.folder)  # only now that everything could be loaded and built
-        state = _resume(run, identity.folder, engine)
-        self.first_round, self._tokens = state.round, state.tokens
-        engine.take_costs()  # setting up belongs to no row
-        self._seconds_before, self._began = state.seconds, time.perf_counter()
-        self._metrics = Record(identity.folder / "metrics.jsonl", state.metrics_rows)
-        self._samples = Record(identity.folder / "samples.jsonl", state.samples_rows)
-        self._scores = Record(identity.folder / "scores.jsonl", sys.maxsize)  # a row that comes again is the same
-        self.final_metrics: dict[str, float] = {}
-        config = json.loads(json.dumps(OmegaConf.to_container(OmegaConf.structured(run), enum_to_str=True)))
-        about = {
-            "folder": str(identity.folder),
-            "id": identity.name.replace(".", "_"),
-            "name": identity.name,
-            "stage": identity.stage,
-            "tags": [run.model.name, run.data.name, f"zero-{run.zero.name}", f"lora-{run.lora.dim}"],
-            "config": config,
-        }
-        self._tracker: Tracker = open_tracker(run.tracker, about)
-        self.screen = Screen(identity.name, identity.stage, stage.rounds, self.first_round, run.hardware.usd_per_hour)
-        going_on = f", going on after {self.first_round} of {stage.rounds}" if self.first_round else ""
-        self.screen.say(f"{identity.name}: in {identity.folder}{going_on}")
-        for note in stage.notes:
-            self.screen.say(f"  {note}")
-
-    @property
-    def seconds(self) -> float:
-        """Time spent on the run so far, over all its sessions."""
-        return self._seconds_before + time.perf_counter() - self._began
-
-    def log(self, round_: int, metrics: Metrics) -> None:
-        row = metrics.values_by_name()
-        self._tokens += row.pop("perf/tokens", 0.0)
-        measured = metrics["perf/tokens"].value if "perf/tokens" in metrics else 0.0
-        row |= self._engine.take_costs()
-        spent = sum(value for name, value in row.items() if name.startswith("time/"))
-        row["perf/tokens_per_second"] = measured / max(spent, 1e-9)
-        row["progress/tokens"] = self._tokens
-        if (peak := self._engine.peak_memory_gib()) is not None:
-            row["mem/peak_gib"] = peak
-        self.final_metrics["loss"] = row["loss"]
-        self.final_metrics["perf/tokens_per_second"] = row["perf/tokens_per_second"]
-        self._write("train", round_, row)
-
-    def evaluated(self, round_: int, evaluation: Evaluation) -> None:
-        row = evaluation.metrics.values_by_name()
-        self.final_metrics |= row
-        self._write("eval", round_, row | self._engine.take_costs())
-        for sample in evaluation.samples:
-            self._samples.append({"round": round_, **sample})
-        if evaluation.scores:
-            self._scores.append({"round": round_, **evaluation.scores})
-        if evaluation.samples:
-            self._tracker.table(round_, evaluation.samples)
-
-    def save(self, round_: int) -> None:
-        state = checkpoint.TrainState(
-            round=round_,
-            optimizer_steps=self._engine.steps,
-            seconds=self.seconds,
-            tokens=self._tokens,
-            metrics_rows=self._metrics.rows,
-            samples_rows=self._samples.rows,
-        )
-        checkpoint.save(self._folder / CHECKPOINTS, state, self._engine.tensors())
-
-    def close(self, result: Result) -> None:
-        """End record and tracker."""
-        self._metrics.close()
-        self._samples.close()
-        self._scores.close()
-        self._tracker.finish({**result.metrics, "seconds": result.seconds}, result.exit_code)
-
-    def _write(self, kind: str, round_: int, row: dict[str, float]) -> None:
-        self._metrics.append({"round": round_, "kind": kind, "seconds": round(self.seconds, 3), **row})
-        self._tracker.log(round_, row)
-        self.screen.progress(round_, row, always=kind == "eval")
-
-
-def _resume(run: Run, folder: Path, engine: Engine) -> checkpoint.TrainState:
-    """Put the newest whole checkpoint into the engine, if there is one and it is wanted, and say where it stands."""
-    found = None if run.fresh else checkpoint.load_latest(folder / CHECKPOINTS)
-    if found is None:
-        return checkpoint.TrainState(0, 0, 0.0, 0.0, 0, 0)
-    state, tensors = found
-    engine.load(tensors, state.optimizer_steps)
-    return state
 
 
 def _write_config(run: Run, folder: Path) -> None:
@@ -353,10 +238,3 @@ def _limited_memory(run: Run) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
-
-
-def _clear(folder: Path) -> None:
-    for name in (CHECKPOINTS, "artifact"):
-        shutil.rmtree(folder / name, ignore_errors=True)
-    for name in ("result.json", "metrics.jsonl", "samples.jsonl", "scores.jsonl", "crash.txt", "report.html"):
-        (folder / name).unlink(missing_ok=True)

@@ -61,14 +61,17 @@ class Slope:
         self.started: list[int] = []
         self.noise: list[float] = []
 
-    def batches(self, first_round: int) -> Iterator[Numbers]:
+    def batches(self, first_round: int) -> Iterator[Iterator[Numbers]]:
         for round_ in range(first_round, 10**6):
             self.started.append(round_)
-            for step in range(self.steps_per_round):
-                values = torch.arange(8.0) + round_ + step
-                if round_ == self._poison:
-                    values[3] = float("nan")
-                yield Numbers(values, Metrics({"made": Total(1.0)}))
+            yield self._steps(round_)
+
+    def _steps(self, round_: int) -> Iterator[Numbers]:
+        for step in range(self.steps_per_round):
+            values = torch.arange(8.0) + round_ + step
+            if round_ == self._poison:
+                values[3] = float("nan")
+            yield Numbers(values, Metrics({"made": Total(1.0)}))
 
     def loss(self, batch: Numbers) -> tuple[dict[str, Tensor], Metrics]:
         self.noise.append(torch.rand(()).item())

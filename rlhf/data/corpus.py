@@ -147,10 +147,14 @@ def _usable(example: Example, config: SourceConfig) -> set[str]:
 
 
 def _without_surplus(example: Example, stage: str) -> Example:
-    """What ``stage`` may see of an example: PPO never sees an answer."""
-    if stage == "rm":
-        return example
-    return replace(example, response=example.response if stage == "sft" else None, rejected=None, probability=None)
+    """What ``stage`` may see of an example: PPO's policy never sees an answer."""
+    match stage:
+        case "sft":
+            return replace(example, rejected=None, probability=None)
+        case "ppo":
+            return replace(example, response=None, rejected=None, probability=None, solution=example.response)
+        case _:
+            return example
 
 
 def _distinct(examples: Iterable[Example]) -> list[Example]:

@@ -33,6 +33,9 @@ class Example:
     probability: float | None = None
     """Probability, under a known gold reward, that `response` is preferred; None: unknown."""
 
+    solution: str | None = None
+    """The demonstrated answer of a prompt that is only a prompt: for rewards that check against it, never for the policy."""
+
     def __post_init__(self) -> None:
         assert self.turns and self.turns[-1].role == "user", "a prompt ends with a user turn"
         assert self.rejected is None or self.response is not None, "a rejected answer needs a preferred one"

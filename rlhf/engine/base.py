@@ -86,6 +86,10 @@ class Engine(ABC):
     def weights(self, module: nn.Module) -> dict[str, Tensor]:
         """State of the module in full precision, by name, whole on every rank. Every rank must call it."""
 
+    @abstractmethod
+    def put(self, module: nn.Module, weights: dict[str, Tensor]) -> None:
+        """Let the module compute with these whole weights, by parameter name; its optimizer keeps its own. On every rank."""
+
     @contextmanager
     def computing(self) -> Iterator[None]:
         """Operations inside run in the run's precision."""

@@ -160,6 +160,14 @@ class DeepSpeedEngine(Engine):
         buffers = {name: value.cpu() for name, value in module.state_dict().items() if name not in names}
         return {**{name: full[parameter] for name, parameter in names.items()}, **buffers}
 
+    @override
+    def put(self, module: nn.Module, weights: dict[str, Tensor]) -> None:
+        names = dict(module.named_parameters())
+        for name, value in weights.items():
+            parameter = names[name]
+            with torch.no_grad(), deepspeed.zero.GatheredParameters([parameter], 0, enabled=self._zero == 3):
+                parameter.copy_(value)
+
     def _full(self, parameter: nn.Parameter) -> Tensor:
         full: Tensor | None = safe_get_full_fp32_param(parameter) if parameter.requires_grad else None
         if full is None:

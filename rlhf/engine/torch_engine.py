@@ -51,6 +51,13 @@ class TorchEngine(Engine):
         return module.state_dict()
 
     @override
+    def put(self, module: nn.Module, weights: dict[str, Tensor]) -> None:
+        names = dict(module.named_parameters())
+        with torch.no_grad():
+            for name, value in weights.items():
+                names[name].copy_(value)
+
+    @override
     def backward(self, losses: dict[str, Tensor], last: bool = True) -> None:
         assert self._trainable, "a stage hands what it trains to prepare"
         torch.stack(list(losses.values())).sum().backward()

@@ -1,12 +1,14 @@
 """A reward model's score: its head at the last true token of prompt and response."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from rlhf.algorithms.masks import last_true
+from rlhf.data.records import Example
 from rlhf.engine.base import Engine
 from rlhf.models.forward import token_scores
 from rlhf.stages.batches import Sequences, Tokens
@@ -31,3 +33,17 @@ def score(scorer: PreTrainedModel, rows: Sequence[Tokens], pad: int, engine: Eng
         return engine.forward(sequence_scores, scorer, Sequences.of(group, pad, engine.device))
 
     return torch.cat(engine.spread(list(in_groups(rows, micro_batch_size)), scores))
+
+
+@dataclass(frozen=True)
+class ModelReward:
+    """The score of a reward model that reads the policy's tokens."""
+
+    scorer: PreTrainedModel
+    pad: int
+    engine: Engine
+    micro_batch_size: int
+
+    def score(self, examples: Sequence[Example], texts: Sequence[str], rows: Sequence[Tokens]) -> Tensor:
+        """See ``Reward``."""
+        return score(self.scorer, rows, self.pad, self.engine, self.micro_batch_size)

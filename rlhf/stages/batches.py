@@ -1,7 +1,7 @@
 """Batches of tokens. Shapes: B sequences, T tokens, R response tokens; padding is never a target."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
@@ -90,6 +90,10 @@ class Rollout:
     advantages: Tensor  # [B, P + R]
     returns: Tensor  # [B, P + R]
     critic_only: bool = False
+    ptx: Sequences | None = None
+    """Text for the language-modelling loss, as many sequences as responses; None: no such loss."""
+    ptx_scale: float = 0.0
+    """Response tokens of the whole minibatch for each target token of its ``ptx``."""
     metrics: Metrics = field(default_factory=Metrics)
 
     @property
@@ -97,8 +101,8 @@ class Rollout:
         """Response tokens."""
         return self.targets.sum().item()
 
-    def select(self, rows: Tensor, metrics: Metrics | None = None) -> "Rollout":
-        """Some of the sequences, without the columns in which none of them has a token."""
+    def select(self, rows: Tensor) -> "Rollout":
+        """Some of the sequences, without the columns in which none of them has a token, and without metrics and text."""
         used = self.mask[rows].any(0)
         columns = slice(int(used.int().argmax()), len(used) - int(used.flip(0).int().argmax()))
         return Rollout(
@@ -110,12 +114,19 @@ class Rollout:
             advantages=self.advantages[rows, columns],
             returns=self.returns[rows, columns],
             critic_only=self.critic_only,
-            metrics=metrics or Metrics(),
         )
 
+    def with_text(self, ptx: Sequences) -> "Rollout":
+        """This minibatch with text for the language-modelling loss."""
+        return replace(self, ptx=ptx, ptx_scale=self.weight / ptx.weight)
+
     def split(self, size: int) -> list["Rollout"]:
-        """Micro-batches of at most ``size`` sequences."""
-        return [self.select(rows) for rows in torch.arange(len(self.ids), device=self.ids.device).split(size)]
+        """Micro-batches of at most ``size`` responses, each with its part of the text."""
+        parts = [self.select(rows) for rows in torch.arange(len(self.ids), device=self.ids.device).split(size)]
+        if self.ptx is None:
+            return parts
+        texts = self.ptx.split(size)
+        return [replace(part, ptx=text, ptx_scale=self.ptx_scale) for part, text in zip(parts, texts, strict=True)]
 
 
 def _trim_right(ids_BT: Tensor, mask_BT: Tensor, targets_BT: Tensor) -> Sequences:

@@ -1,9 +1,10 @@
 """What the loop, the run and the signature ask of a stage."""
 
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, Self, TypeVar
+from typing import Generic, Protocol, Self, TypeVar
 
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -56,12 +57,12 @@ class Setting:
 B = TypeVar("B", bound=Batch)
 
 
-class Stage(Protocol[B]):
+class Stage(ABC, Generic[B]):
     """One algorithm. It owns the objective; the loop owns time.
 
     Time is counted in rounds: for supervised stages an optimizer step, for PPO a rollout with all its optimizer steps.
     Checkpoints fall between rounds, and everything random in a round is a function of (seed, round), so a stage needs no
-    generator state to resume.
+    generator state to resume; what else it carries from round to round is its ``state``.
     """
 
     reads: tuple[str, ...]
@@ -69,7 +70,6 @@ class Stage(Protocol[B]):
     makes: str
     """Kind of the artifact: `policy` or `reward_model`."""
     rounds: int
-    steps_per_round: int
     micro_batch_size: int
     log_every: int
     eval_every: int
@@ -78,30 +78,41 @@ class Stage(Protocol[B]):
     """What a person should know before the first round: rows left out, scales worked out."""
 
     @staticmethod
+    @abstractmethod
     def parents(run: Run) -> dict[str, str]:
         """Stages whose artifacts this one starts from, by the kind of artifact each must be."""
-        ...
 
+    @abstractmethod
     def __init__(self, setting: Setting) -> None:
         """Load and place the networks, and hand what is trained to ``setting.engine.prepare``."""
-        ...
 
+    @abstractmethod
     def trainable(self) -> dict[str, Trainable]:
         """The modules to train, by name."""
-        ...
 
-    def batches(self, first_round: int) -> Iterator[B]:
-        """``steps_per_round`` batches for each round from ``first_round`` on, made when they are asked for."""
-        ...
+    @abstractmethod
+    def batches(self, first_round: int) -> Iterator[Iterable[B]]:
+        """For each round from ``first_round`` on its batches, one an optimizer step, made when they are asked for."""
 
+    @abstractmethod
     def loss(self, batch: B) -> tuple[dict[str, Tensor], Metrics]:
         """The objective of each trained module, as a sum over the units that ``Batch.weight`` counts, and its metrics."""
-        ...
 
+    @abstractmethod
     def evaluate(self, round_: int) -> Evaluation:
         """Held-out measurements after ``round_`` rounds. Must not change what training does next."""
-        ...
 
+    def state(self) -> dict[str, Tensor]:
+        """What the stage carries from round to round beside weights and optimizers, by name. Every rank must call it."""
+        return {}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Take back what ``state`` gave."""
+
+    def averaged(self) -> dict[str, Tensor] | None:
+        """A second set of weights for what ``export`` names, saved beside the first. Every rank must call it."""
+        return None
+
+    @abstractmethod
     def export(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         """What the artifact holds."""
-        ...

@@ -1,9 +1,13 @@
-"""The mean of paired differences with its 95 % interval."""
+"""How much better one policy's answers are than another's to the same prompts under the same noise."""
 
 import math
 from collections.abc import Sequence
 
+import torch
+from torch import Tensor
+
 from rlhf.metrics import Mean, Metric
+from rlhf.stages.answers import Answers
 
 Z95 = 1.959964
 
@@ -18,3 +22,28 @@ def paired_gain(name: str, differences: Sequence[float]) -> dict[str, Metric]:
         half = Z95 * math.sqrt(variance / count)
         metrics |= {f"{name}_low": Mean(mean - half, 1), f"{name}_high": Mean(mean + half, 1)}
     return metrics
+
+
+def gains(answers: Answers, before: Answers, scores: Tensor, scores_before: Tensor, deviation: float) -> dict[str, Metric]:
+    """Gain in the reward, in its deviations, and in the known reward where the data has one.
+
+    Args:
+        scores: raw scores [N] of ``answers``, and ``scores_before`` of ``before``.
+        deviation: of raw scores, the unit of the first gain.
+    """
+    metrics = paired_gain("reward/gain", ((scores - scores_before) / deviation).tolist())
+    if answers.gold is None or before.gold is None:
+        return metrics
+    gold, gold_before = torch.tensor(answers.gold), torch.tensor(before.gold)
+    metrics |= paired_gain("reward/gold_gain", (gold - gold_before).tolist())
+    if len(gold) > 1:
+        metrics["reward/gold_sd_sft"] = Mean(gold_before.std().item(), 1)
+    if (correlation := _correlation(scores.cpu(), gold)) is not None:
+        metrics["reward/gold_correlation"] = Mean(correlation, 1)
+    return metrics
+
+
+def _correlation(first: Tensor, second: Tensor) -> float | None:
+    """Pearson's; None where one of the two does not vary."""
+    correlation = torch.corrcoef(torch.stack([first.float(), second.float()]))[0, 1].item() if len(first) > 1 else math.nan
+    return correlation if math.isfinite(correlation) else None

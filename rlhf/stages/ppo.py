@@ -1,4 +1,4 @@
-"""Proximal policy optimisation against a reward model.
+"""Proximal policy optimisation against a reward.
 
 For each update: sample a response to each prompt; score it; then `ppo.inner_epochs` passes over the rollout.
 
@@ -7,237 +7,225 @@ For each update: sample a response to each prompt; score it; then `ppo.inner_epo
     advantage A, return G: generalised advantage estimation on R and the critic's values, A whitened over the rollout
     policy  - mean over tokens of min(rho A, clip(rho, 1 +- clip_range) A) + entropy_coef * H,  rho = pi / pi_old
                                                                                               (Schulman et al. 2017, eq. 7, 9)
+            + ptx_coef * mean over tokens of other text of - log pi(token)                    (Ouyang et al. 2022, eq. 2)
     critic  mean over tokens of 1/2 max((V - G)^2, (V_clipped - G)^2)
 
 Choices: the reference is the SFT policy, frozen; with adapters it is the policy itself with them off. The critic is a
-network of its own that starts as the reward model and speaks its normalised scale, V = (head - mean) / deviation. The end
-token is an action like any other: it is rewarded and trained. Dropout is off while sampling and scoring. Old
-log-probabilities are recomputed by the training forward pass, so the ratio is 1 up to rounding at the first step.
-Log-probabilities are those of the tempered distribution, before top_p.
+network of its own. It starts as the reward model, and then speaks its normalised scale, V = (head - mean) / deviation; or
+as the SFT policy with a new head. The end token is an action like any other: it is rewarded and trained. Dropout is off
+while sampling and scoring. Old log-probabilities are recomputed by the training forward pass, so the ratio is 1 up to
+rounding at the first step. Log-probabilities are those of the tempered distribution, before top_p.
 """
 
-import copy
-import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad as pad_columns
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf.algorithms.advantages import gae, token_rewards
-from rlhf.algorithms.kl import approximate_kl, k1, k3
-from rlhf.algorithms.losses import policy_ratio, ppo_policy_loss, value_loss
+from rlhf.algorithms.kl import adapted_coefficient, approximate_kl, k1, k3
+from rlhf.algorithms.losses import policy_ratio, ppo_policy_loss, sft_loss, value_loss
 from rlhf.algorithms.masks import masked_sum, whiten
-from rlhf.config import KLEstimator, RewardNormalization, Run
+from rlhf.config import KLEstimator, RewardKind, RewardNormalization, Run
 from rlhf.data.records import Example
 from rlhf.engine.base import Trainable
 from rlhf.engine.optimizer import OptimizerSpec
-from rlhf.fault import Fault
 from rlhf.metrics import Mean, Metric, Metrics, Peak, Total
-from rlhf.models.adapters import add_adapters, without_adapters
-from rlhf.models.forward import token_logprobs, token_scores
-from rlhf.models.load import load_policy, load_scorer
-from rlhf.models.template import prompt_tokens
-from rlhf.models.tokenizer import load_tokenizer, same_tokens
-from rlhf.rewards.model import score
-from rlhf.rollout.sample import left_pad, noise_keys, sample
+from rlhf.models.average import Average
+from rlhf.models.template import prompt_tokens, response_text
+from rlhf.rewards.scale import Scale
+from rlhf.rollout.sample import noise_keys, sample
 from rlhf.stages.answers import Answers, answer
-from rlhf.stages.batches import Rollout, Tokens
-from rlhf.stages.examples import epoch_batches, in_groups, in_turns
-from rlhf.stages.interface import Evaluation, Setting
-from rlhf.stages.paired import paired_gain
-
-SMALLEST_DEVIATION = 1e-5
-"""Of raw scores; below it they are rounding noise, which normalisation would blow up into a reward."""
+from rlhf.stages.batches import Rollout, Sequences, Tokens
+from rlhf.stages.examples import epoch_batches, in_groups, in_turns, tokens_of
+from rlhf.stages.interface import Evaluation, Setting, Stage
+from rlhf.stages.networks import Networks
+from rlhf.stages.paired import gains
 
 
-class PPO:
-    """The policy, a frozen copy of where it started, a reward model and a critic."""
+class PPO(Stage[Rollout]):
+    """The policy, a frozen copy of where it started, a reward and a critic."""
 
-    reads: tuple[str, ...] = ("seed", "model", "reward_model", "data", "lora", "reward_lora", "ppo", "rollout", "evaluation")
+    reads: tuple[str, ...] = (
+        *("seed", "model", "reward_model", "data", "lora", "reward_lora", "ppo", "reward", "rollout", "evaluation"),
+    )
     makes = "policy"
 
     @staticmethod
     def parents(run: Run) -> dict[str, str]:
-        """The SFT policy and the reward model."""
-        return {"sft": "policy", "rm": "reward_model"}
+        """The SFT policy and, if it gives the score, the reward model."""
+        return {"sft": "policy"} | ({"rm": "reward_model"} if run.reward.kind is RewardKind.model else {})
 
     def __init__(self, setting: Setting) -> None:
         self._setting, self._run, self._config = setting, setting.run, setting.run.ppo
-        sft, rm, seed = setting.parents["sft"], setting.parents["rm"], self._run.seed
-        self._tokenizer = load_tokenizer(self._run.model, (), sft)
-        same_tokens(self._tokenizer, load_tokenizer(self._run.reward_model, (), rm))
-        self._policy = load_policy(self._run.model, self._tokenizer, sft, seed)
-        self._reward_model = load_scorer(self._run.reward_model, self._tokenizer, rm, seed, fresh_head=False)
-        self._critic = copy.deepcopy(self._reward_model)
-        self._copy = None if self._run.lora.dim else copy.deepcopy(self._policy)
-        add_adapters(self._policy, self._run.lora, "lora", seed)
-        add_adapters(self._critic, self._run.reward_lora, "reward_lora", seed, keep=["score"])
-        for trained in (self._policy, self._critic):
-            setting.engine.place(trained)
-            trained.eval()  # no dropout anywhere: the ratio compares two passes of the same function
-        for frozen in filter(None, (self._copy, self._reward_model)):
-            setting.engine.freeze(frozen)
-        if self._config.gradient_checkpointing:
-            for network in (self._policy, self._critic):
-                network.gradient_checkpointing_enable()
-                network.train()  # transformers recomputes in training mode only; `checks` sees to it that dropout is 0
+        self._networks = Networks(setting)
+        self._tokenizer, self._reward = self._networks.tokenizer, self._networks.reward
         self._prompts = [
             (example, prompt_tokens(self._tokenizer, example.turns, self._run.rollout.max_prompt_tokens))
             for example in setting.corpus.examples("ppo", "train")
         ]
-        self.rounds, self.steps_per_round = self._config.updates, self._config.inner_epochs * self._config.minibatches
-        self.micro_batch_size = self._config.micro_batch_size
+        self._texts = self._ptx_rows()
+        self.rounds, self.micro_batch_size = self._config.updates, self._config.micro_batch_size
         self.log_every, self.eval_every, self.save_every = (
             self._config.log_every,
             self._config.eval_every,
             self._config.save_every,
         )
         setting.engine.prepare(self.trainable())
-        self._mean, self._deviation = self._normalisation()
-        self.notes = [f"scores are (raw - {self._mean:.3f}) / {self._deviation:.3f}"]
+        self._scale = self._reference_scale()
+        if self._networks.critic_speaks_scores:
+            self._networks.critic_scale = self._scale
+        self.notes = [f"scores are (raw - {self._scale.mean:.3f}) / {self._scale.deviation:.3f}"]
+        self._kl_coef = self._config.kl_coef
+        decay = self._config.ema_decay
+        self._average = None if decay is None else Average(setting.engine, self._networks.policy, decay)
+        self._moved = Mean(0.0, 0)
         self._before: Answers | None = None
 
     def trainable(self) -> dict[str, Trainable]:
         """Policy and critic, each with an optimizer of its own."""
-        config, steps = self._config, self.rounds * self.steps_per_round
+        config = self._config
+        steps = config.updates * config.inner_epochs * config.minibatches
         return {
-            "policy": Trainable(self._policy, OptimizerSpec.of(config, config.learning_rate, steps)),
-            "critic": Trainable(self._critic, OptimizerSpec.of(config, config.critic_learning_rate, steps)),
+            "policy": Trainable(self._networks.policy, OptimizerSpec.of(config, config.learning_rate, steps)),
+            "critic": Trainable(self._networks.critic, OptimizerSpec.of(config, config.critic_learning_rate, steps)),
         }
 
-    # rollout
+    # data
 
-    def batches(self, first_round: int) -> Iterator[Rollout]:
+    def batches(self, first_round: int) -> Iterator[Iterator[Rollout]]:
         """For each update: one rollout, then its minibatches, shuffled anew in each inner epoch."""
-        config, seed = self._config, self._run.seed
-        prompts = epoch_batches(self._setting.corpus, "ppo", seed, self._prompts, config.batch_size, first_round)
+        config, seed, corpus = self._config, self._run.seed, self._setting.corpus
+        texts = None
+        if self._texts is not None:
+            per_update = config.inner_epochs * config.batch_size
+            texts = epoch_batches(corpus, config.ptx_data.name, seed, self._texts, per_update, first_round)
+        prompts = epoch_batches(corpus, "ppo", seed, self._prompts, config.batch_size, first_round)
         for update, rows in enumerate(prompts, first_round):
             rollout = replace(self.rollout(rows, f"rollout/{update}"), critic_only=update < config.critic_warmup)
-            metrics = rollout.metrics
-            shuffling = torch.Generator().manual_seed(seed * 1_000_003 + update)
-            for _ in range(config.inner_epochs):
-                order = torch.randperm(config.batch_size, generator=shuffling).to(self._setting.engine.device)
-                for minibatch in order.split(config.batch_size // config.minibatches):
-                    yield rollout.select(minibatch, metrics)
-                    metrics = Metrics()
+            yield self._minibatches(rollout, update, [] if texts is None else next(texts))
+
+    def _minibatches(self, rollout: Rollout, update: int, texts: list[Tokens]) -> Iterator[Rollout]:
+        config, device = self._config, self._setting.engine.device
+        shuffling = torch.Generator().manual_seed(self._run.seed * 1_000_003 + update)
+        size, metrics, place = config.batch_size // config.minibatches, rollout.metrics, 0
+        for _ in range(config.inner_epochs):
+            self._moved = Mean(0.0, 0)
+            order = torch.randperm(config.batch_size, generator=shuffling).to(device)
+            for rows in order.split(size):
+                minibatch = rollout.select(rows)
+                if texts and not rollout.critic_only:
+                    text = Sequences.of(texts[place : place + size], self._tokenizer.pad_token_id, device)
+                    minibatch, place = minibatch.with_text(text), place + size
+                yield replace(minibatch, metrics=metrics)
+                metrics = Metrics()
+            if config.max_update_kl is not None and self._moved_by_all() > config.max_update_kl:
+                break
+        if self._average is not None:
+            self._average.update()
+        if config.kl_target is not None:
+            kl = rollout.metrics["objective/kl"].value
+            self._kl_coef = adapted_coefficient(self._kl_coef, kl, config.kl_target, config.batch_size, config.kl_horizon)
+
+    def _moved_by_all(self) -> float:
+        """Approximate KL of the last pass over the rollout to the policy that sampled, over all ranks."""
+        moved = self._setting.engine.total(Metrics({"moved": self._moved}))["moved"]
+        return moved.value if self._moved.count else 0.0
+
+    def _ptx_rows(self) -> list[Tokens | None] | None:
+        """The text of the language-modelling loss, in tokens; None without that loss."""
+        if self._config.ptx_coef == 0:
+            return None
+        examples = self._setting.corpus.examples(self._config.ptx_data.name, "train")
+        answers = [[example.response or ""] for example in examples]
+        longest = self._run.rollout.max_prompt_tokens + self._run.rollout.max_new_tokens
+        rows = tokens_of(self._tokenizer, examples, answers, longest)
+        return [None if row is None else row[0] for row in rows]
+
+    # rollout
 
     def rollout(self, prompts: Sequence[tuple[Example, list[int]]], purpose: str) -> Rollout:
         """Sample and score one response for each prompt, and work out advantages."""
         eos, pad = self._tokenizer.eos_token_id, self._tokenizer.pad_token_id
-        keys = noise_keys(f"{self._run.seed}/{purpose}", [example.key for example, _ in prompts])
-        ids, engine = [ids for _, ids in prompts], self._setting.engine
+        examples, ids = [example for example, _ in prompts], [ids for _, ids in prompts]
+        keys, engine = noise_keys(f"{self._run.seed}/{purpose}", [example.key for example in examples]), self._setting.engine
         with engine.phase("rollout"):
-            responses = sample(engine, self._policy, ids, keys, self._run.rollout, eos, pad)
-        rows = [(ids, response) for (_, ids), response in zip(prompts, responses, strict=True)]
+            responses = sample(engine, self._networks.policy, ids, keys, self._run.rollout, eos, pad)
         with engine.phase("score"):
-            return self.score_rollout(rows)
+            return self.score_rollout(examples, list(zip(ids, responses, strict=True)))
 
     @torch.no_grad()
-    def score_rollout(self, rows: list[Tokens]) -> Rollout:
+    def score_rollout(self, examples: Sequence[Example], rows: list[Tokens]) -> Rollout:
         """Log-probabilities, values, scores and advantages of sampled responses."""
-        config, device = self._config, self._setting.engine.device
-        ids, mask, targets = self._pad(rows)
-        micro_batches = zip(*(each.split(config.micro_batch_size) for each in (ids, mask, targets)), strict=True)
-        parts = self._setting.engine.spread(list(micro_batches), self._measure)
+        config, device, eos = self._config, self._setting.engine.device, self._tokenizer.eos_token_id
+        padded = self._networks.pad(rows)
+        ids, mask, targets = padded.ids, padded.mask, padded.targets
+        size = config.micro_batch_size
+        columns = zip(ids.split(size), mask.split(size), targets.split(size), strict=True)
+        parts = self._setting.engine.spread([Sequences(*each) for each in columns], self._measure)
         logprobs, entropies, reference, values = (torch.cat(each) for each in zip(*parts, strict=True))
-        raw = score(self._reward_model, rows, self._tokenizer.pad_token_id, self._setting.engine, config.micro_batch_size)
-        ended = torch.tensor([response[-1] == self._tokenizer.eos_token_id for _, response in rows], device=device)
+        raw = self._reward.score(examples, [response_text(self._tokenizer, response) for _, response in rows], rows)
+        ended = torch.tensor([response[-1] == eos for _, response in rows], device=device)
         scores = self._shape(raw, ended)
         start = mask.shape[1] - max(len(response) for _, response in rows)
-        kl = k1(logprobs, reference)
         window = slice(start, None)
+        kl = k1(logprobs, reference)
         penalty = kl if config.kl_estimator is KLEstimator.k1 else k3(logprobs, reference)
-        rewards = token_rewards(scores, penalty[:, window], targets[:, window], config.kl_coef)
-        advantages, returns = gae(rewards, values[:, window], targets[:, window], config.gamma, config.gae_lambda)
+        rewards = token_rewards(scores, penalty[:, window], targets[:, window], self._kl_coef)
+        learnt = (rewards, values[:, window], targets[:, window], config.gamma)
+        advantages, returns = gae(*learnt, config.gae_lambda)
+        if config.value_lambda is not None:  # decoupled, as in VC-PPO (Yuan et al. 2025)
+            _, returns = gae(*learnt, config.value_lambda)
         if config.whiten_advantages:
             advantages = whiten(advantages, targets[:, window])
-        lengths = targets.sum(1).float()
-        penalty_B = config.kl_coef * (penalty * targets).sum(1)
+        penalty_B = self._kl_coef * (penalty * targets).sum(1)
         metrics: dict[str, Metric] = {
             "objective/scores": Mean.of(scores),
             "objective/kl": Mean.of((kl * targets).sum(1)),
+            "objective/kl_coef": Mean(self._kl_coef, 1),
             "objective/entropy": Mean.of((entropies * targets).sum(1)),
             "objective/non_score_reward": Mean.of(-penalty_B),
             "objective/rlhf_reward": Mean.of(scores - penalty_B),
-            "response/length_mean": Mean.of(lengths),
+            "response/length_mean": Mean.of(targets.sum(1).float()),
             "response/eos_rate": Mean.of(ended.float()),
             "val/num_eos_tokens": Total(ended.sum().item()),
             "val/explained_variance": _explained_variance(values[:, window], returns, targets[:, window]),
             "perf/tokens": Total(mask.sum().item()),
         }
-        advantages, returns = (torch.nn.functional.pad(each, (start, 0)) for each in (advantages, returns))
+        advantages, returns = (pad_columns(each, (start, 0)) for each in (advantages, returns))
         return Rollout(ids, mask, targets, logprobs, values, advantages, returns, metrics=Metrics(metrics))
 
-    def _measure(self, padded: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _measure(self, padded: Sequences) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Log-probabilities and entropies of the policy, log-probabilities of the reference, values; [B, P + R] each."""
-        logprobs, entropies = self._logprobs(self._policy, *padded)
-        return logprobs, entropies, self._reference_logprobs(*padded), self._values(*padded)
-
-    @contextmanager
-    def _reference(self) -> Iterator[PreTrainedModel]:
-        """The SFT policy: a frozen copy of it, or, where adapters are trained, the policy with its adapters off."""
-        if self._copy is not None:
-            yield self._copy
-        else:
-            with without_adapters(self._policy):
-                yield self._policy
-
-    def _reference_logprobs(self, *padded: Tensor) -> Tensor:
-        with self._reference() as reference:
-            return self._logprobs(reference, *padded)[0]
-
-    def _logprobs(self, policy: PreTrainedModel, ids: Tensor, mask: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        temperature, bonus = self._run.rollout.temperature, self._config.entropy_coef != 0
-        return self._setting.engine.forward(token_logprobs, policy, ids, mask, targets, temperature, bonus)
-
-    def _values(self, ids: Tensor, mask: Tensor, targets: Tensor) -> Tensor:
-        """The critic's value before each response token, at that token's place; 0 elsewhere."""
-        scores = self._setting.engine.forward(token_scores, self._critic, ids, mask)
-        before = (scores - self._mean) / self._deviation
-        return before.roll(1, dims=1).masked_fill(~targets, 0.0)
+        logprobs, entropies = self._networks.logprobs(padded)
+        return logprobs, entropies, self._networks.reference_logprobs(padded), self._networks.values(padded)
 
     def _shape(self, raw: Tensor, ended: Tensor) -> Tensor:
-        scores = (raw - self._mean) / self._deviation
+        scores = self._scale(raw)
         if self._config.reward_clip is not None:
             scores = scores.clamp(-self._config.reward_clip, self._config.reward_clip)
         return scores - self._config.missing_eos_penalty * (~ended).float()
 
-    def _pad(self, rows: Sequence[Tokens]) -> tuple[Tensor, Tensor, Tensor]:
-        """Prompts padded on the left and responses on the right: ids, mask and targets [B, P + R]."""
-        pad, device = self._tokenizer.pad_token_id, self._setting.engine.device
-        prompts, prompt_mask = left_pad([prompt for prompt, _ in rows], pad, device)
-        reversed_ids, reversed_mask = left_pad([response[::-1] for _, response in rows], pad, device)
-        responses, response_mask = reversed_ids.flip(1), reversed_mask.flip(1)
-        targets = torch.cat([torch.zeros_like(prompt_mask), response_mask], 1)
-        return torch.cat([prompts, responses], 1), torch.cat([prompt_mask, response_mask], 1), targets
-
-    def _normalisation(self) -> tuple[float, float]:
-        """Mean and deviation of raw scores on the SFT policy's responses to some training prompts."""
+    def _reference_scale(self) -> Scale:
+        """The scale of raw scores on the SFT policy's responses to some training prompts."""
         if self._config.reward_normalization is RewardNormalization.none:
-            return 0.0, 1.0
+            return Scale()
         count = self._config.normalization_prompts
         prompts = next(epoch_batches(self._setting.corpus, "ppo", self._run.seed, self._prompts, count, 0))
         examples = [example for example, _ in prompts]
-        with self._reference() as sft:
-            answers = answer(self._setting, sft, self._tokenizer, examples, self._run.rollout, "normalisation")
-        raw = self._raw_scores(answers)
-        mean, deviation = raw.mean().item(), raw.std().item()
-        if deviation < SMALLEST_DEVIATION:
-            raise Fault(
-                f"ppo.reward_normalization=reference: the reward model scores {count} different responses alike (deviation "
-                f"{deviation:.1e}), so it cannot be learned from; train it longer, or use ppo.reward_normalization=none"
-            )
-        return mean, deviation
+        with self._networks.reference() as sft:
+            answers = self._answer(sft, examples, "normalisation")
+        return Scale.of(self._raw_scores(answers))
 
     # loss
 
     def loss(self, batch: Rollout) -> tuple[dict[str, Tensor], Metrics]:
         """Summed value loss and, after the critic's warm-up, summed policy loss; the two share no weights."""
         config, mask = self._config, batch.targets
-        values = self._values(batch.ids, batch.mask, mask)
+        values = self._networks.values(batch)
         critic_loss = value_loss(values, batch.values, batch.returns, mask, config.value_clip_range)
         reach = float("inf") if config.value_clip_range is None else config.value_clip_range
         moved = (values - batch.values).abs() > reach
@@ -248,7 +236,7 @@ class PPO:
         }
         if batch.critic_only:
             return {"critic": critic_loss}, Metrics(metrics)
-        logprobs, entropies = self._logprobs(self._policy, batch.ids, batch.mask, mask)
+        logprobs, entropies = self._networks.logprobs(batch)
         policy_loss = ppo_policy_loss(logprobs, batch.logprobs, batch.advantages, mask, config.clip_range)
         policy_loss = policy_loss - config.entropy_coef * masked_sum(entropies, mask)
         ratio = policy_ratio(logprobs.detach(), batch.logprobs, mask)
@@ -260,6 +248,11 @@ class PPO:
             "val/ratio": Mean.of(ratio, mask),
             "val/ratio_max": Peak(ratio.max().item()),
         }
+        self._moved += Mean.of(approximate_kl(logprobs, batch.logprobs), mask)
+        if (text := batch.ptx) is not None:
+            ptx_loss = sft_loss(self._networks.logprobs(text)[0], text.targets)
+            policy_loss = policy_loss + config.ptx_coef * batch.ptx_scale * ptx_loss
+            metrics["loss/ptx_avg"] = Mean(ptx_loss.item(), text.weight)
         return {"policy": policy_loss, "critic": critic_loss}, Metrics(metrics)
 
     # evaluate
@@ -270,61 +263,79 @@ class PPO:
         held_out, count = self._setting.corpus.examples("ppo", "held_out"), self._run.evaluation.prompts
         examples = [held_out[index] for index in in_turns(held_out, count)[:count]]
         if self._before is None:
-            with self._reference() as sft:
-                self._before = self._answer(sft, examples)
-        answers = self._before if round_ == 0 else self._answer(self._policy, examples)
+            with self._networks.reference() as sft:
+                self._before = self._answer(sft, examples, "evaluation")
+        answers = self._before if round_ == 0 else self._answer(self._networks.policy, examples, "evaluation")
         scores, scores_before = self._raw_scores(answers), self._raw_scores(self._before)
         metrics: dict[str, Metric] = {
-            "eval/score_mean": Mean.of((scores - self._mean) / self._deviation),
+            "eval/score_mean": Mean.of(self._scale(scores)),
+            "eval/score_raw": Mean.of(scores),
             "eval/kl": Mean.of(self._sequence_kl(answers)),
             "response/repetition_sft": self._before.metrics()["response/repetition"],
         }
-        metrics |= paired_gain("reward/gain", ((scores - scores_before) / self._deviation).tolist())
-        if answers.gold is not None and self._before.gold is not None:
-            gold, before = torch.tensor(answers.gold), torch.tensor(self._before.gold)
-            metrics |= paired_gain("reward/gold_gain", (gold - before).tolist())
-            if len(gold) > 1:
-                metrics["reward/gold_sd_sft"] = Mean(before.std().item(), 1)
-            if (correlation := _correlation(scores.cpu(), gold)) is not None:
-                metrics["reward/gold_correlation"] = Mean(correlation, 1)
+        metrics |= gains(answers, self._before, scores, scores_before, self._scale.deviation)
+        if self._average is not None and self._average.weights:
+            metrics |= self._evaluate_average(examples, scores_before)
         limit = self._run.evaluation.samples
         shown = replace(answers, examples=answers.examples[:limit], texts=answers.texts[:limit])
-        samples = shown.samples(score=scores.tolist(), sft_response=self._before.texts)
-        spread = {"score": ((scores - self._mean) / self._deviation).tolist()} | (
-            {"gold": answers.gold} if answers.gold else {}
-        )
-        return Evaluation(answers.metrics() + metrics, samples, spread)
+        before = {"sft_score": scores_before.tolist(), "sft_response": self._before.texts}
+        spread = {"score": self._scale(scores).tolist()} | ({"gold": answers.gold} if answers.gold else {})
+        return Evaluation(answers.metrics() + metrics, shown.samples(score=scores.tolist(), **before), spread)
 
-    def _answer(self, policy: PreTrainedModel, examples: Sequence[Example]) -> Answers:
-        return answer(self._setting, policy, self._tokenizer, examples, self._run.rollout, "evaluation")
+    def _evaluate_average(self, examples: Sequence[Example], scores_before: Tensor) -> dict[str, Metric]:
+        """The same of the running average of the policy, as `ema/...`."""
+        assert self._average is not None and self._before is not None
+        with self._average.swapped_in():
+            answers = self._answer(self._networks.policy, examples, "evaluation")
+        measured = answers.metrics() + gains(
+            answers, self._before, self._raw_scores(answers), scores_before, self._scale.deviation
+        )
+        return {f"ema/{name}": metric for name, metric in measured.items()}
+
+    def _answer(self, policy: PreTrainedModel, examples: Sequence[Example], purpose: str) -> Answers:
+        return answer(self._setting, policy, self._tokenizer, examples, self._run.rollout, purpose)
 
     def _raw_scores(self, answers: Answers) -> Tensor:
-        size = self._run.evaluation.micro_batch_size
-        return score(self._reward_model, answers.tokens, self._tokenizer.pad_token_id, self._setting.engine, size)
+        return self._reward.score(answers.examples, answers.texts, answers.tokens)
 
     def _sequence_kl(self, answers: Answers) -> Tensor:
         """log pi - log pi_SFT summed over each answer, in nats."""
 
         def sums(rows: Sequence[Tokens]) -> Tensor:
-            ids, mask, targets = self._pad(rows)
-            logprobs, _ = self._logprobs(self._policy, ids, mask, targets)
-            return (k1(logprobs, self._reference_logprobs(ids, mask, targets)) * targets).sum(1)
+            padded = self._networks.pad(rows)
+            logprobs, reference = self._networks.logprobs(padded)[0], self._networks.reference_logprobs(padded)
+            return (k1(logprobs, reference) * padded.targets).sum(1)
 
         groups = in_groups(answers.tokens, self._run.evaluation.micro_batch_size)
         return torch.cat(self._setting.engine.spread(list(groups), sums))
 
+    # between rounds
+
+    def state(self) -> dict[str, Tensor]:
+        """The KL coefficient, which may adapt, and the running average."""
+        average = {} if self._average is None else self._average.weights
+        coefficient = {"kl_coef": torch.tensor(self._kl_coef, dtype=torch.float64)}
+        return coefficient | {f"average/{name}": value for name, value in average.items()}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Take back what ``state`` gave."""
+        self._kl_coef = state["kl_coef"].item()
+        if self._average is not None:
+            prefix = "average/"
+            self._average.weights = {
+                name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)
+            }
+
+    def averaged(self) -> dict[str, Tensor] | None:
+        """The running average of the policy."""
+        return None if self._average is None else self._average.whole()
+
     def export(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         """The policy and its tokenizer."""
-        return self._policy, self._tokenizer
+        return self._networks.policy, self._tokenizer
 
 
 def _explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> Mean:
     """1 - Var(G - V) / Var(G) over the rollout's tokens: 1 is a perfect critic, 0 one that says nothing."""
     residual, target = (returns - values)[mask], returns[mask]
     return Mean(1.0 - (residual.var(correction=0) / target.var(correction=0).clamp(min=1e-8)).item(), 1)
-
-
-def _correlation(first: Tensor, second: Tensor) -> float | None:
-    """Pearson's; None where one of the two does not vary."""
-    correlation = torch.corrcoef(torch.stack([first.float(), second.float()]))[0, 1].item() if len(first) > 1 else math.nan
-    return correlation if math.isfinite(correlation) else None

@@ -33,17 +33,16 @@ from rlhf.models.tokenizer import load_tokenizer
 from rlhf.rewards.model import last_scores, score
 from rlhf.stages.batches import Pairs, Sequences, Tokens
 from rlhf.stages.examples import epoch_batches, in_turns, tokenizer_texts, tokens_of, total_steps
-from rlhf.stages.interface import Evaluation, Setting
+from rlhf.stages.interface import Evaluation, Setting, Stage
 
 TokenPair = tuple[Tokens, Tokens]
 
 
-class RewardModel:
+class RewardModel(Stage[Pairs]):
     """A scorer trained on preferences."""
 
     reads: tuple[str, ...] = ("seed", "reward_model", "data", "reward_lora", "rm", "evaluation")
     makes = "reward_model"
-    steps_per_round = 1
 
     @staticmethod
     def parents(run: Run) -> dict[str, str]:
@@ -82,11 +81,11 @@ class RewardModel:
 
     # data
 
-    def batches(self, first_round: int) -> Iterator[Pairs]:
+    def batches(self, first_round: int) -> Iterator[list[Pairs]]:
         """One batch of pairs a step."""
         corpus, seed, size = self._setting.corpus, self._run.seed, self._config.batch_size
         for rows in epoch_batches(corpus, "rm", seed, self._rows, size, first_round):
-            yield self._pairs(rows)
+            yield [self._pairs(rows)]
 
     def _pairs(self, rows: list[TokenPair]) -> Pairs:
         device, pad = self._setting.engine.device, self._tokenizer.pad_token_id

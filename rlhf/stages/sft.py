@@ -26,15 +26,14 @@ from rlhf.models.tokenizer import load_tokenizer
 from rlhf.stages.answers import answer
 from rlhf.stages.batches import Sequences, Tokens
 from rlhf.stages.examples import epoch_batches, in_groups, in_turns, tokenizer_texts, tokens_of, total_steps
-from rlhf.stages.interface import Evaluation, Setting
+from rlhf.stages.interface import Evaluation, Setting, Stage
 
 
-class SFT:
+class SFT(Stage[Sequences]):
     """Supervised fine-tuning of the policy on demonstrations."""
 
     reads: tuple[str, ...] = ("seed", "model", "data", "lora", "sft", "evaluation")
     makes = "policy"
-    steps_per_round = 1
 
     @staticmethod
     def parents(run: Run) -> dict[str, str]:
@@ -68,11 +67,11 @@ class SFT:
 
     # data
 
-    def batches(self, first_round: int) -> Iterator[Sequences]:
+    def batches(self, first_round: int) -> Iterator[list[Sequences]]:
         """One batch a step; rows too long for `sft.max_length` are passed over."""
         corpus, device = self._setting.corpus, self._setting.engine.device
         for rows in epoch_batches(corpus, "sft", self._run.seed, self._rows, self._config.batch_size, first_round):
-            yield Sequences.of(rows, self._pad, device, self._config.train_on_prompt)
+            yield [Sequences.of(rows, self._pad, device, self._config.train_on_prompt)]
 
     def _tokens(self, examples: list[Example]) -> list[Tokens | None]:
         answers = [[example.response or ""] for example in examples]

@@ -24,6 +24,9 @@ SAY = {  # what a person must say with an option
     ("reward_model", "custom"): ["model.path=here", "reward_model.path=there"],
     ("data", "default"): ["+source@data.sources.mine=default", "data.sources.mine.path=mine.jsonl"],
     ("data", "local"): ["data.sources.mine.path=mine.jsonl"],
+    ("reward", "function"): ["reward.function=sentiment"],
+    ("reward", "file"): [f"reward.path={__file__}:run_of"],
+    ("reward", "http"): ["reward.url=http://127.0.0.1:8000/score"],
 }
 
 

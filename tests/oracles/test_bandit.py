@@ -97,19 +97,19 @@ class Draws:
 class Bandit:
     """PPO on the table, in the shape of a stage."""
 
-    rounds, steps_per_round, micro_batch_size = UPDATES, INNER_EPOCHS * MINIBATCHES, 512
+    rounds, micro_batch_size = UPDATES, 512
     log_every, eval_every, save_every = UPDATES, 0, 0
 
     def __init__(self, beta: float, penalty: Penalty) -> None:
         self.beta, self._penalty = beta, penalty
         self.policy, self.critic = Table(REFERENCE.log()), Table(torch.zeros(CONTEXTS, 1))
 
-    def batches(self, first_round: int) -> Iterator[Draws]:
+    def batches(self, first_round: int) -> Iterator[list[Draws]]:
         for update in range(first_round, self.rounds):
             draws = self.rollout(torch.Generator().manual_seed(update))
-            for epoch in range(INNER_EPOCHS):
-                order = torch.randperm(BATCH, generator=torch.Generator().manual_seed(update * INNER_EPOCHS + epoch))
-                yield from map(draws.select, order.split(BATCH // MINIBATCHES))
+            generators = (torch.Generator().manual_seed(update * INNER_EPOCHS + epoch) for epoch in range(INNER_EPOCHS))
+            orders = (torch.randperm(BATCH, generator=each) for each in generators)
+            yield [draws.select(rows) for order in orders for rows in order.split(BATCH // MINIBATCHES)]
 
     @torch.no_grad()
     def rollout(self, generator: torch.Generator) -> Draws:
@@ -166,7 +166,7 @@ def learned(beta: float, penalty: Penalty = k1) -> tuple[Tensor, Tensor]:
         warmup_steps=0,
         final_lr_fraction=0.0,
         max_grad_norm=1.0,
-        steps=UPDATES * stage.steps_per_round,
+        steps=UPDATES * INNER_EPOCHS * MINIBATCHES,
     )
     engine = TorchEngine(Device.cpu, Precision.fp32, deterministic=False)
     engine.prepare({"policy": Trainable(stage.policy, spec), "critic": Trainable(stage.critic, spec)})

@@ -1,5 +1,6 @@
 """Small real stages: two-layer networks on the demo, composed as the command line composes them."""
 
+import itertools
 from pathlib import Path
 
 import torch
@@ -47,7 +48,7 @@ def build(run: Run, engine: Engine, parents: dict[str, Path]) -> Stage:
 
 def record(stage: Stage, updates: int) -> list[Batch]:
     """The first batches a stage would learn from."""
-    return [batch for _, batch in zip(range(updates), stage.batches(0), strict=False)]
+    return list(itertools.islice(itertools.chain.from_iterable(stage.batches(0)), updates))
 
 
 def learn(stage: Stage, batches: list[Batch], micro_batch_size: int) -> list[dict[str, float]]:
@@ -73,7 +74,8 @@ def score(stage: Stage, batches: list[Batch]) -> dict[str, float]:
         for batch in batches[:2]
         for ids, mask, targets in zip(batch.ids, batch.mask, batch.targets, strict=True)
     ]
-    measured = stage.score_rollout(rows).metrics.values_by_name()
+    examples = [example for example, _ in stage._prompts[: len(rows)]]
+    measured = stage.score_rollout(examples, rows).metrics.values_by_name()
     return {name: measured[name] for name in ("objective/kl", "objective/scores", "objective/entropy")}
 
 

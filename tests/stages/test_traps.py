@@ -14,6 +14,7 @@ from rlhf.fault import Fault
 from rlhf.models.load import load_scorer
 from rlhf.models.tokenizer import same_tokens, train_tokenizer
 from rlhf.rewards.model import sequence_scores
+from rlhf.rewards.scale import Scale
 from rlhf.rollout.sample import left_pad
 from rlhf.stages.batches import Sequences
 from rlhf.stages.examples import in_turns, tokens_of
@@ -29,7 +30,7 @@ def example(prompt: str, response: str = "a reply", rejected: str | None = None)
 
 def test_trap_padding_is_not_in_the_sft_loss(build: Callable[..., Stage]) -> None:
     sft = build("sft")
-    batch = next(sft.batches(0))
+    batch = next(sft.batches(0))[0]
     widened = Sequences(*(torch.nn.functional.pad(each, (0, 7)) for each in (batch.ids, batch.mask, batch.targets)))
     assert widened.weight == batch.weight
     assert sft.loss(widened)[0]["policy"].item() == pytest.approx(sft.loss(batch)[0]["policy"].item(), rel=1e-5)
@@ -47,13 +48,13 @@ def test_trap_all_stages_end_a_response_with_the_same_single_token(build: Callab
     eos = tokenizer.eos_token_id
     assert tokenizer.pad_token_id != eos
     rm, sft = build("rm"), build("sft")
-    chosen = next(rm.batches(0)).chosen
-    demonstrations = next(sft.batches(0))
+    chosen = next(rm.batches(0))[0].chosen
+    demonstrations = next(sft.batches(0))[0]
     for batch in (chosen, demonstrations):
         last = batch.mask.sum(1) - 1
         assert (batch.ids.gather(1, last[:, None]) == eos).all()
         assert ((batch.ids == eos).sum(1) == 1).all()  # one token, not the seven that `<|endoftext|>` is to OPT
-    rollout = next(ppo.batches(0))
+    rollout = next(next(ppo.batches(0)))
     ended = (rollout.ids == eos).any(1)
     assert ((rollout.ids == eos).sum(1)[ended] == 1).all()
 
@@ -111,9 +112,9 @@ def test_trap_a_prompt_that_comes_twice_gets_two_responses(build: Callable[..., 
 def test_trap_a_reward_model_that_says_nothing_is_refused_instead_of_blown_up(build: Callable[..., Stage]) -> None:
     ppo = build("ppo")
     with torch.no_grad():
-        ppo._reward_model.score.weight.zero_()
+        ppo._reward.scorer.score.weight.zero_()
     with pytest.raises(Fault, match=r"ppo\.reward_normalization=reference: .* alike"):
-        ppo._normalisation()
+        ppo._reference_scale()
 
 
 def test_trap_identical_pairs_are_passed_over(build: Callable[..., Stage]) -> None:
@@ -126,7 +127,8 @@ def test_trap_the_decision_to_stop_is_rewarded_and_trained(build: Callable[..., 
     """DeepSpeed-Chat's end token was its pad token, so its action was masked."""
     ppo = build("ppo")
     eos = ppo.export()[1].eos_token_id
-    rollout = ppo.score_rollout([([1, 9, 10], [20, eos]), ([1, 9], [21, 22, 23])])
+    rows = [([1, 9, 10], [20, eos]), ([1, 9], [21, 22, 23])]
+    rollout = ppo.score_rollout([example for example, _ in ppo._prompts[:2]], rows)
     stops = (rollout.ids == eos) & rollout.targets
     assert stops.sum() == 1
     assert rollout.logprobs[stops].item() != 0 and rollout.advantages[stops].item() != 0
@@ -138,7 +140,7 @@ def test_trap_the_decision_to_stop_is_rewarded_and_trained(build: Callable[..., 
 def test_trap_scores_far_from_zero_do_not_saturate(build: Callable[..., Stage]) -> None:
     """A reward model whose scores average 9.7 was clipped at 5: every response had the same reward."""
     ppo = build("ppo", "ppo.reward_clip=5.0")
-    ppo._mean, ppo._deviation = 9.7, 2.0
+    ppo._scale = Scale(9.7, 2.0)
     shaped = ppo._shape(torch.tensor([7.7, 9.7, 11.7]), torch.tensor([True, True, True]))
     assert shaped.tolist() == pytest.approx([-1.0, 0.0, 1.0])
 
@@ -154,7 +156,7 @@ def test_trap_rollouts_are_sampled_not_greedy(build: Callable[..., Stage]) -> No
 
 def test_trap_dropout_is_off_so_the_first_ratio_is_exactly_one(build: Callable[..., Stage]) -> None:
     ppo = build("ppo", "ppo.critic_warmup=0", "model.dropout=0.3", "reward_model.dropout=0.3")
-    rollout = next(ppo.batches(0))
+    rollout = next(next(ppo.batches(0)))
     _, metrics = ppo.loss(rollout)
     assert metrics["val/ratio"].value == pytest.approx(1.0, abs=1e-6)
     assert metrics["policy/approxkl_avg"].value == pytest.approx(0.0, abs=1e-9)

@@ -1,0 +1,156 @@
+"""What the loop reports to: the record, the tracker, the screen and the checkpoint, kept by rank 0."""
+
+import json
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from torch import Tensor
+
+from rlhf import checkpoint
+from rlhf.config import Run
+from rlhf.engine.base import Engine
+from rlhf.identity import Identity
+from rlhf.metrics import Metrics
+from rlhf.result import Result
+from rlhf.stages.interface import Evaluation, Stage
+from rlhf.tracking.record import Record
+from rlhf.tracking.screen import Screen
+from rlhf.tracking.tracker import Tracker, open_tracker
+
+CHECKPOINTS = "checkpoints"
+STAGE = "stage/"
+"""Begins the names of a stage's own state in a checkpoint."""
+
+
+class Follower:
+    """On the other ranks: takes part in what all ranks must do together, and keeps nothing."""
+
+    def __init__(self, run: Run, identity: Identity, stage: Stage[Any], engine: Engine) -> None:
+        self._engine, self._stage = engine, stage
+        self.first_round = _resume(run, identity.folder, stage, engine).round
+        self.final_metrics: dict[str, float] = {}
+
+    def log(self, round_: int, metrics: Metrics) -> None:
+        """Nothing: rank 0 keeps the record."""
+
+    def evaluated(self, round_: int, evaluation: Evaluation) -> None:
+        """Nothing: rank 0 keeps the record."""
+
+    def save(self, round_: int) -> None:
+        """Give rank 0 this rank's part."""
+        _state(self._stage, self._engine)
+
+
+class Watcher:
+    """Carries what the loop reports to the record, the tracker, the screen and the checkpoint."""
+
+    def __init__(self, run: Run, identity: Identity, stage: Stage[Any], engine: Engine) -> None:
+        self._engine, self._stage, self._folder = engine, stage, identity.folder
+        if run.fresh:
+            _clear(identity.folder)  # only now that everything could be loaded and built
+        state = _resume(run, identity.folder, stage, engine)
+        self.first_round, self._tokens = state.round, state.tokens
+        engine.take_costs()  # setting up belongs to no row
+        self._seconds_before, self._began = state.seconds, time.perf_counter()
+        self._metrics = Record(identity.folder / "metrics.jsonl", state.metrics_rows)
+        self._samples = Record(identity.folder / "samples.jsonl", state.samples_rows)
+        self._scores = Record(identity.folder / "scores.jsonl", sys.maxsize)  # a row that comes again is the same
+        self.final_metrics: dict[str, float] = {}
+        config = json.loads(json.dumps(OmegaConf.to_container(OmegaConf.structured(run), enum_to_str=True)))
+        about = {
+            "folder": str(identity.folder),
+            "id": identity.name.replace(".", "_"),
+            "name": identity.name,
+            "stage": identity.stage,
+            "tags": [run.model.name, run.data.name, f"zero-{run.zero.name}", f"lora-{run.lora.dim}"],
+            "config": config,
+        }
+        self._tracker: Tracker = open_tracker(run.tracker, about)
+        self.screen = Screen(identity.name, identity.stage, stage.rounds, self.first_round, run.hardware.usd_per_hour)
+        going_on = f", going on after {self.first_round} of {stage.rounds}" if self.first_round else ""
+        self.screen.say(f"{identity.name}: in {identity.folder}{going_on}")
+        for note in stage.notes:
+            self.screen.say(f"  {note}")
+
+    @property
+    def seconds(self) -> float:
+        """Time spent on the run so far, over all its sessions."""
+        return self._seconds_before + time.perf_counter() - self._began
+
+    def log(self, round_: int, metrics: Metrics) -> None:
+        """A row of training metrics."""
+        row = metrics.values_by_name()
+        self._tokens += row.pop("perf/tokens", 0.0)
+        measured = metrics["perf/tokens"].value if "perf/tokens" in metrics else 0.0
+        row |= self._engine.take_costs()
+        spent = sum(value for name, value in row.items() if name.startswith("time/"))
+        row["perf/tokens_per_second"] = measured / max(spent, 1e-9)
+        row["progress/tokens"] = self._tokens
+        if (peak := self._engine.peak_memory_gib()) is not None:
+            row["mem/peak_gib"] = peak
+        self.final_metrics["loss"] = row["loss"]
+        self.final_metrics["perf/tokens_per_second"] = row["perf/tokens_per_second"]
+        self._write("train", round_, row)
+
+    def evaluated(self, round_: int, evaluation: Evaluation) -> None:
+        """A row of held-out measurements, and samples."""
+        row = evaluation.metrics.values_by_name()
+        self.final_metrics |= row
+        self._write("eval", round_, row | self._engine.take_costs())
+        for sample in evaluation.samples:
+            self._samples.append({"round": round_, **sample})
+        if evaluation.scores:
+            self._scores.append({"round": round_, **evaluation.scores})
+        if evaluation.samples:
+            self._tracker.table(round_, evaluation.samples)
+
+    def save(self, round_: int) -> None:
+        """A checkpoint from which round ``round_`` is the next."""
+        state = checkpoint.TrainState(
+            round=round_,
+            optimizer_steps=self._engine.steps,
+            seconds=self.seconds,
+            tokens=self._tokens,
+            metrics_rows=self._metrics.rows,
+            samples_rows=self._samples.rows,
+        )
+        checkpoint.save(self._folder / CHECKPOINTS, state, _state(self._stage, self._engine))
+
+    def close(self, result: Result) -> None:
+        """End record and tracker."""
+        self._metrics.close()
+        self._samples.close()
+        self._scores.close()
+        self._tracker.finish({**result.metrics, "seconds": result.seconds}, result.exit_code)
+
+    def _write(self, kind: str, round_: int, row: dict[str, float]) -> None:
+        self._metrics.append({"round": round_, "kind": kind, "seconds": round(self.seconds, 3), **row})
+        self._tracker.log(round_, row)
+        self.screen.progress(round_, row, always=kind == "eval")
+
+
+def _state(stage: Stage[Any], engine: Engine) -> dict[str, Tensor]:
+    """All tensors of a checkpoint. Every rank must call it."""
+    return engine.tensors() | {f"{STAGE}{name}": value for name, value in stage.state().items()}
+
+
+def _resume(run: Run, folder: Path, stage: Stage[Any], engine: Engine) -> checkpoint.TrainState:
+    """Put the newest whole checkpoint into engine and stage, if there is one and it is wanted, and say where it stands."""
+    found = None if run.fresh else checkpoint.load_latest(folder / CHECKPOINTS)
+    if found is None:
+        return checkpoint.TrainState(0, 0, 0.0, 0.0, 0, 0)
+    state, tensors = found
+    engine.load(tensors, state.optimizer_steps)
+    stage.restore({name.removeprefix(STAGE): value for name, value in tensors.items() if name.startswith(STAGE)})
+    return state
+
+
+def _clear(folder: Path) -> None:
+    for name in (CHECKPOINTS, "artifact", "artifact_ema"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for name in ("result.json", "metrics.jsonl", "samples.jsonl", "scores.jsonl", "crash.txt", "report.html"):
+        (folder / name).unlink(missing_ok=True)
