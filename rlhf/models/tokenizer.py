@@ -8,6 +8,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 
 from rlhf.config import ModelConfig, Template
 from rlhf.fault import Fault
+from rlhf.models.packaged import local_source
 from rlhf.models.template import ROLE_TOKENS, set_template
 
 PAD, BOS, EOS = "<|pad|>", "<|bos|>", "<|eos|>"
@@ -26,10 +27,9 @@ def load_tokenizer(model: ModelConfig, texts: Iterable[str], parent: Path | None
             raise Fault(f"model.arch: {model.name} has neither a path nor sizes; set model.path or model.arch")
         return train_tokenizer(texts, model.arch.vocab_size, model.template)
     named = f"model.path={model.path}" if parent is None else f"parents: {parent}"
+    source, revision = (str(parent), None) if parent is not None else local_source(str(model.path), model.revision)
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            model.path if parent is None else parent, revision=model.revision if parent is None else None
-        )
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source, revision=revision)
     except (OSError, ValueError) as error:
         raise Fault(_unreadable(named, error)) from error
     if tokenizer.eos_token is None:

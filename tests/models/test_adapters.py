@@ -77,9 +77,35 @@ def test_an_adapter_starts_as_nothing_and_merges_to_the_same_network(
     artifact.save(tmp_path / "artifact", network, network.state_dict(), tokenizer, ABOUT)
     again = AutoModelForCausalLM.from_pretrained(tmp_path / "artifact").eval()
     torch.testing.assert_close(again(IDS).logits, network(IDS).logits, rtol=1e-4, atol=1e-5)
+    settings = peft.LoraConfig.from_pretrained(tmp_path / "artifact/adapter")
+    assert settings.fan_in_fan_out is (family is Family.gpt2)  # whose layers are transposed
     base = AutoModelForCausalLM.from_pretrained(tmp_path / "base")
     adapted = PeftModel.from_pretrained(base, tmp_path / "artifact/adapter").eval()
     torch.testing.assert_close(adapted(IDS).logits, network(IDS).logits, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("family", "layers"),
+    [
+        (Family.llama, {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}),
+        (Family.qwen3, {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}),
+        (Family.opt, {"q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"}),
+        (Family.gpt_neox, {"query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"}),
+        (Family.gpt2, {"c_attn", "c_proj", "c_fc"}),
+        (Family.bloom, {"query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"}),
+    ],
+)
+@pytest.mark.parametrize("kind", ["policy", "scorer"])
+def test_without_targets_every_layer_but_the_output_has_an_adapter(
+    family: Family, layers: set[str], kind: str, tokenizer: PreTrainedTokenizerBase, model_config: Callable[..., ModelConfig]
+) -> None:
+    if kind == "policy":
+        network, keep = load_policy(model_config(family), tokenizer, None, seed=0), []
+    else:
+        network, keep = load_scorer(model_config(family), tokenizer, None, seed=0, fresh_head=True), ["score"]
+    add_adapters(network, lora(), "lora", seed=0, keep=keep)
+    adapted = {name.partition(".lora_")[0].rpartition(".")[2] for name in trained(network) if ".lora_" in name}
+    assert adapted == layers
 
 
 def test_the_head_of_a_scorer_is_trained_whole(
