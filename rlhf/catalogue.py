@@ -31,9 +31,9 @@ python -m rlhf --cfg job stage=sft model=opt125m data=gsm8k +source@data.sources
 A source of your own is a file like theirs in a folder that `--config-dir` names, as `source/NAME.yaml`, or
 `+source@data.sources.NAME=default data.sources.NAME.path=...`.
 
-Each set is read by a test from five invented rows that have exactly the columns upstream has. **columns seen in** says
-where those were looked up; nothing here was downloaded. Licences and numbers of rows are as their authors state them; read
-the card of a set before you publish what was trained on it.
+Each set is read by a test from five invented rows with the columns that its file names, which are all of upstream's unless
+a note there says otherwise. **columns seen in** says where they were looked up; nothing was downloaded. Licences and numbers
+of rows are as published; read the card of a set before you publish what was trained on it.
 
 | name | what | hub | format | stages | licence | rows | language | columns seen in |
 |---|---|---|---|---|---|---|---|---|

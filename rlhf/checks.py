@@ -118,6 +118,12 @@ def _data(run: Run) -> Iterator[str]:
                 yield f"{key}.stages: there is no stage `{stage}`; choose from {', '.join(STAGES)}"
         if source.cap is not None and source.cap < 1:
             yield f"{key}.cap={source.cap}: must be at least 1, or null for all rows"
+        if not source.path.startswith("hub:"):
+            for field in ("subset", "files", "streaming"):
+                if getattr(source, field):
+                    yield f"{key}.{field}={getattr(source, field)}: goes with path=hub:<id> only; leave it out"
+        elif source.streaming and source.cap is None:
+            yield f"{key}.streaming=true: needs {key}.cap, or the whole data set is read"
 
 
 def _lengths(run: Run) -> Iterator[str]:

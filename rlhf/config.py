@@ -19,6 +19,8 @@ from typing import Any, Optional
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
+from rlhf import mixes
+
 
 def result() -> Any:
     """Declare a field that can change the weights a run ends with."""
@@ -38,7 +40,11 @@ Precision = Enum("Precision", ["fp32", "bf16"])
 Device = Enum("Device", ["auto", "cpu", "cuda"])
 Family = Enum("Family", ["llama", "opt", "gpt_neox", "gpt2", "bloom", "qwen3"])
 Template = Enum("Template", ["roles", "dialogue", "tokenizer"])
-Format = Enum("Format", ["auto", "world", "completion", "alpaca", "pair", "alpaca_pair", "transcripts", "judged", "pandalm"])
+Format = Enum(
+    "Format",
+    "auto world completion alpaca pair alpaca_pair transcripts judged pandalm "
+    "scored webgpt comparisons endings passages questions choices summary translation marked rounds scenes reasons",
+)
 Schedule = Enum("Schedule", ["constant", "linear", "cosine"])
 RewardModelLoss = Enum("RewardModelLoss", ["pairwise", "tokenwise"])
 KLEstimator = Enum("KLEstimator", ["k1", "k3"])
@@ -118,8 +124,20 @@ class SourceConfig:
 
     path: str = system()
     """`.jsonl` or `.jsonl.gz` file, a folder of them, `hub:<id>[@revision]` for a hub data set, or `world` for the built-in demo. Its content, not its place, is signed."""
+    subset: Optional[str] = system()
+    """Of a hub data set that has several: which one; null: the only one."""
+    split: str = system()
+    """Which split of a hub data set is read; not with `files`."""
+    files: Optional[str] = system()
+    """Read these files of a hub data set (`part.jsonl`, `*.parquet`) rather than what its card declares; null: as declared."""
+    streaming: bool = system()
+    """Read a hub data set row by row while it is downloaded, only up to `cap`, rather than all of it first."""
     format: Format = result()
     """How a row is read; `auto` tells it by the column names and says what it chose."""
+    columns: dict[str, str] = result()
+    """What the columns that the format reads are called in the rows: `{prompt: question}`; a dot leads into nested columns (`question.full_text`)."""
+    keep: dict[str, list[str]] = result()
+    """Use only rows with one of these values in a column, as `{lang: [de, en]}`; a dot leads into nested columns."""
     cap: Optional[int] = result()
     """Use at most this many rows of the file (the first ones; of `world`: generate this many); null: all."""
     weight: float = result()
@@ -135,7 +153,7 @@ class DataConfig:
     name: str = system()
     """Name of the mix, for run names and tags."""
     sources: dict[str, SourceConfig] = result()
-    """Named sources. `data=local` has one called `mine`; others are a file in `conf/data/`, or `+data.sources={name: {path: …}}`."""
+    """Named sources. `data=local` has one called `mine`; others come with a mix in `conf/data/`, by a name of the catalogue (`+source@data.sources.alpaca=alpaca`), or as your own (`+source@data.sources.mine=default data.sources.mine.path=…`)."""
     eval_fraction: float = result()
     """Share of prompts held out from training in every stage, chosen by a hash of the prompt."""
     max_train_examples: Optional[int] = result()
@@ -528,5 +546,4 @@ def register() -> None:
     for group in COMPANIONS:
         store.store(group=group, name="auto", node={})
     for name in catalogue():
-        chosen: list[Any] = ["default", {f"/source@sources.{name}": name}, "_self_"]
-        store.store(group="data", name=name, node={"defaults": chosen, "name": name})
+        store.repo["data"][f"{name}.yaml"] = mixes.NamedMix(name)

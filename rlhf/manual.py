@@ -63,7 +63,9 @@ def faults(module: types.ModuleType) -> list[str]:
     documented = docstrings(inspect.getsource(module))
     found = []
     for name, schema in vars(module).items():
-        if not (inspect.isclass(schema) and dataclasses.is_dataclass(schema) and schema.__module__ == module.__name__):
+        if name.startswith("_") or not (
+            inspect.isclass(schema) and dataclasses.is_dataclass(schema) and schema.__module__ == module.__name__
+        ):
             continue
         for field in dataclasses.fields(schema):
             if not _meaning(schema, field.name, documented):

@@ -164,6 +164,8 @@ def _key_fault(override: Override, known: set[str]) -> str:
     if override.is_delete():
         return "" if key == source and key in known else "only a source can be removed (~data.sources.<name>)"
     adds = override.is_add() or override.is_force_add()
+    if source in known and re.fullmatch(r"data\.sources\.\w+\.(columns|keep)(\..+)?", key):
+        return "" if adds or key.count(".") > 3 and key in known else f"holds names of your own; write +{_line(override)}"
     if source and source not in known:
         name = source.rpartition(".")[2]
         option = name if name in catalogue() else "default"

@@ -162,6 +162,7 @@ def test_each_value_of_a_grid_is_tried() -> None:
         ("data=alpacca", "conf/data has no such option; did you mean `alpaca`?"),
         ("+source@data.sources.a=alpacca", "conf/source has no such option; did you mean `alpaca`?"),
         ("source=alpaca", "write +source@data.sources.NAME=OPTION"),
+        ("data.sources.prompts.keep={lang: [de]}", "holds names of your own; write +data.sources.prompts.keep={lang: [de]}"),
         ("+source@data=alpaca", "write +source@data.sources.NAME=OPTION"),
         ("+data.sources={mine: {pth: x}}", "Key 'pth' not in 'SourceConfig'"),
     ],
@@ -185,8 +186,13 @@ def test_what_a_person_must_say_is_asked_for() -> None:
 
 
 def test_a_source_can_be_added_and_removed_by_name() -> None:
-    whole = "{path: my.jsonl, format: auto, cap: null, weight: 1, stages: [sft]}"
-    assert faults(f"+data.sources={{mine: {whole}}}", "data.sources.mine.weight=2", "~data.sources.prompts") == []
+    added = ["+source@data.sources.mine=default", "data.sources.mine.path=my.jsonl", "data.sources.mine.weight=2"]
+    assert faults(*added, "~data.sources.prompts") == []
+
+
+def test_columns_and_values_of_ones_own_are_added_to_a_source() -> None:
+    added = ["+data.sources.prompts.columns={prompt: question.text}", "+data.sources.prompts.keep.lang=[de]"]
+    assert faults(*added, "data.sources.prompts.columns.prompt=text") == []
 
 
 def test_an_option_asked_for_beats_the_usual_one() -> None:

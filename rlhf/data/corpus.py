@@ -176,10 +176,20 @@ def _shares(name: str, parts: Parts) -> Iterator[str]:
 
 def _digest(data: DataConfig, contents: Mapping[str, str]) -> str:
     sources = [
-        [name, contents[name], config.format.name, config.cap, config.weight, sorted(set(config.stages))]
+        [
+            name,
+            contents[name],
+            config.format.name,
+            config.cap,
+            config.weight,
+            sorted(set(config.stages)),
+            dict(config.columns),
+            {column: list(values) for column, values in config.keep.items()},
+        ]
         for name, config in sorted(data.sources.items())
     ]
-    return hashlib.sha256(json.dumps([data.eval_fraction, data.max_train_examples, sources]).encode()).hexdigest()
+    content = json.dumps([data.eval_fraction, data.max_train_examples, sources], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 def _faults(data: DataConfig) -> Iterator[str]:

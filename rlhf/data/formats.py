@@ -8,9 +8,11 @@ import itertools
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from rlhf.config import Format
+from rlhf.data.fields import not_a as _not
+from rlhf.data.fields import object_of as _object
+from rlhf.data.fields import text_of as _text
 from rlhf.data.reader import Row
 from rlhf.data.records import BadRow, Example, Turn
 
@@ -123,34 +125,6 @@ COLUMNS: dict[Format, set[str]] = {
     Format.completion: {"prompt"},
 }
 """Columns by which a format is recognised; the first that fits is taken."""
-
-
-def _text(row: Row, column: str, within: str = "", may_be_empty: bool = False) -> str:
-    field = within + column
-    if column not in row:
-        raise BadRow(field, "is missing")
-    value = row[column]
-    if not isinstance(value, str):
-        raise BadRow(field, _not(value, "text"))
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise BadRow(field, "holds half a surrogate pair, which no tokenizer can read") from None
-    value = value.strip()
-    if not value and not may_be_empty:
-        raise BadRow(field, "is empty")
-    return value
-
-
-def _object(value: Any, field: str) -> Row:
-    if not isinstance(value, dict):
-        raise BadRow(field, _not(value, "an object"))
-    return value
-
-
-def _not(value: Any, wanted: str) -> str:
-    shown = repr(value)
-    return f"is {shown[:40] + '...' if len(shown) > 40 else shown}, not {wanted}"
 
 
 def _instruction(row: Row) -> tuple[Turn, ...]:

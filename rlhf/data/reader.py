@@ -1,8 +1,7 @@
-"""Rows of a file, a folder or a hub data set, each with the place it stands at."""
+"""Rows of a file or a folder, each with the place it stands at."""
 
 import gzip
 import hashlib
-import itertools
 import json
 import zlib
 from collections.abc import Iterator
@@ -36,14 +35,12 @@ class Table:
     """SHA-256 (hex) of the uncompressed bytes of all files, in the order of their names; of a hub set, of its fingerprint."""
 
 
-def read(name: str, path: str, cap: int | None, cache: str | None) -> Table:
+def read(name: str, path: str, cap: int | None) -> Table:
     """The first ``cap`` rows (None: all) of what ``path`` names; blank lines are passed over.
 
     Raises:
         Fault: nothing readable is there. Names the key (of source ``name``), the value and the fix.
     """
-    if path.startswith("hub:"):
-        return _read_hub(name, path, cap, cache)
     key = f"data.sources.{name}.path={path}"
     rows: list[Located] = []
     digest = hashlib.sha256()
@@ -91,25 +88,3 @@ def _parse(line: bytes) -> Row | BadRow:
     except ValueError as error:
         return BadRow("row", f"is not JSON ({error})")
     return row if isinstance(row, dict) else BadRow("row", f"is a {type(row).__name__}, not an object with named columns")
-
-
-def _read_hub(name: str, path: str, cap: int | None, cache: str | None) -> Table:
-    identifier, _, revision = path.removeprefix("hub:").partition("@")
-    key = f"data.sources.{name}.path={path}"
-    try:
-        from datasets import load_dataset  # takes seconds to import, and local files do not need it
-    except ImportError as error:
-        raise Fault(f"{key}: needs the package `datasets`; install it, or name a local file") from error
-    try:
-        dataset = load_dataset(identifier, revision=revision or None, split="train", cache_dir=cache)
-    except Exception as error:  # the hub client raises dozens of types; for the user they all mean that the data is not there
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise Fault(
-            f"{key}: the train split of `{identifier}` cannot be loaded ({reason}); check the id and the connection, "
-            "load it once while online (paths.cache keeps it), or name a local .jsonl file"
-        ) from error
-    rows = [Located(f"hub:{identifier}:{index}", dict(row)) for index, row in enumerate(itertools.islice(dataset, cap))]
-    if not rows:
-        raise Fault(f"{key}: its train split holds no rows; name another data set")
-    content = json.dumps([identifier, revision, dataset._fingerprint])
-    return Table(rows, hashlib.sha256(content.encode()).hexdigest())

@@ -4,10 +4,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from rlhf.config import Format, SourceConfig
-from rlhf.data.formats import ANSWER_COLUMNS, COLUMNS, READERS, detect
+from rlhf.data import formats, upstream
+from rlhf.data.columns import is_kept, renamed
+from rlhf.data.formats import ANSWER_COLUMNS, COLUMNS, detect
+from rlhf.data.hub import read_hub
 from rlhf.data.reader import Located, Row, read
 from rlhf.data.records import BadRow, Example
 from rlhf.fault import Fault
+
+READERS = formats.READERS | upstream.READERS
 
 SHOWN = 3
 """Bad rows that are shown; the others are counted."""
@@ -33,20 +38,23 @@ def load_source(name: str, config: SourceConfig, max_bad_fraction: float, cache:
     Raises:
         Fault: nothing is there, its format is not known, or too many of its rows are bad.
     """
-    table = read(name, config.path, config.cap, cache)
-    kind, why = _format(name, config, table.rows)
+    table = read_hub(name, config, cache) if config.path.startswith("hub:") else read(name, config.path, config.cap)
+    rows = [Located(row.where, renamed(row.content, config.columns)) for row in table.rows if is_kept(row.content, config.keep)]
+    if not rows:
+        raise Fault(f"data.sources.{name}.keep={config.keep}: no row of {config.path} has these values; correct them")
+    kind, why = _format(name, config, rows)
     examples, bad, draws, identical = [], [], 0, 0
-    for row in table.rows:
+    for row in rows:
         try:
             found = _examples(row, READERS[kind], name)
         except BadRow as fault:
-            bad.append(f"{row.where}: {fault}")
+            bad.append(f"{row.where}: {config.columns.get(fault.field, fault.field)}: {fault.reason}")
             continue
         draws += not found
         kept = [example for example in found if example.response is None or example.response != example.rejected]
         identical += len(found) - len(kept)
         examples += kept
-    total = len(table.rows)
+    total = len(rows)
     if len(bad) > max_bad_fraction * total:
         raise Fault(
             f"data.sources.{name}: {len(bad)} of {total} rows cannot be read as {kind.name}, "
@@ -56,7 +64,8 @@ def load_source(name: str, config: SourceConfig, max_bad_fraction: float, cache:
     skipped = [
         f"{count} {what}"
         for count, what in (
-            (draws, "skipped: a draw, or no winner with an answer"),
+            (len(table.rows) - total, f"left out by data.sources.{name}.keep"),
+            (draws, "skipped: a draw, or nothing to learn from"),
             (identical, "pairs skipped: both answers are the same, and their gradient zero"),
             (len(bad), f"skipped as unreadable: {_first(bad)}"),
         )

@@ -26,7 +26,8 @@ def write(file: Path, rows: list[dict[str, Any]]) -> str:
 def source(
     path: str, stages: tuple[str, ...] = STAGES, weight: float = 1.0, cap: int | None = None, kind: str = "auto"
 ) -> SourceConfig:
-    return SourceConfig(path=path, format=Format[kind], cap=cap, weight=weight, stages=list(stages))
+    taken = {"subset": None, "split": "train", "files": None, "streaming": False, "columns": {}, "keep": {}}
+    return SourceConfig(path=path, format=Format[kind], cap=cap, weight=weight, stages=list(stages), **taken)
 
 
 def mix(

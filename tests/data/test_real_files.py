@@ -4,8 +4,9 @@ import os
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
-from rlhf.config import Format, SourceConfig
+from rlhf.config import CONF, SourceConfig
 from rlhf.data.baselines import longer_wins_accuracy
 from rlhf.data.sources import Source, load_source
 from rlhf.fault import Fault
@@ -15,9 +16,10 @@ pytestmark = pytest.mark.skipif(FOLDER is None, reason="RLHF_DATA_DIR is not set
 
 
 def read(path: str, max_bad_fraction: float = 0.01) -> Source:
-    config = SourceConfig(
-        path=str(Path(FOLDER or "") / path), format=Format.auto, cap=None, weight=1.0, stages=["sft", "rm", "ppo"]
-    )
+    default = OmegaConf.load(CONF / "source" / "default.yaml")
+    place = {"path": str(Path(FOLDER or "") / path)}
+    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(SourceConfig), default, place))
+    assert isinstance(config, SourceConfig)
     return load_source("real", config, max_bad_fraction, None)
 
 
