@@ -274,7 +274,7 @@ class PPOConfig:
     max_grad_norm: float = result()
     """Gradients of policy and critic are each scaled down to this L2 norm."""
     critic_init: CriticInit = result()
-    """What the critic starts from: the `reward_model`, or the `sft` policy's trunk with a new head; `auto`: the reward model if there is one."""
+    """What the critic starts from: the `reward_model`, or the `sft` policy's trunk with a new head; `auto`: the reward model if there is one that reads the policy's tokens."""
     critic_warmup: int = result()
     """First updates in which only the critic learns."""
     kl_coef: float = result()

@@ -73,8 +73,13 @@ def response_text(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
 
 
 def _lead(tokenizer: PreTrainedTokenizerBase) -> str:
-    """What stands between the end of the prompt and the first word: `Assistant:` wants a space, a role token nothing."""
-    return " " if tokenizer.chat_template == JINJA[Template.dialogue] else ""
+    """What stands between the end of the prompt and the first word: `Assistant:` wants a space, a role token nothing.
+
+    Some tokenizers (Llama 2's) set a space before any text by themselves.
+    """
+    if tokenizer.chat_template != JINJA[Template.dialogue]:
+        return ""
+    return "" if tokenizer.tokenize("a")[0].startswith("\N{LOWER ONE EIGHTH BLOCK}") else " "
 
 
 @lru_cache(maxsize=2**14)  # the same prompt comes with many answers

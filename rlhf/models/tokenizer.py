@@ -77,13 +77,10 @@ def _unreadable(what: str, error: Exception) -> str:
     return f"{what}: holds no tokenizer that can be loaded ({first}); give a model's folder, or a hub id this machine can reach"
 
 
-def same_tokens(policy: PreTrainedTokenizerBase, reward_model: PreTrainedTokenizerBase) -> None:
-    """Refuse a reward model that reads other token ids than the policy writes.
-
-    Raises:
-        Fault: vocabulary, end token or template differ.
-    """
-    if policy.get_vocab() != reward_model.get_vocab() or policy.eos_token_id != reward_model.eos_token_id:
-        raise Fault("reward_model: its tokenizer differs from the policy's; choose a reward model of the same family")
-    if policy.chat_template != reward_model.chat_template:
-        raise Fault("reward_model.template: differs from model.template; both must render prompts alike")
+def same_tokens(policy: PreTrainedTokenizerBase, reward_model: PreTrainedTokenizerBase) -> bool:
+    """Whether a reward model reads the very tokens the policy writes: vocabulary, end token and template are alike."""
+    return (
+        policy.get_vocab() == reward_model.get_vocab()
+        and policy.eos_token_id == reward_model.eos_token_id
+        and policy.chat_template == reward_model.chat_template
+    )

@@ -5,14 +5,15 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf.algorithms.masks import last_true
 from rlhf.data.records import Example
 from rlhf.engine.base import Engine
 from rlhf.models.forward import token_scores
+from rlhf.models.template import prompt_tokens, response_tokens
 from rlhf.stages.batches import Sequences, Tokens
-from rlhf.stages.examples import in_groups
+from rlhf.stages.examples import MIN_PROMPT_TOKENS, in_groups
 
 
 def sequence_scores(scorer: PreTrainedModel, batch: Sequences) -> Tensor:
@@ -47,3 +48,39 @@ class ModelReward:
     def score(self, examples: Sequence[Example], texts: Sequence[str], rows: Sequence[Tokens]) -> Tensor:
         """See ``Reward``."""
         return score(self.scorer, rows, self.pad, self.engine, self.micro_batch_size)
+
+
+@dataclass(frozen=True)
+class RereadingReward:
+    """The score of a reward model with a tokenizer of its own: it reads prompt and response as text, in its own template."""
+
+    scorer: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    end: int
+    """The policy's end token."""
+    max_prompt_tokens: int
+    """Of the reward model's own; the oldest go, as everywhere."""
+    engine: Engine
+    micro_batch_size: int
+
+    def score(self, examples: Sequence[Example], texts: Sequence[str], rows: Sequence[Tokens]) -> Tensor:
+        """See ``Reward``."""
+        read = self.reread(examples, texts, rows)
+        return score(self.scorer, read, self.tokenizer.pad_token_id, self.engine, self.micro_batch_size)
+
+    def reread(self, examples: Sequence[Example], texts: Sequence[str], rows: Sequence[Tokens]) -> list[Tokens]:
+        """Prompts and responses in the reward model's tokens. A response that was cut off has no end token here either.
+
+        One that takes more positions than the network has is cut off at them.
+        """
+        longest: int | None = getattr(self.scorer.config, "max_position_embeddings", None)
+        read = []
+        for example, response, (_, sampled) in zip(examples, response_tokens(self.tokenizer, texts), rows, strict=True):
+            limit = self.max_prompt_tokens
+            if sampled[-1] != self.end:
+                response = response[:-1]
+            if longest is not None:
+                response = response[: longest - MIN_PROMPT_TOKENS]
+                limit = min(limit, longest - len(response))
+            read.append((prompt_tokens(self.tokenizer, example.turns, limit), response))
+        return read

@@ -10,12 +10,13 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from rlhf.config import CriticInit, RewardKind
+from rlhf.fault import Fault
 from rlhf.models.adapters import add_adapters, without_adapters
 from rlhf.models.forward import token_logprobs, token_scores
 from rlhf.models.load import load_policy, load_scorer
 from rlhf.models.tokenizer import load_tokenizer, same_tokens
 from rlhf.rewards.interface import Reward
-from rlhf.rewards.model import ModelReward
+from rlhf.rewards.model import ModelReward, RereadingReward
 from rlhf.rewards.scale import Scale
 from rlhf.rewards.text import text_reward
 from rlhf.rollout.sample import left_pad
@@ -53,6 +54,7 @@ class Networks:
         self.tokenizer = load_tokenizer(run.model, (), sft)
         self.policy = load_policy(run.model, self.tokenizer, sft, run.seed)
         self._copy = None if run.lora.dim else copy.deepcopy(self.policy)
+        self.notes: list[str] = []
         self.reward, self.critic, self.critic_speaks_scores = self._judges(setting)
         self.critic_scale = Scale()
         """On which the critic's head speaks; for one that began as the reward model, that of the scores."""
@@ -74,18 +76,37 @@ class Networks:
         reward: Reward
         critic: PreTrainedModel | None = None
         if run.reward.kind is RewardKind.model:
-            rm = setting.parents["rm"]
-            same_tokens(self.tokenizer, load_tokenizer(run.reward_model, (), rm))
-            scorer = load_scorer(run.reward_model, self.tokenizer, rm, run.seed, fresh_head=False)
-            if run.ppo.critic_init is not CriticInit.sft:
+            reader = load_tokenizer(run.reward_model, (), setting.parents["rm"])
+            alike = same_tokens(self.tokenizer, reader)
+            scorer = load_scorer(run.reward_model, reader, setting.parents["rm"], run.seed, fresh_head=False)
+            if not alike:
+                self._note_other_tokens()
+            elif run.ppo.critic_init is not CriticInit.sft:
                 critic = copy.deepcopy(scorer)
             self._engine.freeze(scorer)
-            reward = ModelReward(scorer, self.tokenizer.pad_token_id, self._engine, size)
+            if alike:
+                reward = ModelReward(scorer, reader.pad_token_id, self._engine, size)
+            else:
+                end, limit = self.tokenizer.eos_token_id, run.rollout.max_prompt_tokens
+                reward = RereadingReward(scorer, reader, end, limit, self._engine, size)
         else:
             reward = text_reward(run.reward, self._engine, size)
         if critic is not None:
             return reward, critic, True
         return reward, load_scorer(run.model, self.tokenizer, setting.parents["sft"], run.seed, fresh_head=True), False
+
+    def _note_other_tokens(self) -> None:
+        """Say what follows from a reward model with a tokenizer of its own.
+
+        Raises:
+            Fault: the critic was to start from it.
+        """
+        if self._run.ppo.critic_init is CriticInit.reward_model:
+            raise Fault(
+                "ppo.critic_init=reward_model: it reads other tokens than the policy writes, and a critic values the policy's; "
+                "use ppo.critic_init=auto, or a reward model of the policy's family"
+            )
+        self.notes.append("the reward model has a tokenizer of its own: it reads text, and the critic starts as the SFT policy")
 
     def pad(self, rows: Sequence[Tokens]) -> Sequences:
         """Prompts padded on the left and responses, the targets, on the right."""

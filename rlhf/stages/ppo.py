@@ -12,9 +12,10 @@ For each update: sample a response to each prompt; score it; then `ppo.inner_epo
 
 Choices: the reference is the SFT policy, frozen; with adapters it is the policy itself with them off. The critic is a
 network of its own. It starts as the reward model, and then speaks its normalised scale, V = (head - mean) / deviation; or
-as the SFT policy with a new head. The end token is an action like any other: it is rewarded and trained. Dropout is off
-while sampling and scoring. Old log-probabilities are recomputed by the training forward pass, so the ratio is 1 up to
-rounding at the first step. Log-probabilities are those of the tempered distribution, before top_p.
+as the SFT policy with a new head, also where the reward model reads other tokens than the policy writes. The end token is
+an action like any other: it is rewarded and trained. Dropout is off while sampling and scoring. Old log-probabilities are
+recomputed by the training forward pass, so the ratio is 1 up to rounding at the first step. Log-probabilities are those
+of the tempered distribution, before top_p.
 """
 
 from collections.abc import Iterator, Sequence
@@ -78,7 +79,7 @@ class PPO(Stage[Rollout]):
         self._scale = self._reference_scale()
         if self._networks.critic_speaks_scores:
             self._networks.critic_scale = self._scale
-        self.notes = [f"scores are (raw - {self._scale.mean:.3f}) / {self._scale.deviation:.3f}"]
+        self.notes = [*self._networks.notes, f"scores are (raw - {self._scale.mean:.3f}) / {self._scale.deviation:.3f}"]
         self._kl_coef = self._config.kl_coef
         decay = self._config.ema_decay
         self._average = None if decay is None else Average(setting.engine, self._networks.policy, decay)

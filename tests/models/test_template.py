@@ -1,13 +1,16 @@
 """One rendering for all stages: what transformers renders, and nothing a user can forge."""
 
+import copy
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import PreTrainedTokenizerBase
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from rlhf.config import Template
 from rlhf.data.records import Turn
-from rlhf.models.template import prompt_tokens, response_text, response_tokens
+from rlhf.models.template import prompt_tokens, response_text, response_tokens, set_template
 from rlhf.models.tokenizer import train_tokenizer
 
 TEXTS = ["\n\nHuman: What is the capital of France?\n\nAssistant: It is Paris.", "Be kind: always."] * 3
@@ -83,6 +86,25 @@ def test_responses_are_encoded_in_order_each_on_its_own(tokenizer: PreTrainedTok
 def test_only_the_dialogue_template_puts_a_space_before_a_response() -> None:
     first = {template: each.decode(response_ids(each, "It")) for template, each in TOKENIZERS.items()}
     assert first == {Template.roles: "It<|eos|>", Template.dialogue: " It<|eos|>"}
+
+
+def test_no_second_space_where_the_tokenizer_sets_one_itself() -> None:
+    """Llama 2's does, before any text."""
+    letters = {letter: index for index, letter in enumerate(["<s>", "</s>", *"\N{LOWER ONE EIGHTH BLOCK}ItsParis."])}
+    theirs = Tokenizer(models.BPE(vocab=letters, merges=[]))
+    theirs.pre_tokenizer, theirs.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=theirs, bos_token="<s>", eos_token="</s>")
+    set_template(tokenizer, Template.dialogue)
+    ids = response_ids(tokenizer, "It is Paris.")
+    assert "".join(tokenizer.convert_ids_to_tokens(ids)) == "_It_is_Paris.</s>".replace("_", "\N{LOWER ONE EIGHTH BLOCK}")
+    assert response_text(tokenizer, ids) == "It is Paris."
+
+
+def test_where_nothing_begins_a_text_a_prompt_begins_with_its_first_words(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Qwen's has no such token."""
+    bare = copy.deepcopy(tokenizer)
+    bare.bos_token = None
+    assert prompt_tokens(bare, DIALOGUE, LONG) == prompt_tokens(tokenizer, DIALOGUE, LONG)[1:]
 
 
 def test_a_long_prompt_loses_its_oldest_tokens_but_not_its_begin_token(tokenizer: PreTrainedTokenizerBase) -> None:

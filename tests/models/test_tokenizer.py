@@ -46,13 +46,13 @@ def test_the_vocabulary_is_learnt_and_no_larger_than_asked() -> None:
 def test_training_is_the_same_every_time() -> None:
     again = train_tokenizer(["What is the capital of France?", "It is Paris."] * 3, 320, Template.roles)
     assert again.get_vocab() == TRAINED.get_vocab()
-    same_tokens(TRAINED, again)
+    assert same_tokens(TRAINED, again)
 
 
 def test_a_saved_tokenizer_is_the_same_with_its_template(tmp_path: Path, model_config: Callable[..., ModelConfig]) -> None:
     TRAINED.save_pretrained(tmp_path)
     for again in (AutoTokenizer.from_pretrained(tmp_path), load_tokenizer(model_config(Family.llama), (), tmp_path)):
-        same_tokens(TRAINED, again)
+        assert same_tokens(TRAINED, again)
         assert (again.pad_token, again.bos_token, again.eos_token) == (PAD, BOS, EOS)
         assert again.encode("<|user|>hi<|eos|>", add_special_tokens=False)[::3] == [
             TRAINED.convert_tokens_to_ids("<|user|>"),
@@ -60,11 +60,10 @@ def test_a_saved_tokenizer_is_the_same_with_its_template(tmp_path: Path, model_c
         ]
 
 
-def test_other_tokens_or_another_template_are_refused() -> None:
-    with pytest.raises(Fault, match="tokenizer differs"):
-        same_tokens(TRAINED, train_tokenizer(["something else entirely"] * 3, 320, Template.roles))
-    with pytest.raises(Fault, match="template"):
-        same_tokens(TRAINED, train_tokenizer(["What is the capital of France?", "It is Paris."] * 3, 320, Template.dialogue))
+def test_other_tokens_or_another_template_are_not_the_same() -> None:
+    assert not same_tokens(TRAINED, train_tokenizer(["something else entirely"] * 3, 320, Template.roles))
+    other_template = train_tokenizer(["What is the capital of France?", "It is Paris."] * 3, 320, Template.dialogue)
+    assert TRAINED.get_vocab() == other_template.get_vocab() and not same_tokens(TRAINED, other_template)
 
 
 def save_published(folder: Path, **special: str) -> None:

@@ -212,13 +212,12 @@ def test_trap_a_saved_reward_model_scores_as_before(make_run: Callable[..., Run]
     assert torch.equal(once, twice)
 
 
-def test_trap_a_reward_model_with_another_tokenizer_is_refused() -> None:
-    policy, other = train_tokenizer(TEXT, 300, Template.roles), train_tokenizer(["other words entirely"], 300, Template.roles)
-    same_tokens(policy, train_tokenizer(TEXT, 300, Template.roles))
-    with pytest.raises(Fault, match="tokenizer differs"):
-        same_tokens(policy, other)
-    with pytest.raises(Fault, match="template"):
-        same_tokens(policy, train_tokenizer(TEXT, 300, Template.dialogue))
+def test_trap_a_reward_model_with_another_tokenizer_is_noticed() -> None:
+    """It scored gibberish; now it reads the text anew."""
+    policy = train_tokenizer(TEXT, 300, Template.roles)
+    assert same_tokens(policy, train_tokenizer(TEXT, 300, Template.roles))
+    assert not same_tokens(policy, train_tokenizer(["other words entirely"], 300, Template.roles))
+    assert not same_tokens(policy, train_tokenizer(TEXT, 300, Template.dialogue))
 
 
 def small_model(family: Family) -> ModelConfig:

@@ -1,0 +1,82 @@
+"""A reward model with a tokenizer of its own: it reads the text, in its own template and tokens."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from rlhf import chain
+from rlhf.config import Run
+from rlhf.engine.torch_engine import TorchEngine
+from rlhf.fault import Fault
+from rlhf.models.template import prompt_tokens, response_tokens
+from rlhf.rewards.model import ModelReward, RereadingReward
+from rlhf.stages.interface import Stage
+from rlhf.stages.ppo import PPO
+from tests.stages import small
+
+OTHER = ("reward_model.arch.vocab_size=400", "reward_model.template=dialogue", "rm.init=base")
+
+
+def test_reading_the_text_anew_changes_nothing_where_the_tokens_are_the_same(build: Callable[..., Stage]) -> None:
+    """Ended and cut off responses alike."""
+    ppo = build("ppo")
+    assert isinstance(ppo, PPO) and isinstance(ppo._reward, ModelReward)
+    tokenizer, direct = ppo._tokenizer, ppo._reward
+    examples, prompts = zip(*ppo._prompts[:4], strict=True)
+    texts = ["It opens at six.", "The bakery, on Mondays", "Hello!", "At two"]
+    responses = response_tokens(tokenizer, texts)
+    rows = [
+        (ids, answer if index % 2 else answer[:-1]) for index, (ids, answer) in enumerate(zip(prompts, responses, strict=True))
+    ]
+    anew = RereadingReward(direct.scorer, tokenizer, tokenizer.eos_token_id, 48, direct.engine, 3)
+    assert anew.reread(examples, texts, rows) == rows
+    assert torch.equal(anew.score(examples, texts, rows), direct.score(examples, texts, rows))
+    assert len(set(direct.score(examples, texts, rows).tolist())) == 4
+
+
+def test_what_the_reward_model_reads_is_what_it_was_trained_on(build: Callable[..., Stage]) -> None:
+    ppo = build("ppo", *OTHER)
+    assert isinstance(ppo, PPO) and isinstance(ppo._reward, RereadingReward)
+    reader = ppo._reward.tokenizer
+    assert reader.get_vocab() != ppo._tokenizer.get_vocab()
+    example, prompt = ppo._prompts[0]
+    answer = response_tokens(ppo._tokenizer, ["It opens at six."])[0]
+    read = ppo._reward.reread([example] * 2, ["It opens at six."] * 2, [(prompt, answer), (prompt, answer[:-1])])
+    assert reader.decode(read[0][0] + read[0][1]).endswith("\n\nAssistant: It opens at six.<|eos|>")
+    assert read[0] == (prompt_tokens(reader, example.turns, 48), response_tokens(reader, ["It opens at six."])[0])
+    assert read[1] == (read[0][0], read[0][1][:-1])
+
+
+def test_what_does_not_fit_the_reward_models_positions_is_cut(build: Callable[..., Stage]) -> None:
+    ppo = build("ppo", *OTHER)
+    assert isinstance(ppo, PPO) and isinstance(ppo._reward, RereadingReward)
+    reward, (example, prompt) = replace(ppo._reward, max_prompt_tokens=1000), ppo._prompts[0]
+    long = "word " * 600
+    ((asked, answer),) = reward.reread([example], [long], [(prompt, [5, ppo._tokenizer.eos_token_id])])
+    assert len(asked) + len(answer) <= 512 and len(answer) == 504
+    assert torch.isfinite(reward.score([example], [long], [(prompt, [5, ppo._tokenizer.eos_token_id])])).all()
+
+
+def test_the_critic_starts_as_the_sft_policy_and_the_run_says_so(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    run = make_run("stage=ppo", *OTHER)
+    parents = small.train_parents(tmp_path, "ppo", *OTHER)
+    ppo = small.build(run, TorchEngine(run.device, run.precision, run.deterministic), parents)
+    assert isinstance(ppo, PPO)
+    assert any("tokenizer of its own" in note for note in ppo.notes)
+    trunk, policy = ppo._networks.critic.base_model.state_dict(), ppo._networks.policy.base_model.state_dict()
+    assert trunk.keys() == policy.keys() and all(torch.equal(trunk[name], policy[name]) for name in trunk)
+    assert not ppo._networks.critic_speaks_scores
+    assert ppo._networks.critic.config.vocab_size != ppo._reward.scorer.config.vocab_size
+
+    forced = make_run("stage=ppo", *OTHER, "ppo.critic_init=reward_model")
+    with pytest.raises(Fault, match=r"ppo\.critic_init=reward_model: it reads other tokens"):
+        small.build(forced, TorchEngine(run.device, run.precision, run.deterministic), parents)
+
+
+def test_a_whole_chain_with_two_tokenizers_finishes(make_run: Callable[..., Run]) -> None:
+    result = chain.execute(make_run("stage=ppo", *OTHER, "reward_model.arch.family=gpt2"))
+    assert result.status.name == "finished", result.message
+    assert "reward/gain" in result.metrics
