@@ -16,6 +16,9 @@ from rlhf.config import CONF, STAGES, Run
 RECIPES = ("experiment", "debug")
 """Groups whose options set keys of other groups; they are laid over those."""
 
+COMPARED = sorted(file.parent.name for file in CONF.glob("*/default.yaml") if file.parent.name not in ("data", "source", "local"))
+"""Groups with defaults that mean something alone; the others are laid beside the option that was chosen."""
+
 NO_SWEEPER = "hydra/sweeper=basic"
 """Ours is found by the command line only, and nothing is swept here."""
 
@@ -39,8 +42,9 @@ def changes(path: Path, overrides: Sequence[str], stage: str) -> list[Change]:
     values = _flat(OmegaConf.merge(OmegaConf.structured(Run), OmegaConf.load(path)))
     groups = [text for text in overrides if (CONF / text.partition("=")[0]).is_dir() or text.startswith("stage=")]
     options = [text for text in groups if text.partition("=")[0] not in RECIPES]
-    plain = [f"{group}=default" if (CONF / group / "default.yaml").is_file() else text for text, group in _named(options)]
-    typed = {text.lstrip("+~").partition("=")[0]: text for text in overrides if text not in groups}
+    plain = [f"{group}=default" if group in COMPARED else text for text, group in _named(options)]
+    keys = ((text.lstrip("+~").partition("=")[0], text) for text in overrides if text not in groups)
+    typed = {key.rpartition("@")[2]: text for key, text in keys}
     with _hydra():
         layers = [_flat(compose("config", [*chosen, NO_SWEEPER])) for chosen in (plain, options, groups)]
         usual = dict(compose("config", [*options, NO_SWEEPER]).model.usual)

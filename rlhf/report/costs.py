@@ -27,6 +27,8 @@ def phases(rows: Sequence[Row], total: float | None) -> list[Phase]:
     """The phases that took time, and what of ``total`` seconds is in none of them."""
     seconds = {name: sum(number(row.get(f"time/{name}_s", 0.0)) for row in rows) for name in PHASES}
     counted = sum(seconds.values())
+    if not (total or counted):
+        return []
     whole = max(total or 0.0, counted, 1e-9)
     return list(_measured(rows, {**seconds, OTHER: whole - counted}, whole))
 
