@@ -111,10 +111,11 @@ def identify(run: Run, stage: str) -> Identity:
     if "reward" in kind.reads and run.reward.kind is RewardKind.file:
         assert run.reward.path is not None
         parents["reward"] = own.digest(run.reward.path)
-    result = signature.result_signature(run, stage, kind.reads, parents, load_corpus(run).digest)
+    digest = load_corpus(run).digest
+    result = signature.result_signature(run, stage, kind.reads, parents, digest)
     run_signature = signature.run_signature(run, stage, kind.reads, result)
     folder = _runs(run) / f"{stage}-{run.model.name}-{run_signature}"
-    return Identity(stage, result, run_signature, parents, folder)
+    return Identity(stage, result, run_signature, parents, folder, digest)
 
 
 _corpora: dict[tuple[str, int, str | None], Corpus] = {}

@@ -1,5 +1,6 @@
 """Faults across fields: what a type cannot say. Torch-free, so that every job of a study is checked before the first starts."""
 
+import importlib.util
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from rlhf.config import (
     RewardNormalization,
     RMConfig,
     Run,
+    TrackerKind,
     TrainConfig,
     Zero,
 )
@@ -31,7 +33,7 @@ from rlhf.rewards.server import is_loopback
 
 def faults(run: Run) -> list[str]:
     """Everything wrong with ``run``, one line each: key, value, rule, fix. Empty if it may start."""
-    found = [*_engine(run), *_model(run), *_data(run), *_lengths(run), *_parents(run)]
+    found = [*_engine(run), *_model(run), *_data(run), *_lengths(run), *_parents(run), *_tracker(run)]
     if run.stage == "ppo":
         found += [*_reward(run), *_ppo_extras(run)]
     for name in _stages_needed(run):
@@ -227,6 +229,13 @@ def _parents(run: Run) -> Iterator[str]:
             yield f"{key}: is the folder of a run; name the model in it: parents.{name}={given.rstrip('/')}/artifact"
         elif (given[:1] in "/~." or given.count("/") > 1) and not Path(given).is_dir():
             yield f"{key}: there is no such folder; write an artifact's folder in full, or a hub id"
+
+
+def _tracker(run: Run) -> Iterator[str]:
+    if run.tracker.kind is TrackerKind.tensorboard and importlib.util.find_spec("tensorboard") is None:
+        yield "tracker=tensorboard: is not installed; pip install 'rlhf[tensorboard]', or tracker=none"
+    if not 0 <= run.tracker.finish_seconds < float("inf"):
+        yield f"tracker.finish_seconds={run.tracker.finish_seconds}: must be a number of seconds, 0 or above"
 
 
 def _train(run: Run, name: str, config: TrainConfig) -> Iterator[str]:

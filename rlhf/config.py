@@ -55,7 +55,8 @@ RewardKind = Enum("RewardKind", ["model", "function", "file", "http"])
 RewardFunction = Enum("RewardFunction", ["length", "regex", "answer", "sentiment"])
 PtxData = Enum("PtxData", ["sft", "pretrain"])
 CriticInit = Enum("CriticInit", ["auto", "reward_model", "sft"])
-TrackerKind = Enum("TrackerKind", ["none", "wandb"])
+TrackerKind = Enum("TrackerKind", ["none", "wandb", "tensorboard"])
+TrackerArtifacts = Enum("TrackerArtifacts", ["none", "reference", "upload"])
 
 
 @dataclass
@@ -416,13 +417,17 @@ class TrackerConfig:
     """Where metrics are shown besides the local record, which is always written."""
 
     kind: TrackerKind = system()
-    """`wandb` logs to Weights & Biases (offline without a login); `none` to nothing."""
+    """`wandb` logs to Weights & Biases (offline without a login); `tensorboard` to event files in the run's folder; `none` to nothing."""
     project: str = system()
     """Project on Weights & Biases."""
     group: Optional[str] = system()
     """Group of runs; null: none. A study sets its own name."""
     tags: list[str] = system()
     """Further tags of the run."""
+    artifacts: TrackerArtifacts = system()
+    """What W&B keeps of models: `reference` their place in the lineage, their digests and where they are on disk; `upload` the files too; `none` nothing."""
+    finish_seconds: float = system()
+    """How long the end of a run waits for W&B; raise it where models are uploaded."""
 
 
 @dataclass

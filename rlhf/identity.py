@@ -13,6 +13,8 @@ class Identity:
     run_signature: str
     parents: dict[str, str]
     folder: Path
+    data_digest: str
+    """Of the data the run reads, as 64 hex digits."""
 
     @property
     def name(self) -> str:

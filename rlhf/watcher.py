@@ -1,13 +1,11 @@
 """What the loop reports to: the record, the tracker, the screen and the checkpoint, kept by rank 0."""
 
-import json
 import shutil
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
 from torch import Tensor
 
 from rlhf import checkpoint
@@ -60,16 +58,7 @@ class Watcher:
         self._samples = Record(identity.folder / "samples.jsonl", state.samples_rows)
         self._scores = Record(identity.folder / "scores.jsonl", sys.maxsize)  # a row that comes again is the same
         self.final_metrics: dict[str, float] = {}
-        config = json.loads(json.dumps(OmegaConf.to_container(OmegaConf.structured(run), enum_to_str=True)))
-        about = {
-            "folder": str(identity.folder),
-            "id": identity.name.replace(".", "_"),
-            "name": identity.name,
-            "stage": identity.stage,
-            "tags": [run.model.name, run.data.name, f"zero-{run.zero.name}", f"lora-{run.lora.dim}"],
-            "config": config,
-        }
-        self._tracker: Tracker = open_tracker(run.tracker, about)
+        self._tracker: Tracker = open_tracker(run, identity, self.first_round)
         self.screen = Screen(identity.name, identity.stage, stage.rounds, self.first_round, run.hardware.usd_per_hour)
         going_on = f", going on after {self.first_round} of {stage.rounds}" if self.first_round else ""
         self.screen.say(f"{identity.name}: in {identity.folder}{going_on}")
@@ -125,11 +114,11 @@ class Watcher:
         self._metrics.close()
         self._samples.close()
         self._scores.close()
-        self._tracker.finish({**result.metrics, "seconds": result.seconds}, result.exit_code)
+        self._tracker.finish(result)
 
     def _write(self, kind: str, round_: int, row: dict[str, float]) -> None:
         self._metrics.append({"round": round_, "kind": kind, "seconds": round(self.seconds, 3), **row})
-        self._tracker.log(round_, row)
+        self._tracker.log(round_, row, held_out=kind == "eval")
         self.screen.progress(round_, row, always=kind == "eval")
 
 
@@ -150,7 +139,7 @@ def _resume(run: Run, folder: Path, stage: Stage[Any], engine: Engine) -> checkp
 
 
 def _clear(folder: Path) -> None:
-    for name in (CHECKPOINTS, "artifact", "artifact_ema"):
+    for name in (CHECKPOINTS, "artifact", "artifact_ema", "tensorboard"):
         shutil.rmtree(folder / name, ignore_errors=True)
     for name in ("result.json", "metrics.jsonl", "samples.jsonl", "scores.jsonl", "crash.txt", "report.html"):
         (folder / name).unlink(missing_ok=True)

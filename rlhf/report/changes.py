@@ -16,7 +16,9 @@ from rlhf.config import CONF, STAGES, Run
 RECIPES = ("experiment", "debug")
 """Groups whose options set keys of other groups; they are laid over those."""
 
-COMPARED = sorted(file.parent.name for file in CONF.glob("*/default.yaml") if file.parent.name not in ("data", "source", "local"))
+COMPARED = sorted(
+    file.parent.name for file in CONF.glob("*/default.yaml") if file.parent.name not in ("data", "source", "local")
+)
 """Groups with defaults that mean something alone; the others are laid beside the option that was chosen."""
 
 NO_SWEEPER = "hydra/sweeper=basic"

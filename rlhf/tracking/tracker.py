@@ -1,23 +1,29 @@
 """The window on a run: four calls, none of which may fail, block or lose the run."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
-from rlhf.config import TrackerConfig, TrackerKind
+from rlhf.config import Run, TrackerKind
+from rlhf.identity import Identity
+from rlhf.result import Result
+from rlhf.tracking.about import about
+
+BY_NATURE = ("eval/", "reward/", "baseline/")
+"""Beginnings of names that only held-out measurements have."""
 
 
 class Tracker(Protocol):
     """Shows what the record holds."""
 
-    def log(self, step: int, row: Mapping[str, float]) -> None:
-        """Metrics after ``step`` rounds."""
+    def log(self, step: int, row: Mapping[str, float], held_out: bool) -> None:
+        """Metrics after ``step`` rounds, of training or ``held_out``."""
         ...
 
     def table(self, step: int, rows: Sequence[Mapping[str, str | float]]) -> None:
-        """Sampled answers after ``step`` rounds."""
+        """Answers to the fixed evaluation prompts after ``step`` rounds."""
         ...
 
-    def finish(self, summary: Mapping[str, float], exit_code: int) -> None:
+    def finish(self, result: Result) -> None:
         """The end of the run."""
         ...
 
@@ -25,20 +31,34 @@ class Tracker(Protocol):
 class NoTracker:
     """Shows nothing."""
 
-    def log(self, step: int, row: Mapping[str, float]) -> None:
+    def log(self, step: int, row: Mapping[str, float], held_out: bool) -> None:
         """Do nothing."""
 
     def table(self, step: int, rows: Sequence[Mapping[str, str | float]]) -> None:
         """Do nothing."""
 
-    def finish(self, summary: Mapping[str, float], exit_code: int) -> None:
+    def finish(self, result: Result) -> None:
         """Do nothing."""
 
 
-def open_tracker(config: TrackerConfig, about: Mapping[str, Any]) -> Tracker:
-    """The tracker of a run; ``about`` holds its id, name, stage, tags, folder and configuration."""
-    if config.kind is TrackerKind.none:
-        return NoTracker()
-    from rlhf.tracking.wandb_tracker import WandbTracker  # optional at run time: its import takes seconds
+def open_tracker(run: Run, identity: Identity, first_round: int) -> Tracker:
+    """The tracker of the run ``identity``, of which ``first_round`` rounds are done."""
+    told = about(run, identity, first_round)
+    match run.tracker.kind:
+        case TrackerKind.none:
+            return NoTracker()
+        case TrackerKind.wandb:
+            from rlhf.tracking.wandb_tracker import WandbTracker  # optional at run time: its import takes seconds
 
-    return WandbTracker(config, about)
+            return WandbTracker(run.tracker, told)
+        case TrackerKind.tensorboard:
+            from rlhf.tracking.tensorboard_tracker import TensorboardTracker  # an extra
+
+            return TensorboardTracker(told)
+
+
+def apart(row: Mapping[str, float], held_out: bool) -> dict[str, float]:
+    """``row`` with names that no other kind of row has: a held-out `response/…` is `eval/response/…`."""
+    if not held_out:
+        return dict(row)
+    return {name if name.startswith((*BY_NATURE, "time/", "mem/")) else f"eval/{name}": row[name] for name in row}

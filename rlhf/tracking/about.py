@@ -1,0 +1,83 @@
+"""What a tracker is told of a run before its first row: names, tags, configuration, axes and lineage."""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from rlhf.config import Run, Zero
+from rlhf.identity import Identity
+
+
+@dataclass(frozen=True)
+class Node:
+    """One place in the lineage data → SFT → reward model → PPO.
+
+    Its name and content follow from what it is, so the run that makes it and the runs that use it name the same one, on
+    any machine and without a connection.
+    """
+
+    name: str
+    kind: str
+    """`dataset` or `model`."""
+    content: dict[str, str]
+
+
+@dataclass(frozen=True)
+class About:
+    """One run, for a tracker."""
+
+    folder: Path
+    stage: str
+    name: str
+    """For people: stage, model, engine, adapters, seed and the beginning of the run signature."""
+    signature: str
+    """The folder's name, which is the run's own."""
+    tags: list[str]
+    config: dict[str, Any]
+    samples_a_round: int
+    """Sequences (SFT), pairs (reward model) or prompts (PPO) in one round."""
+    first_round: int
+    """Rounds done before this session."""
+    fresh: bool
+    inputs: list[Node]
+    output: Node
+
+
+def about(run: Run, identity: Identity, first_round: int) -> About:
+    """What there is to say of the run ``identity``, of which ``first_round`` rounds are done."""
+    stage = getattr(run, identity.stage)
+    return About(
+        folder=identity.folder,
+        stage=identity.stage,
+        name=display_name(run, identity),
+        signature=identity.name,
+        tags=[run.model.name, run.data.name, f"zero-{run.zero.name}", f"lora-{run.lora.dim}"],
+        config=json.loads(json.dumps(OmegaConf.to_container(OmegaConf.structured(run), enum_to_str=True))),
+        samples_a_round=stage.batch_size,
+        first_round=first_round,
+        fresh=run.fresh,
+        inputs=[
+            Node(_name(run.data.name, identity.data_digest[:16]), "dataset", {"data_digest": identity.data_digest}),
+            *(_model(name, signature) for name, signature in identity.parents.items()),
+        ],
+        output=_model(identity.stage, identity.result_signature),
+    )
+
+
+def display_name(run: Run, identity: Identity) -> str:
+    """Such as `ppo-opt1.3b-z3-lora128-s1-k7f2`."""
+    engine = [] if run.zero is Zero["none"] else [f"z{run.zero.name}"]
+    adapters = [f"lora{run.lora.dim}"] if run.lora.dim else []
+    return "-".join([identity.stage, run.model.name, *engine, *adapters, f"s{run.seed}", identity.run_signature[:4]])
+
+
+def _model(stage: str, signature: str) -> Node:
+    return Node(_name(stage, signature), "model", {"stage": stage, "result_signature": signature})
+
+
+def _name(*parts: str) -> str:
+    return re.sub(r"[^\w.-]", "-", "-".join(parts))
