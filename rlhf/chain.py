@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from rlhf import artifact, signature
+from rlhf import artifact, lineage, signature
 from rlhf.artifact import Artifact
 from rlhf.config import MissingParents, RewardKind, Run
 from rlhf.data import corpus as data
@@ -71,7 +71,8 @@ def _execute(run: Run, stage: str, stop: StopRequest, ended: Callable[[Result, b
     identity = identify(run, stage)
     done = None if run.fresh else finished(identity)
     parents: dict[str, Artifact] = {}
-    for name, kind in TABLE[stage].parents(run).items():
+    for name in lineage.parents(run, stage):
+        kind = TABLE[name].makes
         found = _find(run, name, kind)
         if found is None and done is None:
             if run.parents.missing is MissingParents.require:
@@ -107,7 +108,7 @@ def _execute(run: Run, stage: str, stop: StopRequest, ended: Callable[[Result, b
 def identify(run: Run, stage: str) -> Identity:
     """Name the run of ``stage`` and the results it stands on; reads the data, trains nothing."""
     kind = TABLE[stage]
-    parents = {name: _parent_signature(run, name) for name in kind.parents(run)}
+    parents = {name: _parent_signature(run, name) for name in lineage.parents(run, stage)}
     if "reward" in kind.reads and run.reward.kind is RewardKind.file:
         assert run.reward.path is not None
         parents["reward"] = own.digest(run.reward.path)

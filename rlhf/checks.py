@@ -26,6 +26,7 @@ from rlhf.config import (
     Zero,
 )
 from rlhf.fault import Fault
+from rlhf.lineage import chain, parents
 from rlhf.models import packaged
 from rlhf.rewards.own import split
 from rlhf.rewards.server import is_loopback
@@ -36,16 +37,10 @@ def faults(run: Run) -> list[str]:
     found = [*_engine(run), *_model(run), *_data(run), *_lengths(run), *_parents(run), *_tracker(run)]
     if run.stage == "ppo":
         found += [*_reward(run), *_ppo_extras(run)]
-    for name in _stages_needed(run):
+    for name in chain(run, run.stage):
         config = getattr(run, name)
         found += _ppo(run, config) if isinstance(config, PPOConfig) else _train(run, name, config)
     return found
-
-
-def _stages_needed(run: Run) -> list[str]:
-    needed = STAGES[: STAGES.index(run.stage) + 1]
-    unused = {"rm"} if run.stage == "ppo" and run.reward.kind is not RewardKind.model else set()
-    return [stage for stage in needed if stage not in unused]
 
 
 def _engine(run: Run) -> Iterator[str]:
@@ -83,8 +78,8 @@ def _model(run: Run) -> Iterator[str]:
         if not 0 <= model.dropout < 1:
             yield f"{key}.dropout={model.dropout}: must be at least 0 and below 1"
     if (
-        run.stage != "sft"
-        and run.rm.init.name == "sft"
+        "rm" in chain(run, run.stage)
+        and run.rm.init is RewardModelInit.sft
         and (run.model.arch, run.model.path) != (run.reward_model.arch, run.reward_model.path)
     ):
         yield (
@@ -142,7 +137,8 @@ def _lengths(run: Run) -> Iterator[str]:
             yield f"evaluation.{key}={getattr(run.evaluation, key)}: must be at least 1"
     if run.model.arch is not None:
         limit = run.model.arch.max_positions
-        longest = {"sft.max_length": run.sft.max_length, "rm.max_length": run.rm.max_length}
+        longest = {f"{name}.max_length": getattr(run, name).max_length for name in ("pretrain", "sft", "rm")}
+        longest = {key: length for key, length in longest.items() if key.split(".")[0] in chain(run, run.stage)}
         longest["rollout.max_prompt_tokens + rollout.max_new_tokens"] = rollout.max_prompt_tokens + rollout.max_new_tokens
         for key, length in longest.items():
             if length > limit:
@@ -182,8 +178,6 @@ def _reward(run: Run) -> Iterator[str]:
             pass
     if run.ppo.critic_init is CriticInit.reward_model and reward.kind is not RewardKind.model:
         yield f"ppo.critic_init=reward_model: there is none with reward={reward.kind.name}; use ppo.critic_init=sft or auto"
-    if run.parents.rm is not None and reward.kind is not RewardKind.model:
-        yield f"parents.rm={run.parents.rm}: reward={reward.kind.name} asks no reward model; leave it out"
 
 
 def _pattern(pattern: str, group: bool) -> Iterator[str]:
@@ -216,15 +210,15 @@ def _ppo_extras(run: Run) -> Iterator[str]:
 
 def _parents(run: Run) -> Iterator[str]:
     """Before hours are spent on the other parent: is what the user points at there, and of use?"""
-    for name in ("sft", "rm"):
+    read = {parent for stage in chain(run, run.stage) for parent in parents(run, stage)}
+    for name in ("pretrain", "sft", "rm"):
         given = getattr(run.parents, name)
         if given is None:
             continue
         key = f"parents.{name}={given}"
-        unread = run.stage == "rm" and run.rm.init is RewardModelInit.base
-        if unread or STAGES.index(name) >= STAGES.index(run.stage):
-            base = " with rm.init=base" if run.stage == "rm" else ""
-            yield f"{key}: stage={run.stage}{base} does not start from one; leave it out"
+        if name not in read:
+            why = {"rm": " with rm.init=base", "ppo": f" with reward={run.reward.kind.name}"}.get(run.stage, "")
+            yield f"{key}: stage={run.stage}{why} does not start from one; leave it out"
         elif (Path(given) / "artifact").is_dir():
             yield f"{key}: is the folder of a run; name the model in it: parents.{name}={given.rstrip('/')}/artifact"
         elif (given[:1] in "/~." or given.count("/") > 1) and not Path(given).is_dir():

@@ -39,15 +39,17 @@ Offload = Enum("Offload", ["none", "optimizer", "all", "nvme"])
 Precision = Enum("Precision", ["fp32", "bf16"])
 Device = Enum("Device", ["auto", "cpu", "cuda"])
 Family = Enum("Family", ["llama", "opt", "gpt_neox", "gpt2", "bloom", "qwen3"])
-Template = Enum("Template", ["roles", "dialogue", "tokenizer"])
+Template = Enum("Template", ["roles", "dialogue", "plain", "tokenizer"])
 Format = Enum(
     "Format",
-    "auto world completion alpaca pair alpaca_pair transcripts judged pandalm "
+    "auto world completion alpaca pair alpaca_pair transcripts judged pandalm text "
     "scored webgpt comparisons endings passages questions choices summary translation marked rounds scenes reasons",
 )
 Schedule = Enum("Schedule", ["constant", "linear", "cosine"])
 RewardModelLoss = Enum("RewardModelLoss", ["pairwise", "tokenwise"])
 KLEstimator = Enum("KLEstimator", ["k1", "k3"])
+SFTInit = Enum("SFTInit", ["base", "pretrain"])
+PPOInit = Enum("PPOInit", ["sft", "pretrain"])
 RewardModelInit = Enum("RewardModelInit", ["base", "sft"])
 RewardNormalization = Enum("RewardNormalization", ["none", "reference"])
 MissingParents = Enum("MissingParents", ["train", "require"])
@@ -108,7 +110,7 @@ class ModelConfig:
     revision: Optional[str] = result()
     """Branch, tag or commit on the hub, or version of the package; null: the default branch, or whichever version is installed."""
     template: Template = result()
-    """How turns become text: `roles` (role tokens, for trained tokenizers), `dialogue` ("Human:"/"Assistant:" lines), `tokenizer` (the chat template that comes with the tokenizer)."""
+    """How turns become text: `roles` (role tokens, for trained tokenizers), `dialogue` ("Human:"/"Assistant:" lines), `plain` (a text that is continued, no roles), `tokenizer` (the chat template that comes with the tokenizer)."""
     dropout: float = result()
     """Probability for every dropout of the network. PPO's old log-probabilities assume 0."""
     arch: Optional[ArchConfig] = result()
@@ -220,8 +222,16 @@ class TrainConfig:
 
 
 @dataclass
+class PretrainConfig(TrainConfig):
+    """Language modelling on plain text, packed into blocks of `max_length` tokens; a sequence is a block."""
+
+
+@dataclass
 class SFTConfig(TrainConfig):
     """Supervised fine-tuning: cross-entropy on the tokens of the response."""
+
+    init: SFTInit = result()
+    """Start from the `model`'s own weights (`base`) or from the policy of stage `pretrain`."""
 
     train_on_prompt: bool = result()
     """Also learn the prompt's tokens, as DeepSpeed-Chat does."""
@@ -244,6 +254,8 @@ class RMConfig(TrainConfig):
 class PPOConfig:
     """Proximal policy optimisation (Schulman et al. 2017) against the reward model, with a KL penalty to the SFT policy."""
 
+    init: PPOInit = result()
+    """The policy PPO starts from and is measured against: that of stage `sft` or that of stage `pretrain`."""
     updates: int = result()
     """Rollouts; each is followed by `inner_epochs` passes over it."""
     batch_size: int = result()
@@ -446,6 +458,8 @@ class ParentsConfig:
 
     missing: MissingParents = system()
     """`train` those that are not there yet, after saying so; `require` them to be there."""
+    pretrain: Optional[str] = system()
+    """Folder or hub id of a pretrained policy of your own; null: found by signature, or trained."""
     sft: Optional[str] = system()
     """Folder or hub id of an SFT policy of your own; null: found by signature, or trained."""
     rm: Optional[str] = system()
@@ -471,7 +485,7 @@ class Run:
     """One run: a stage with all it needs. Composed by Hydra, checked, and never written to."""
 
     stage: str = result()
-    """What to produce: `sft`, `rm` or `ppo`. Missing parents are trained first."""
+    """What to produce: `pretrain`, `sft`, `rm` or `ppo`. Missing parents are trained first."""
     seed: int = result()
     """Seed of initial weights, data order and sampling."""
     precision: Precision = result()
@@ -500,6 +514,8 @@ class Run:
     """Adapters on the policy."""
     reward_lora: LoraConfig = result()
     """Adapters on the reward model and on the critic; their head is always trained whole."""
+    pretrain: PretrainConfig = result()
+    """Pretraining on text."""
     sft: SFTConfig = result()
     """Supervised fine-tuning."""
     rm: RMConfig = result()
@@ -524,10 +540,10 @@ class Run:
     """Studies."""
 
 
-STAGES = ("sft", "rm", "ppo")
+STAGES = ("pretrain", "sft", "rm", "ppo")
 """Options of the `stage` group, in the order in which they build on each other."""
 
-COMPANIONS = ("reward_model", "data", "sft", "rm", "ppo", "rollout", "evaluation")
+COMPANIONS = ("reward_model", "data", "pretrain", "sft", "rm", "ppo", "rollout", "evaluation")
 """Groups whose default is `auto`: the model's usual option, else `default`."""
 
 _PACKAGED = Path(__file__).parent / "conf"

@@ -11,6 +11,7 @@ Status = Enum("Status", ["finished", "failed", "infeasible", "stopped", "pruned"
 EXIT_CODES = {Status.finished: 0, Status.failed: 1, Status.infeasible: 3, Status.stopped: 75, Status.pruned: 0, Status.lost: 1}
 
 HEADLINES = {
+    "pretrain": ("eval/perplexity",),
     "sft": ("eval/perplexity", "response/repetition"),
     "rm": ("eval/accuracy", "baseline/bayes", "baseline/longer_wins", "baseline/bag_of_words"),
     "ppo": ("reward/gain", "reward/gold_gain", "reward/gold_correlation", "eval/kl", "response/repetition"),

@@ -16,6 +16,7 @@ class Objective:
 
 
 OBJECTIVES = {
+    "pretrain": Objective("eval/loss", "minimize"),
     "sft": Objective("eval/loss", "minimize"),
     "rm": Objective("eval/accuracy", "maximize"),
     "ppo": Objective("reward/gain", "maximize"),

@@ -43,7 +43,9 @@ class Corpus:
     """For a person: what was read, what each stage got, what was left out and where it stands."""
 
     def examples(self, stage: str, split: str) -> list[Example]:
-        """The examples of a stage (`sft`: demonstrations, `rm`: pairs, `ppo`: distinct prompts) in `train` or `held_out`.
+        """The examples of a stage in `train` or `held_out`.
+
+        `pretrain`: documents, `sft`: demonstrations, `rm`: comparisons, `ppo`: distinct prompts.
 
         Raises:
             Fault: there are none.
@@ -51,7 +53,7 @@ class Corpus:
         assert stage in STAGES and split in SPLITS, (stage, split)
         found = self.parts.get((stage, split), [])
         if not found:
-            what = {"sft": "demonstration", "rm": "pair", "ppo": "prompt"}[stage]
+            what = {"pretrain": "document", "sft": "demonstration", "rm": "pair", "ppo": "prompt"}[stage]
             if split == "train" or not self.parts.get((stage, "train")):
                 fix = f"name a source with {what}s whose data.sources.<name>.stages holds {stage}"
             else:
@@ -142,7 +144,13 @@ def _deal(data: DataConfig, files: Iterable[Source], parts: Parts) -> dict[str, 
 
 def _usable(example: Example, config: SourceConfig) -> set[str]:
     """The stages of the source that can use the example."""
-    fit = {"sft": example.response is not None, "rm": example.rejected is not None, "ppo": True}
+    prompt = bool(example.turns)
+    fit = {
+        "pretrain": not prompt,
+        "sft": prompt and example.response is not None,
+        "rm": example.rejected is not None or (prompt and example.rating is not None),
+        "ppo": prompt,
+    }
     return {stage for stage in config.stages if fit[stage]}
 
 
@@ -150,9 +158,10 @@ def _without_surplus(example: Example, stage: str) -> Example:
     """What ``stage`` may see of an example: PPO's policy never sees an answer."""
     match stage:
         case "sft":
-            return replace(example, rejected=None, probability=None)
+            return replace(example, rejected=None, probability=None, ranking=(), margin=None)
         case "ppo":
-            return replace(example, response=None, rejected=None, probability=None, solution=example.response)
+            bare = replace(example, response=None, rejected=None, probability=None, ranking=(), margin=None, rating=None)
+            return replace(bare, solution=example.response)
         case _:
             return example
 

@@ -65,6 +65,11 @@ def transcripts(row: Row, source: str) -> list[Example]:
     return [Example(chosen[:-1], chosen[-1].text, rejected[-1].text, source)]
 
 
+def text(row: Row, source: str) -> list[Example]:
+    """`text`: a document."""
+    return [Example((), _text(row, "text"), None, source)]
+
+
 def judged(row: Row, source: str) -> list[Example]:
     """`prompt`, `baseline.output`, `responses`: each response with a `preference` (0 baseline better, 1 response, 0.5 draw).
 
@@ -113,6 +118,7 @@ READERS: dict[Format, Callable[[Row, str], list[Example]]] = {
     Format.transcripts: transcripts,
     Format.alpaca: alpaca,
     Format.completion: completion,
+    Format.text: text,
 }
 
 COLUMNS: dict[Format, set[str]] = {
@@ -123,6 +129,7 @@ COLUMNS: dict[Format, set[str]] = {
     Format.transcripts: {"chosen", "rejected"},
     Format.alpaca: {"instruction", "output"},
     Format.completion: {"prompt"},
+    Format.text: {"text"},
 }
 """Columns by which a format is recognised; the first that fits is taken."""
 

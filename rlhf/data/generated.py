@@ -45,6 +45,8 @@ def _draw(town: world.World, stage: str, chance: Random, held_out: bool, name: s
         drawn = town.pair(chance, held_out)
         return Example(_turns(drawn.prompt), drawn.chosen, drawn.rejected, name, drawn.probability)
     prompt = town.prompt(chance, held_out)
+    if stage == "pretrain":
+        return Example((), f"{prompt} {town.reply(chance, prompt)}", None, name)
     return Example(_turns(prompt), town.reply(chance, prompt) if stage == "sft" else None, None, name)
 
 

@@ -23,7 +23,7 @@ class Example:
     """A prompt, with what is known about answers to it."""
 
     turns: tuple[Turn, ...]
-    """The prompt; its last turn is the user's."""
+    """The prompt; its last turn is the user's. Empty for a document, whose text is the `response`."""
     response: str | None
     """The demonstrated or preferred answer; None: a prompt only."""
     rejected: str | None
@@ -32,18 +32,25 @@ class Example:
     """Name under `data.sources`."""
     probability: float | None = None
     """Probability, under a known gold reward, that `response` is preferred; None: unknown."""
-
+    ranking: tuple[str, ...] = ()
+    """All answers from best to worst where there are more than two; `response` and `rejected` are its ends."""
+    margin: float | None = None
+    """How much better than `rejected` people found `response`; None: unknown."""
+    rating: float | None = None
+    """How good people found `response`; None: unknown."""
     solution: str | None = None
     """The demonstrated answer of a prompt that is only a prompt: for rewards that check against it, never for the policy."""
 
     def __post_init__(self) -> None:
-        assert self.turns and self.turns[-1].role == "user", "a prompt ends with a user turn"
+        document = not self.turns and self.response is not None and self.rejected is None
+        assert document or (self.turns and self.turns[-1].role == "user"), "a prompt ends with a user turn"
         assert self.rejected is None or self.response is not None, "a rejected answer needs a preferred one"
+        assert not self.ranking or (self.response, self.rejected) == (self.ranking[0], self.ranking[-1])
 
     @cached_property
     def key(self) -> str:
-        """What identifies the prompt: SHA-256 (hex) of its turns, runs of white space taken as one space."""
-        return _digest(self.turns)
+        """What identifies the prompt (a document: its text): SHA-256 (hex) of its turns, runs of white space taken as one."""
+        return _digest(self.turns or [Turn("document", self.response or "")])
 
     @cached_property
     def opening(self) -> str:
@@ -51,6 +58,8 @@ class Example:
 
         Data sets cut one dialogue into several prompts, each a continuation of the last; they share their opening.
         """
+        if not self.turns:
+            return self.key
         first = next(index for index, turn in enumerate(self.turns) if turn.role == "user")
         return _digest(self.turns[: first + 1])
 

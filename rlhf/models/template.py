@@ -33,7 +33,13 @@ _DIALOGUE = (
 )
 """The line ends stand inside of expressions, for transformers renders without the first line end behind a `%}`."""
 
-JINJA = {Template.roles: _ROLES, Template.dialogue: _DIALOGUE}
+_PLAIN = (
+    "{{ bos_token }}{% for message in messages %}{% if not loop.first %}{{ ' ' }}{% endif %}{{ message['content'] }}"
+    "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{% endfor %}"
+)
+"""A text that is continued."""
+
+JINJA = {Template.roles: _ROLES, Template.dialogue: _DIALOGUE, Template.plain: _PLAIN}
 
 
 def set_template(tokenizer: PreTrainedTokenizerBase, template: Template) -> None:
@@ -67,6 +73,14 @@ def response_tokens(tokenizer: PreTrainedTokenizerBase, responses: Sequence[str]
     return [[*ids, tokenizer.eos_token_id] for ids in encoded["input_ids"]]
 
 
+def document_tokens(tokenizer: PreTrainedTokenizerBase, documents: Sequence[str]) -> list[list[int]]:
+    """Token ids of each document and its one end token, begun by the begin token where there is one that is no end token."""
+    bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
+    begin = [] if bos in (None, eos) else [bos]
+    encoded = tokenizer(list(documents), add_special_tokens=False, split_special_tokens=True)
+    return [[*begin, *ids, eos] for ids in encoded["input_ids"]]
+
+
 def response_text(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
     """The text of sampled response tokens, without end token, padding and the leading space."""
     return str(tokenizer.decode(ids, skip_special_tokens=True)).strip()
@@ -77,7 +91,7 @@ def _lead(tokenizer: PreTrainedTokenizerBase) -> str:
 
     Some tokenizers (Llama 2's) set a space before any text by themselves.
     """
-    if tokenizer.chat_template != JINJA[Template.dialogue]:
+    if tokenizer.chat_template not in (JINJA[Template.dialogue], JINJA[Template.plain]):
         return ""
     return "" if tokenizer.tokenize("a")[0].startswith("\N{LOWER ONE EIGHTH BLOCK}") else " "
 

@@ -19,7 +19,7 @@ from rlhf.result import HEADLINES, Result
 from rlhf.sealed import write_atomically
 
 NAME = "report.html"
-TURNS = {"sft": ("before", "after SFT"), "ppo": ("SFT policy", "after PPO")}
+TURNS = {"pretrain": ("before", "after pretraining"), "sft": ("before", "after SFT"), "ppo": ("SFT policy", "after PPO")}
 """What the first and the last answers of a stage are called."""
 UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
 """Characters that cannot be seen, or that turn the direction of what stands beside them."""

@@ -77,11 +77,6 @@ class Stage(ABC, Generic[B]):
     notes: list[str]
     """What a person should know before the first round: rows left out, scales worked out."""
 
-    @staticmethod
-    @abstractmethod
-    def parents(run: Run) -> dict[str, str]:
-        """Stages whose artifacts this one starts from, by the kind of artifact each must be."""
-
     @abstractmethod
     def __init__(self, setting: Setting) -> None:
         """Load and place the networks, and hand what is trained to ``setting.engine.prepare``."""

@@ -49,10 +49,11 @@ class Networks:
     reward: Reward
 
     def __init__(self, setting: Setting) -> None:
-        run, sft, engine = setting.run, setting.parents["sft"], setting.engine
+        run, engine = setting.run, setting.engine
+        start = self._start = setting.parents[run.ppo.init.name]
         self._run, self._engine = run, engine
-        self.tokenizer = load_tokenizer(run.model, (), sft)
-        self.policy = load_policy(run.model, self.tokenizer, sft, run.seed)
+        self.tokenizer = load_tokenizer(run.model, (), start)
+        self.policy = load_policy(run.model, self.tokenizer, start, run.seed)
         self._copy = None if run.lora.dim else copy.deepcopy(self.policy)
         self.notes: list[str] = []
         self.reward, self.critic, self.critic_speaks_scores = self._judges(setting)
@@ -93,7 +94,7 @@ class Networks:
             reward = text_reward(run.reward, self._engine, size)
         if critic is not None:
             return reward, critic, True
-        return reward, load_scorer(run.model, self.tokenizer, setting.parents["sft"], run.seed, fresh_head=True), False
+        return reward, load_scorer(run.model, self.tokenizer, self._start, run.seed, fresh_head=True), False
 
     def _note_other_tokens(self) -> None:
         """Say what follows from a reward model with a tokenizer of its own.
@@ -123,7 +124,7 @@ class Networks:
 
     @contextmanager
     def reference(self) -> Iterator[PreTrainedModel]:
-        """The SFT policy: a frozen copy of it, or, where adapters are trained, the policy with its adapters off."""
+        """The policy as it started: a frozen copy of it, or, where adapters are trained, the policy with its adapters off."""
         if self._copy is not None:
             yield self._copy
         else:

@@ -30,7 +30,7 @@ from rlhf.algorithms.advantages import gae, token_rewards
 from rlhf.algorithms.kl import adapted_coefficient, approximate_kl, k1, k3
 from rlhf.algorithms.losses import policy_ratio, ppo_policy_loss, sft_loss, value_loss
 from rlhf.algorithms.masks import masked_sum, whiten
-from rlhf.config import KLEstimator, RewardKind, RewardNormalization, Run
+from rlhf.config import KLEstimator, RewardNormalization
 from rlhf.data.records import Example
 from rlhf.engine.base import Trainable
 from rlhf.engine.optimizer import OptimizerSpec
@@ -54,11 +54,6 @@ class PPO(Stage[Rollout]):
         *("seed", "model", "reward_model", "data", "lora", "reward_lora", "ppo", "reward", "rollout", "evaluation"),
     )
     makes = "policy"
-
-    @staticmethod
-    def parents(run: Run) -> dict[str, str]:
-        """The SFT policy and, if it gives the score, the reward model."""
-        return {"sft": "policy"} | ({"rm": "reward_model"} if run.reward.kind is RewardKind.model else {})
 
     def __init__(self, setting: Setting) -> None:
         self._setting, self._run, self._config = setting, setting.run, setting.run.ppo

@@ -20,7 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf.algorithms.losses import pairwise_loss, squared_scores, tokenwise_loss
 from rlhf.algorithms.masks import diverging_span, hold_last
-from rlhf.config import RewardModelInit, RewardModelLoss, Run
+from rlhf.config import RewardModelLoss
 from rlhf.data.baselines import bag_of_words_accuracy, bayes_accuracy, longer_wins_accuracy, wilson_interval
 from rlhf.data.records import Example
 from rlhf.engine.base import Trainable
@@ -43,11 +43,6 @@ class RewardModel(Stage[Pairs]):
 
     reads: tuple[str, ...] = ("seed", "reward_model", "data", "reward_lora", "rm", "evaluation")
     makes = "reward_model"
-
-    @staticmethod
-    def parents(run: Run) -> dict[str, str]:
-        """The SFT policy, if its trunk is the start."""
-        return {"sft": "policy"} if run.rm.init is RewardModelInit.sft else {}
 
     def __init__(self, setting: Setting) -> None:
         self._setting, self._run, self._config = setting, setting.run, setting.run.rm

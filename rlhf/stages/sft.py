@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf.algorithms.losses import sft_loss
-from rlhf.config import RolloutConfig, Run
+from rlhf.config import RolloutConfig
 from rlhf.data.records import Example
 from rlhf.engine.base import Trainable
 from rlhf.engine.optimizer import OptimizerSpec
@@ -35,18 +35,14 @@ class SFT(Stage[Sequences]):
     reads: tuple[str, ...] = ("seed", "model", "data", "lora", "sft", "evaluation")
     makes = "policy"
 
-    @staticmethod
-    def parents(run: Run) -> dict[str, str]:
-        """None: it starts from the model's own weights."""
-        return {}
-
     def __init__(self, setting: Setting) -> None:
         self._setting, self._run, self._config = setting, setting.run, setting.run.sft
         corpus = setting.corpus
-        self._tokenizer = load_tokenizer(self._run.model, tokenizer_texts(corpus))
+        start = setting.parents.get("pretrain")
+        self._tokenizer = load_tokenizer(self._run.model, tokenizer_texts(corpus), start)
         rows = self._rows = self._tokens(corpus.examples("sft", "train"))
         self.notes = [f"{left_out} of {len(rows)} rows do not fit sft.max_length"] if (left_out := rows.count(None)) else []
-        self._policy = load_policy(self._run.model, self._tokenizer, None, self._run.seed)
+        self._policy = load_policy(self._run.model, self._tokenizer, start, self._run.seed)
         add_adapters(self._policy, self._run.lora, "lora", self._run.seed)
         if self._config.gradient_checkpointing:
             self._policy.gradient_checkpointing_enable()

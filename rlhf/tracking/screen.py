@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping
 
 SHOWN = {
+    "pretrain": ("loss", "eval/perplexity"),
     "sft": ("loss", "eval/perplexity"),
     "rm": ("loss", "rewards/accuracies", "eval/accuracy"),
     "ppo": ("objective/scores", "objective/kl", "reward/gain", "reward/gold_gain"),

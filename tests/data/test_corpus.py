@@ -10,11 +10,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rlhf.config import STAGES, DataConfig, Format, SourceConfig
+from rlhf.config import DataConfig, Format, SourceConfig
 from rlhf.data import generated, world
 from rlhf.data.corpus import SPLITS, Corpus, load
 from rlhf.fault import Fault
 
+STAGES = ("sft", "rm", "ppo")
+"""Those that use prompts."""
 PLACES = [(stage, split) for stage in STAGES for split in SPLITS]
 
 
@@ -240,7 +242,7 @@ def test_a_file_without_one_readable_row_says_where(tmp_path: Path) -> None:
         ({"weight": -1.0}, r"data\.sources\.mine\.weight=-1\.0"),
         ({"weight": float("nan")}, r"data\.sources\.mine\.weight=nan"),
         ({"cap": 0}, r"data\.sources\.mine\.cap=0"),
-        ({"stages": ["sft", "dpo"]}, r"data\.sources\.mine\.stages=.*dpo.*choose from sft, rm, ppo"),
+        ({"stages": ["sft", "dpo"]}, r"data\.sources\.mine\.stages=.*dpo.*choose from pretrain, sft, rm, ppo"),
         ({"stages": []}, r"data\.sources\.mine\.stages=\[\]"),
         ({"format": Format.world}, r"data\.sources\.mine\.format=world.*path=world"),
         ({"path": "world", "format": Format.pair}, r"data\.sources\.mine\.format=pair.*path=world"),

@@ -55,7 +55,8 @@ def test_the_most_specific_format_is_recognised(columns: str, kind: str) -> None
 
 
 def test_unknown_columns_are_not_guessed() -> None:
-    assert detect(["question", "text"]) is None
+    assert detect(["question", "words"]) is None
+    assert detect(["question", "text"]) is Format.text
     assert detect(["instruction"]) is None
 
 

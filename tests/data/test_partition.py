@@ -52,7 +52,7 @@ def test_shares_are_equal_and_independent_of_what_is_held_out() -> None:
         inside = [name for name in names if is_held_out(name, 0.3) is split]
         assert abs(len(inside) - 6000 * (0.3 if split else 0.7)) < 5 * (6000 * 0.21) ** 0.5
         for count in Counter(given_to[name] for name in inside).values():
-            assert abs(count - len(inside) / 3) < 5 * (len(inside) * 2 / 9) ** 0.5
+            assert abs(count - len(inside) / 4) < 5 * (len(inside) * 3 / 16) ** 0.5
 
 
 def test_generators_with_other_names_are_other_streams() -> None:

@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from rlhf import chain, config, preflight
+from rlhf import chain, config, lineage, preflight
 from rlhf.config import Run
 from rlhf.engine.base import Engine
 from rlhf.metrics import Mean, Metrics
@@ -21,7 +21,7 @@ def make_run(outputs: Path, *overrides: str) -> Run:
     """A run of ``debug=smoke`` in ``outputs``; overrides are added behind."""
     texts = ["debug=smoke", f"paths.outputs={outputs}", *overrides]
     if not any(text.startswith("data=") for text in overrides):
-        texts += [f"data.sources.{source}.cap=200" for source in ("demonstrations", "preferences", "prompts")]
+        texts += [f"data.sources.{source}.cap=200" for source in ("documents", "demonstrations", "preferences", "prompts")]
     config.register()
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(config.CONF), version_base="1.3"):
@@ -34,7 +34,7 @@ def make_run(outputs: Path, *overrides: str) -> Run:
 def train_parents(outputs: Path, stage: str, *overrides: str) -> dict[str, Path]:
     """The artifacts ``stage`` starts from, trained for two steps if they are not there, on plain torch."""
     parents = {}
-    for name in TABLE[stage].parents(make_run(outputs, f"stage={stage}", *overrides)):
+    for name in lineage.parents(make_run(outputs, f"stage={stage}", *overrides), stage):
         result = chain.execute(make_run(outputs, f"stage={name}", *overrides))
         assert result.artifact is not None, result.message
         parents[name] = Path(result.artifact)

@@ -1,0 +1,26 @@
+"""Which stages a stage starts from. Torch-free, so that a whole chain can be checked before anything is loaded."""
+
+from rlhf.config import PPOInit, RewardKind, RewardModelInit, Run, SFTInit
+
+
+def parents(run: Run, stage: str) -> list[str]:
+    """The stages whose artifacts ``stage`` of this run starts from."""
+    match stage:
+        case "sft":
+            return ["pretrain"] if run.sft.init is SFTInit.pretrain else []
+        case "rm":
+            return ["sft"] if run.rm.init is RewardModelInit.sft else []
+        case "ppo":
+            policy = "sft" if run.ppo.init is PPOInit.sft else "pretrain"
+            return [policy, *(["rm"] if run.reward.kind is RewardKind.model else [])]
+        case _:
+            return []
+
+
+def chain(run: Run, stage: str) -> list[str]:
+    """``stage`` after all the stages it hangs on, each once; parents of the user's own are left out."""
+    found: list[str] = []
+    for parent in parents(run, stage):
+        if getattr(run.parents, parent) is None:
+            found += [each for each in chain(run, parent) if each not in found]
+    return [*found, stage]
