@@ -130,15 +130,20 @@ def _deal(data: DataConfig, files: Iterable[Source], parts: Parts) -> dict[str, 
     }
     stage_of = assign((example.opening, stages) for offers in offered.values() for example, stages in offers)
     homeless = dict.fromkeys(offered, 0)
+    demonstrated: set[tuple[str, str | None]] = set()
     for name, offers in offered.items():
         for example, stages in offers:
+            chosen = stage_of.get(example.opening)
             if is_held_out(example.opening, data.eval_fraction):  # nobody trains on it, so every stage may be measured on it
-                for stage in stages:
-                    parts[stage, "held_out"].append(_without_surplus(example, stage))
-            elif (chosen := stage_of.get(example.opening)) is not None and chosen in stages:
-                parts[chosen, "train"].append(_without_surplus(example, chosen))
+                places = [(stage, "held_out") for stage in stages]
             else:
-                homeless[name] += 1
+                places = [(chosen, "train")] if chosen is not None and chosen in stages else []
+            homeless[name] += not places
+            answer = (example.key, example.response)
+            for stage, split in places:
+                if stage != "sft" or example.rejected is None or answer not in demonstrated:  # it may win several comparisons
+                    parts[stage, split].append(_without_surplus(example, stage))
+                demonstrated |= {answer} if stage == "sft" else set()
     return homeless
 
 

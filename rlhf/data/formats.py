@@ -128,6 +128,8 @@ COLUMNS: dict[Format, set[str]] = {
     Format.pair: {"prompt", "chosen", "rejected"},
     Format.transcripts: {"chosen", "rejected"},
     Format.alpaca: {"instruction", "output"},
+    Format.sharegpt: {"conversations"},
+    Format.oasst: {"message_tree_id", "prompt"},
     Format.completion: {"prompt"},
     Format.text: {"text"},
 }

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from rlhf.config import Format, SourceConfig
-from rlhf.data import formats, upstream
+from rlhf.data import dialogues, formats, upstream
 from rlhf.data.columns import is_kept, renamed
 from rlhf.data.formats import ANSWER_COLUMNS, COLUMNS, detect
 from rlhf.data.hub import read_hub
@@ -12,7 +12,7 @@ from rlhf.data.reader import Located, Row, read
 from rlhf.data.records import BadRow, Example
 from rlhf.fault import Fault
 
-READERS = formats.READERS | upstream.READERS
+READERS = formats.READERS | dialogues.READERS | upstream.READERS
 
 SHOWN = 3
 """Bad rows that are shown; the others are counted."""

@@ -20,8 +20,6 @@ LANGUAGES = {"de": "German", "en": "English", "fr": "French", "ru": "Russian", "
 """Names of the languages in translation pairs."""
 
 _CITATION = re.compile(r"\s*\[\s*\d+(?:\s*,\s*\d+)*\s*\]")
-_MARKS = {"<human>": "<bot>", "Human": "Assistant", "User": "Assistant", "USER": "ASSISTANT"}
-_ANY_USER = re.compile(rf"(?:\A|(?<=\s))({'|'.join(_MARKS)}):")
 
 
 def scored(row: Row, source: str) -> list[Example]:
@@ -119,54 +117,6 @@ def translation(row: Row, source: str) -> list[Example]:
     return [Example((Turn("user", prompt),), texts[wanted], None, source)]
 
 
-def marked(row: Row, source: str) -> list[Example]:
-    """`text`: a dialogue with marks like `USER:` or `<bot>:`; its last answer may stand by itself under `response`.
-
-    What stands before the first mark is the system's. A dialogue that does not alternate gives no example.
-    """
-    text = text_of(row, "text", may_be_empty=True)
-    if (first := _ANY_USER.search(text)) is None:
-        return []
-    user = first[1]
-    opening, *parts = re.split(rf"(?:\A|(?<=\s))({user}|{_MARKS[user]}):", text)
-    roles = ["user" if mark == user else "assistant" for mark in parts[::2]]
-    texts = [part.strip() for part in parts[1::2]]
-    if "response" in row:
-        if roles[-1:] == ["assistant"] and not texts[-1]:
-            roles, texts = roles[:-1], texts[:-1]
-        roles.append("assistant")
-        texts.append(text_of(row, "response", may_be_empty=True))
-    return _dialogue(opening.strip(), roles, texts, source)
-
-
-def rounds(row: Row, source: str) -> list[Example]:
-    """`rounds`, each with `input` and `output`, or one such pair in the row itself; perhaps a `system` message."""
-    found = row.get("rounds", [row])
-    if not isinstance(found, list):
-        raise BadRow("rounds", not_a(found, "a list"))
-    texts = [
-        text_of(object_of(each, f"rounds[{place}]"), column, f"rounds[{place}].", may_be_empty=True)
-        for place, each in enumerate(found)
-        for column in ("input", "output")
-    ]
-    system = "" if row.get("system") is None else text_of(row, "system", may_be_empty=True)
-    return _dialogue(system, ["user", "assistant"] * len(found), texts, source)
-
-
-def scenes(row: Row, source: str) -> list[Example]:
-    """`narrative`, `dialogue`, `speakers` (SODA): the second of two speakers is the assistant; otherwise no example."""
-    lines, speakers = row.get("dialogue"), row.get("speakers")
-    if not isinstance(lines, list) or not isinstance(speakers, list) or len(lines) != len(speakers):
-        raise BadRow("speakers", "are not as many as the lines of dialogue")
-    if len(set(speakers)) != 2:
-        return []
-    texts = [text_of({"line": line}, "line", "dialogue.", may_be_empty=True) for line in lines]
-    if len(lines) % 2:
-        texts, speakers = texts[:-1], speakers[:-1]
-    roles = ["user" if speaker == speakers[0] else "assistant" for speaker in speakers]
-    return _dialogue(f"{text_of(row, 'narrative')} You are {speakers[1]}.", roles, texts, source)
-
-
 def reasons(row: Row, source: str) -> list[Example]:
     """`context`, `safety_annotations`, `safety_annotation_reasons` (ProsocialDialog): why the remark calls for care."""
     labels, given = row.get("safety_annotations"), row.get("safety_annotation_reasons")
@@ -191,9 +141,6 @@ READERS: dict[Format, Callable[[Row, str], list[Example]]] = {
     Format.choices: choices,
     Format.summary: summary,
     Format.translation: translation,
-    Format.marked: marked,
-    Format.rounds: rounds,
-    Format.scenes: scenes,
     Format.reasons: reasons,
 }
 
@@ -255,13 +202,3 @@ def _texts(value: Any, column: str) -> Iterator[str]:
         text = text_of({column: value}, column, may_be_empty=True)
         if text:
             yield text
-
-
-def _dialogue(system: str, roles: list[str], texts: list[str], source: str) -> list[Example]:
-    """One example of an alternating dialogue: its last answer, with what came before as the prompt; else none."""
-    while roles and roles[-1] == "user":  # nobody answered it
-        roles, texts = roles[:-1], texts[:-1]
-    if not roles or roles != ["user", "assistant"] * (len(roles) // 2) or not all(texts):
-        return []
-    turns = tuple(Turn(role, text) for role, text in zip(roles[:-1], texts[:-1], strict=True))
-    return [Example((Turn("system", system), *turns) if system else turns, texts[-1], None, source)]

@@ -93,7 +93,13 @@ def test_each_stage_gets_what_it_can_use(tmp_path: Path) -> None:
             examples = corpus.examples(stage, split)
             assert {(each.response is not None, each.rejected is not None) for each in examples} == {expected}
             copies = Counter(example.key for example in examples)
-            assert set(copies.values()) == {1 if stage == "ppo" else 2}
+            assert set(copies.values()) == {2 if stage == "rm" else 1}, "the winner of two comparisons is one demonstration"
+
+
+def test_a_demonstration_that_comes_twice_counts_twice(tmp_path: Path) -> None:
+    rows = [{"instruction": f"do {n}", "output": "done"} for n in range(90)]
+    corpus = load(mix(mine=source(write(tmp_path / "a.jsonl", rows + rows), ("sft",))), 1, None)
+    assert set(Counter(example.key for example in corpus.examples("sft", "train")).values()) == {2}
 
 
 def test_a_demonstration_is_not_wasted_on_the_reward_model(tmp_path: Path) -> None:

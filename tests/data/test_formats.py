@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from rlhf.config import Format
-from rlhf.data import upstream
+from rlhf.data import dialogues, upstream
 from rlhf.data.formats import COLUMNS, READERS, detect
 from rlhf.data.records import BadRow, Example, Turn
 
@@ -33,7 +33,9 @@ def ranked(*responses: Any, baseline: Any = "base") -> dict[str, Any]:
 
 
 def test_every_format_has_a_reader_and_is_recognised_by_its_own_columns() -> None:
-    assert set(READERS) == set(COLUMNS) == set(Format) - {Format.auto, Format.world} - set(upstream.READERS)
+    elsewhere = set(upstream.READERS) | set(dialogues.READERS)
+    assert set(READERS) == set(Format) - {Format.auto, Format.world} - elsewhere
+    assert set(READERS) <= set(COLUMNS) <= set(READERS) | elsewhere
     for kind, columns in COLUMNS.items():
         assert detect(columns) is kind
 
@@ -48,6 +50,8 @@ def test_every_format_has_a_reader_and_is_recognised_by_its_own_columns() -> Non
         ("task prompt answer rationale", "completion"),
         ("idx instruction input response1 response2 annotator1 annotator2 annotator3", "pandalm"),
         ("prompt dataset baseline responses", "judged"),
+        ("id conversations", "sharegpt"),
+        ("message_tree_id tree_state prompt", "oasst"),
     ],
 )
 def test_the_most_specific_format_is_recognised(columns: str, kind: str) -> None:

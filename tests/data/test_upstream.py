@@ -27,13 +27,6 @@ def demonstration(kind: str, **row: Any) -> tuple[str, str | None]:
     return turn.text, example.response
 
 
-def dialogue(kind: str, **row: Any) -> list[tuple[str, str]]:
-    """Roles and texts of the only example, its answer last."""
-    (example,) = read(kind, **row)
-    assert example.response is not None and example.rejected is None
-    return [(turn.role, turn.text) for turn in example.turns] + [("assistant", example.response)]
-
-
 @pytest.mark.parametrize(("first", "second", "expected"), [(2, 1, [("a", "b")]), (-0.5, 0.5, [("b", "a")]), (1, 1, [])])
 def test_the_higher_score_wins_and_a_tie_is_no_pair(first: float, second: float, expected: list[tuple[str, str]]) -> None:
     assert pairs("scored", prompt="Why?", answer_0="a", answer_1="b", score_0=first, score_1=second) == expected
@@ -122,52 +115,6 @@ def test_a_translation_goes_one_way_by_its_length() -> None:
         read("translation", translation={"xx": "a", "en": "b"})
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "<human>: Why?\n<bot>: So.\n<human>: User: who?\n<bot>: Me.",
-        "User: Why?\nAssistant: So.\nUser: User\n: who?\nAssistant: Me.".replace("User\n: who?", "USER: who?"),
-    ],
-)
-def test_marks_of_the_first_kind_part_the_turns(text: str) -> None:
-    roles = [role for role, _ in dialogue("marked", text=text)]
-    assert roles == ["user", "assistant", "user", "assistant"]
-    assert dialogue("marked", text=text)[-1] == ("assistant", "Me.")
-
-
-def test_a_marked_dialogue_with_its_answer_beside_it() -> None:
-    text = "A chat. USER: Why? ASSISTANT: So. USER: Sure? ASSISTANT:"
-    assert dialogue("marked", text=text, response="Yes.") == [
-        ("system", "A chat."),
-        ("user", "Why?"),
-        ("assistant", "So."),
-        ("user", "Sure?"),
-        ("assistant", "Yes."),
-    ]
-
-
-@pytest.mark.parametrize(
-    "text", ["", "no marks", "<bot>: So.", "<human>: Why?", "<human>: Why?\n<human>: Why?\n<bot>: So.", "<human>:\n<bot>: So."]
-)
-def test_a_marked_text_without_a_dialogue_is_passed_over(text: str) -> None:
-    assert read("marked", text=text) == []
-
-
-def test_rounds_under_a_system_message_or_in_the_row() -> None:
-    found = dialogue(
-        "rounds", system="Be terse.", rounds=[{"input": "Why?", "output": "So."}, {"input": "Sure?", "output": "Yes."}]
-    )
-    assert [text for _, text in found] == ["Be terse.", "Why?", "So.", "Sure?", "Yes."]
-    assert dialogue("rounds", system="", input="Why?", output="So.") == [("user", "Why?"), ("assistant", "So.")]
-
-
-def test_a_scene_is_played_with_its_second_speaker() -> None:
-    row = {"narrative": "Ida waits.", "dialogue": ["Where?", "Here.", "Ah."], "speakers": ["Ida", "Per", "Ida"]}
-    assert dialogue("scenes", **row) == [("system", "Ida waits. You are Per."), ("user", "Where?"), ("assistant", "Here.")]
-    assert read("scenes", narrative="n", dialogue=["a", "b", "c"], speakers=["A", "B", "C"]) == []
-    assert read("scenes", narrative="n", dialogue=["a", "b"], speakers=["A", "A"]) == []
-
-
 def test_each_reason_is_asked_for_by_its_label() -> None:
     row = {"context": "I lied.", "safety_annotations": ["caution", "casual"], "safety_annotation_reasons": ["it misleads", ""]}
     assert demonstration("reasons", **row) == ('Why does this remark call for the label "caution"?\n\nI lied.', "it misleads")
@@ -190,9 +137,6 @@ def test_each_reason_is_asked_for_by_its_label() -> None:
         ("passages", {"query": "q", "positive_passages": "a"}, "positive_passages: is 'a', not a list"),
         ("questions", {"answers": "a"}, "question: is missing"),
         ("questions", {"question": "q", "answers": 3}, "answers: is 3, not text"),
-        ("rounds", {"rounds": "a"}, "rounds: is 'a', not a list"),
-        ("rounds", {"rounds": [{"input": "a"}]}, r"rounds\[0\]\.output: is missing"),
-        ("scenes", {"dialogue": ["a"], "speakers": []}, "speakers: are not as many"),
         ("reasons", {"context": "c", "safety_annotations": ["a"]}, "safety_annotation_reasons: are not as many"),
     ],
 )
