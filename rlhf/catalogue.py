@@ -31,12 +31,19 @@ python -m rlhf --cfg job stage=sft model=opt125m data=gsm8k +source@data.sources
 A source of your own is a file like theirs in a folder that `--config-dir` names, as `source/NAME.yaml`, or
 `+source@data.sources.NAME=default data.sources.NAME.path=...`.
 
-Each set is read by a test from five invented rows with the columns that its file names, which are all of upstream's unless
-a note there says otherwise. **columns seen in** says where they were looked up; nothing was downloaded. Licences and numbers
-of rows are as published; read the card of a set before you publish what was trained on it.
+Each set is read by a test from five invented rows. The columns that are read were looked up where **columns seen in** says,
+the others in those rows are upstream's as far as they are known; nothing was downloaded. Licences and numbers of rows are as
+published, where known; read the card of a set before you publish what was trained on it.
 
 | name | what | hub | format | stages | licence | rows | language | columns seen in |
 |---|---|---|---|---|---|---|---|---|
+"""
+
+
+FOOTER = """
+Of those sets' lists these are missing: ELI5 (withdrawn from the hub), TED talks and Tldr News (scripts), GPTeacher's role-plays
+and the explained jokes (not on the hub), `augment_oasst` and `oa_translated` (not published), the Ukrainian SQuAD (one JSON
+object), DebateSum and DivEMT (columns not seen).
 """
 
 
@@ -70,4 +77,4 @@ def render() -> str:
         cells = [f"`{name}`", facts["what"], f"`{hub}`" + (f" ({part})" if part else ""), values["format"]]
         cells += [" ".join(values["stages"]), facts["licence"], facts["rows"], facts["language"], facts["seen in"]]
         rows.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |")
-    return HEADER.format(count=len(listed)) + "\n".join(rows) + "\n"
+    return HEADER.format(count=len(listed)) + "\n".join(rows) + "\n" + FOOTER
