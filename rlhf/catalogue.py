@@ -33,7 +33,8 @@ A source of your own is a file like theirs in a folder that `--config-dir` names
 
 Each set is read by a test from five invented rows. The columns that are read were looked up where **columns seen in** says,
 the others in those rows are upstream's as far as they are known; nothing was downloaded. Licences and numbers of rows are as
-published, where known; read the card of a set before you publish what was trained on it.
+published, where known; read the card of a set before you publish what was trained on it. The largest sets have a `cap`, since
+the rows of a source are held in memory; `data.sources.NAME.cap` raises it.
 
 | name | what | hub | format | stages | licence | rows | language | columns seen in |
 |---|---|---|---|---|---|---|---|---|
@@ -75,6 +76,7 @@ def render() -> str:
         hub = str(values["path"]).removeprefix("hub:")
         part = ", ".join(str(values[key]) for key in ("subset", "files") if values.get(key))
         cells = [f"`{name}`", facts["what"], f"`{hub}`" + (f" ({part})" if part else ""), values["format"]]
-        cells += [" ".join(values["stages"]), facts["licence"], facts["rows"], facts["language"], facts["seen in"]]
+        rows_read = f"{facts['rows']}; the first {values['cap']:,} are read" if values["cap"] else facts["rows"]
+        cells += [" ".join(values["stages"]), facts["licence"], rows_read, facts["language"], facts["seen in"]]
         rows.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |")
     return HEADER.format(count=len(listed)) + "\n".join(rows) + "\n" + FOOTER

@@ -36,10 +36,11 @@ def read_hub(name: str, config: SourceConfig, cache: str | None) -> Table:
         rows = [dict(row) for row in itertools.islice(dataset, config.cap)]
     except Exception as error:  # the hub client raises dozens of types; for the user they all mean that the data is not there
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise Fault(
-            f"{key}: {part} of `{identifier}` cannot be loaded ({reason}); check the id and the connection, "
-            "load it once while online (paths.cache keeps it), or name a local .jsonl file"
-        ) from error
+        fix = "check the id and the connection, load it once while online (paths.cache keeps it), or name a local .jsonl file"
+        if "scripts are no longer supported" in reason:
+            converted = f"data.sources.{name}.path=hub:{identifier}@refs/convert/parquet"
+            fix = f"read the rows that the hub converted: {converted}, or name data.sources.{name}.files"
+        raise Fault(f"{key}: {part} of `{identifier}` cannot be loaded ({reason}); {fix}") from error
     if not rows:
         raise Fault(f"{key}: {part} holds no rows; name another data set")
     content = [what, options, _digest(rows) if config.streaming else dataset._fingerprint]

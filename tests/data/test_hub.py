@@ -77,6 +77,17 @@ def test_an_absent_data_set_is_an_error_for_the_user(hub: Any, source: Make) -> 
     assert "and more" not in str(caught.value)
 
 
+def test_a_script_is_an_error_that_says_where_its_rows_are(hub: Any, source: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(what: str, **options: Any) -> None:
+        raise RuntimeError("Dataset scripts are no longer supported, but found b.py")
+
+    monkeypatch.setattr(sys.modules["datasets"], "load_dataset", refuse)
+    with pytest.raises(
+        Fault, match=r"read the rows that the hub converted: data\.sources\.mine\.path=hub:a/b@refs/convert/parquet, or"
+    ):
+        read_hub("mine", source(path="hub:a/b"), None)
+
+
 def test_no_rows_are_an_error_for_the_user(hub: Any, source: Make) -> None:
     hub.known["hf://datasets/a/b/x.csv"] = []
     with pytest.raises(Fault, match=r"path=hub:a/b: x\.csv holds no rows"):
