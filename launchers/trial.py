@@ -22,9 +22,10 @@ def main(arguments: list[str]) -> int:
         die_with(int(arguments[1]))
     run = read_config(folder)
     try:
-        from rlhf import chain  # torch is imported from here on
+        from rlhf import chain, provenance  # torch is imported from here on
 
-        result = chain.execute(run)
+        with provenance.overridden_by(read_overrides(folder)):
+            result = chain.execute(run)
     except KeyboardInterrupt:  # before the run could answer it
         result = _without_run(run, Status.stopped, "interrupted", "interrupted before it began")
     except Fault as error:  # something the user named cannot be used; no traceback for that
@@ -39,6 +40,12 @@ def read_config(folder: Path) -> Run:
     run = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Run), OmegaConf.load(folder / "config.yaml")))
     assert isinstance(run, Run)
     return run
+
+
+def read_overrides(folder: Path) -> list[str]:
+    """What the study composed the trial from."""
+    path = folder / "overrides.txt"
+    return path.read_text().splitlines() if path.is_file() else []
 
 
 def _without_run(run: Run, status: Status, reason: str, message: str) -> Result:

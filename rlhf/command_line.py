@@ -4,7 +4,9 @@ import difflib
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 import hydra
@@ -14,9 +16,22 @@ from omegaconf import DictConfig, OmegaConf
 from rlhf import __version__, config, page, preflight
 
 EXIT_OK, EXIT_FAILED, EXIT_FAULTS, EXIT_INFEASIBLE, EXIT_STOPPED = 0, 1, 2, 3, 75
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A word that can stand first on the command line, and the module whose ``main`` serves it."""
+
+    module: str
+    use: str
+
+
 VERBS = {
-    "study": "print the table of a study: study DIR",
-    "report": "write report.html of a run anew: report RUN",
+    "study": Verb("sweeps.table", "print the table of a study: study DIR"),
+    "report": Verb("rlhf.report.page", "write report.html of a run anew: report RUN"),
+    "reproduce": Verb(
+        "rlhf.reproduce", "run a run again from its own configuration and compare: reproduce RUN [key=value ...]"
+    ),
 }
 
 
@@ -109,10 +124,5 @@ def _verb(verb: str, arguments: list[str]) -> int:
         near = difflib.get_close_matches(verb, VERBS, 1)
         hint = f"did you mean `{near[0]}`?" if near else f"verbs: {', '.join(VERBS)}; a setting is written key=value"
         return report_faults([f"{verb}: not a verb; {hint}"])
-    if verb == "report":
-        from rlhf.report import page as report
-
-        return report.main(arguments)
-    from sweeps import table
-
-    return table.main(arguments)
+    serve: Callable[[list[str]], int] = import_module(VERBS[verb].module).main  # only the one that is wanted
+    return serve(arguments)

@@ -34,7 +34,7 @@ GIB = 2**30
 LOCK = ".lock"
 AVERAGE = "artifact_ema"
 """Beside `artifact`, where a stage keeps a running average of its weights."""
-NO_RESULT = {LOCK, "config.yaml", "overrides.txt", ranks.JOB}
+NO_RESULT = {LOCK, "config.yaml", "overrides.txt", ranks.JOB, *provenance.FILES}
 """What the folder of a run holds that could not start."""
 
 
@@ -87,7 +87,7 @@ def run_stage(run: Run, identity: Identity, parents: Mapping[str, Artifact], cor
     Raises:
         Fault: something the user named cannot be used (data, model, batch); nothing was trained.
     """
-    _write_config(run, identity.folder)
+    _write_down(run, identity.folder, corpus)
     if run.zero is Zero["none"]:
         engine = TorchEngine(run.device, run.precision, run.deterministic)
         return work(run, identity, parents, corpus, engine, stop)
@@ -196,13 +196,14 @@ def _work(
     result.status, result.artifact = Status.finished, str(identity.folder / "artifact")
 
 
-def _write_config(run: Run, folder: Path) -> None:
-    """``config.yaml``, the whole configuration; ``overrides.txt``, what the person typed, where Hydra knows it."""
-    from hydra.core.hydra_config import HydraConfig  # only to ask whether Hydra is running
-
+def _write_down(run: Run, folder: Path, corpus: Corpus) -> None:
+    """``config.yaml``, the whole configuration; ``overrides.txt``, what the person typed; and what the run happens on."""
     OmegaConf.save(OmegaConf.structured(run), folder / "config.yaml")
-    if HydraConfig.initialized():
-        (folder / "overrides.txt").write_text("\n".join(HydraConfig.get().overrides.task) + "\n")
+    if (overrides := provenance.overrides()) is not None:
+        (folder / "overrides.txt").write_text("".join(f"{text}\n" for text in overrides))
+    for difference in provenance.write(folder, corpus):
+        if (folder / CHECKPOINTS).is_dir() and not run.fresh:
+            warn(f"{folder.name} goes on, but not as it began: {difference}")
 
 
 def _classify(error: Exception, result: Result, folder: Path) -> None:

@@ -1,0 +1,179 @@
+"""``python -m rlhf reproduce RUN``: the run again from its own saved configuration, and whether it came out the same."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from rlhf import checks
+from rlhf.command_line import EXIT_FAILED, report_faults
+from rlhf.config import Run
+from rlhf.fault import Fault
+from rlhf.result import Result, Status
+
+WHOLE_CHAIN = "whole_chain=true"
+"""Train the parents again too, instead of starting from the ones the run started from."""
+MEASURED = ("perf/", "time/", "mem/")
+"""Beginnings of metrics that no two runs share."""
+
+
+def main(arguments: list[str]) -> int:
+    """Serve the verb; return 0 if everything is equal, 1 if not, else what the run ended with."""
+    if not arguments or "=" in arguments[0]:
+        return report_faults(["reproduce: takes the folder of a run; write python -m rlhf reproduce outputs/runs/<name>"])
+    folder, overrides = Path(arguments[0]), arguments[1:]
+    whole_chain = WHOLE_CHAIN in overrides
+    overrides = [text for text in overrides if text != WHOLE_CHAIN]
+    try:
+        config = saved(folder)
+        before = Result.read(folder / "result.json")
+        if before is None:
+            raise Fault(
+                f"{folder}: has no result.json, so there is nothing to compare with; the run's own command goes on with it"
+            )
+        config.paths.outputs = str(_fresh_outputs(folder))
+        config.fresh, config.tracker.kind = False, "none"  # a second run of the same name would go on in W&B's first
+        apply(config, overrides)
+        run = typed(config)
+        if faults := checks.faults(run):
+            return report_faults(faults)
+        return _again(folder, before, config, overrides, whole_chain)
+    except Fault as fault:
+        return report_faults([str(fault)])
+
+
+def saved(folder: Path) -> DictConfig:
+    """The configuration a run was made with, which takes known keys only.
+
+    Raises:
+        Fault: there is none, or it has keys that are gone since.
+    """
+    path = folder / "config.yaml"
+    if not path.is_file():
+        raise Fault(f"{folder}: is not the folder of a run (it has no config.yaml); name one of outputs/runs")
+    try:
+        config = OmegaConf.merge(OmegaConf.structured(Run), OmegaConf.load(path))
+    except OmegaConfBaseException as error:
+        raise Fault(f"{path}: {_first_line(error)}; today's code has no such key, so check out the run's commit") from error
+    assert isinstance(config, DictConfig)
+    return config
+
+
+def apply(config: DictConfig, overrides: Sequence[str]) -> None:
+    """Set values on a saved configuration.
+
+    Raises:
+        Fault: a key is unknown, or its value is of another type.
+    """
+    parser = OverridesParser.create()
+    for text in overrides:
+        try:
+            override = parser.parse_override(text)
+            if override.is_add() or override.is_force_add() or override.is_delete() or override.is_sweep_override():
+                raise Fault(f"{text}: a saved configuration takes values only; write key=value")
+            OmegaConf.update(config, override.key_or_group, override.value())
+        except (HydraException, OmegaConfBaseException) as error:
+            raise Fault(
+                f"{text}: {_first_line(error)}; groups are settled in a saved configuration, set single keys"
+            ) from error
+
+
+def typed(config: DictConfig) -> Run:
+    """The run that ``config`` describes.
+
+    Raises:
+        Fault: a key that came since has no value in it.
+    """
+    if missing := sorted(OmegaConf.missing_keys(config)):
+        raise Fault(
+            f"{', '.join(missing)}: came after the run was made; add it behind, as {missing[0]}=..., or check out its commit"
+        )
+    run = OmegaConf.to_object(config)
+    assert isinstance(run, Run)
+    return run
+
+
+def _again(folder: Path, before: Result, config: DictConfig, overrides: Sequence[str], whole_chain: bool) -> int:
+    from rlhf import chain, provenance  # torch is imported from here on
+    from rlhf.tracking.screen import warn
+
+    if not whole_chain:
+        _start_from_the_same(folder, before, config)
+    run = typed(config)
+    told = (folder / "overrides.txt").read_text().splitlines() if (folder / "overrides.txt").is_file() else []
+    recorded = provenance.read(folder)
+    if not recorded:
+        warn(f"{folder}: has no {provenance.ENVIRONMENT}, so nobody knows where it ran")
+    for difference in provenance.differences(recorded, provenance.environment(chain.load_corpus(run))) if recorded else ():
+        warn(f"not as it was: {difference}")
+    with provenance.overridden_by([*told, *overrides]):
+        after = chain.execute(run)
+    print(f"{before.folder or folder} again, in {after.folder}: {after.status.name} {after.reason}".rstrip())
+    if after.status is not Status.finished or before.status is not Status.finished:
+        print(f"the first one ended as {before.status.name} {before.reason}: {before.message}".rstrip(": "))
+        return after.exit_code
+    differing = [*_weights(folder / "artifact", Path(after.artifact or "")), *_metrics(before.metrics, after.metrics)]
+    for line in differing:
+        print(f"  {line}")
+    print("equal: the artifact's bytes and the final metrics" if not differing else "not equal: the above")
+    return EXIT_FAILED if differing and not overrides else after.exit_code
+
+
+def _start_from_the_same(folder: Path, before: Result, config: DictConfig) -> None:
+    """Name the parents the run started from, where they still are; the others are trained again."""
+    from rlhf import artifact
+    from rlhf.stages import TABLE
+
+    for name in TABLE[before.stage].parents(typed(config)):
+        found = next(artifact.find(folder.resolve().parent, before.parents.get(name, "")), None)
+        if config.parents[name] is None and found is not None:
+            print(f"parents.{name}={found}")
+            config.parents[name] = str(found)
+
+
+def _weights(before: Path, after: Path) -> list[str]:
+    """The files of two artifacts that are not the same bytes; what tells of a run (card, manifest) is not compared."""
+    from rlhf.sealed import Broken, open_sealed
+
+    try:
+        old, new = (dict(open_sealed(path)["files"]) for path in (before, after))
+    except Broken as error:
+        return [str(error)]
+    names = sorted(name for name in old.keys() | new.keys() if name.rpartition("/")[2] != "README.md")
+    return [f"{name}: {_how_far(before / name, after / name)}" for name in names if old.get(name) != new.get(name)]
+
+
+def _how_far(before: Path, after: Path) -> str:
+    if not (before.is_file() and after.is_file()):
+        return "is in one of them only"
+    if before.suffix != ".safetensors":
+        return "differs"
+    from safetensors.torch import load_file
+
+    old, new = load_file(before), load_file(after)
+    if old.keys() != new.keys() or any(old[name].shape != new[name].shape for name in old):
+        return "holds other tensors"
+    return f"differs, by at most {max((old[name].float() - new[name].float()).abs().max().item() for name in old):.2g}"
+
+
+def _metrics(before: dict[str, float], after: dict[str, float]) -> list[str]:
+    names = sorted(name for name in before.keys() | after.keys() if not name.startswith(MEASURED))
+    pairs = [(name, before.get(name, "none"), after.get(name, "none")) for name in names]
+    return [f"{name}: {old} → {new}" for name, old, new in pairs if old != new and str(old) != str(new)]  # nan is not nan
+
+
+def _fresh_outputs(folder: Path) -> Path:
+    """`reproduced/<run>-1` beside `runs`, or the first number that is free."""
+    root = folder.resolve().parent.parent / "reproduced"
+    number = 1
+    while (root / f"{folder.resolve().name}-{number}").exists():
+        number += 1
+    return root / f"{folder.resolve().name}-{number}"
+
+
+def _first_line(error: Any) -> str:
+    return str(error).strip().splitlines()[0]

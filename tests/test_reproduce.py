@@ -1,0 +1,109 @@
+"""A run made again: equal bytes, differences named, and faults for what cannot be made again."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from rlhf import chain, provenance, reproduce
+from rlhf.config import Run
+from rlhf.result import Result
+from tests.stages import small
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> Callable[..., Run]:
+    return lambda *overrides: small.make_run(tmp_path, *overrides)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def again(tmp_path: Path) -> Path:
+    (folder,) = tmp_path.glob("reproduced/*/runs/*")
+    return folder
+
+
+def test_a_run_made_again_has_equal_bytes(
+    make_run: Callable[..., Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with provenance.overridden_by(["stage=rm", "rm.init=sft"]):
+        first = Path(chain.execute(make_run("stage=rm", "rm.init=sft")).folder)
+    assert (first / "overrides.txt").read_text() == "stage=rm\nrm.init=sft\n"
+    assert reproduce.main([str(first)]) == 0
+    said = capsys.readouterr()
+    assert "equal: the artifact's bytes and the final metrics" in said.out and said.err == ""
+    second = again(tmp_path)  # one run: its parent was found, not trained again
+    assert second.name.startswith("rm-") and f"parents.sft={tmp_path}/runs/sft-" in said.out
+    weights = "artifact/model.safetensors"
+    assert (first / weights).read_bytes() == (second / weights).read_bytes()
+
+
+def test_other_values_are_compared_and_the_chain_can_be_trained_whole(
+    make_run: Callable[..., Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = chain.execute(make_run("stage=sft")).folder
+    assert reproduce.main([first, "whole_chain=true", "sft.learning_rate=1e-4"]) == 0  # it was asked to differ
+    said = capsys.readouterr().out
+    assert "model.safetensors: differs, by at most" in said and "eval/loss:" in said and "not equal" in said
+    content = json.loads((Path(first) / "result.json").read_text())
+    content["metrics"]["eval/loss"] += 1
+    (Path(first) / "result.json").write_text(json.dumps(content))
+    assert reproduce.main([first]) == 1
+    assert "eval/loss:" in capsys.readouterr().out
+
+
+@pytest.fixture
+def folder(make_run: Callable[..., Run], tmp_path: Path) -> Path:
+    """The folder of a run, as far as its faults are concerned."""
+    path = tmp_path / "runs" / "sft-tiny-0"
+    path.mkdir(parents=True)
+    OmegaConf.save(OmegaConf.structured(make_run("stage=sft")), path / "config.yaml")
+    (path / "result.json").write_text(
+        Result.parse(
+            {"status": "finished", "metrics": {}, **dict.fromkeys(("stage", "model", "run_signature", "result_signature"), "")}
+        ).to_json()
+    )
+    return path
+
+
+@pytest.mark.parametrize(
+    ("words", "fault"),
+    [
+        (["sft.epoch=5"], "sft.epoch=5: "),
+        (["sft.max_steps=many"], "sft.max_steps=many: "),
+        (["sft=ds_chat"], "set single keys"),
+        (["+seed=2"], "takes values only"),
+        (["seed=1,2"], "takes values only"),
+        (["sft.micro_batch_size=3"], "does not divide"),
+    ],
+)
+def test_a_wrong_word_is_a_fault(words: list[str], fault: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert reproduce.main([str(folder), *words]) == 2
+    assert fault in capsys.readouterr().err
+
+
+def test_a_folder_that_is_no_finished_run_is_a_fault(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "result.json").unlink()
+    for words, fault in (
+        [[str(folder)], "has no result.json"],
+        [[str(tmp_path)], "is not the folder of a run"],
+        [[], "takes the folder"],
+    ):
+        assert reproduce.main(words) == 2
+        assert fault in capsys.readouterr().err
+
+
+def test_a_configuration_of_other_code_says_so(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = (folder / "config.yaml").read_text()
+    (folder / "config.yaml").write_text(config.replace("seed: 1\n", ""))
+    assert reproduce.main([str(folder)]) == 2
+    assert "seed: came after the run was made" in capsys.readouterr().err
+    (folder / "config.yaml").write_text(config + "gone: 1\n")
+    assert reproduce.main([str(folder)]) == 2
+    assert "check out the run's commit" in capsys.readouterr().err
