@@ -9,7 +9,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from rlhf import checks
+from rlhf import checks, lineage
 from rlhf.command_line import EXIT_FAILED, report_faults
 from rlhf.config import Run
 from rlhf.fault import Fault
@@ -126,9 +126,8 @@ def _again(folder: Path, before: Result, config: DictConfig, overrides: Sequence
 def _start_from_the_same(folder: Path, before: Result, config: DictConfig) -> None:
     """Name the parents the run started from, where they still are; the others are trained again."""
     from rlhf import artifact
-    from rlhf.stages import TABLE
 
-    for name in TABLE[before.stage].parents(typed(config)):
+    for name in lineage.parents(typed(config), before.stage):
         found = next(artifact.find(folder.resolve().parent, before.parents.get(name, "")), None)
         if config.parents[name] is None and found is not None:
             print(f"parents.{name}={found}")

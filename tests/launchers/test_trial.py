@@ -21,7 +21,16 @@ sys.path.append(str(Path(pool.__file__).parent))
 @pytest.fixture
 def frozen(tmp_path: Path) -> Path:
     config.register()
-    groups = ["reward_model=tiny", "data=demo", "sft=tiny", "rm=tiny", "ppo=tiny", "rollout=tiny", "evaluation=default"]
+    groups = [
+        "reward_model=tiny",
+        "data=demo",
+        "pretrain=tiny",
+        "sft=tiny",
+        "rm=tiny",
+        "ppo=tiny",
+        "rollout=tiny",
+        "evaluation=default",
+    ]
     with initialize_config_dir(str(config.CONF), version_base="1.3"):
         composed = compose(
             "config",
