@@ -15,11 +15,8 @@ from rlhf.data.reader import Row
 from rlhf.data.records import BadRow, Example, Turn
 
 SPEAKERS = {
-    "human": "user",
-    "user": "user",
-    "gpt": "assistant",
-    "assistant": "assistant",
-    "bing": "assistant",
+    **dict.fromkeys(("human", "user"), "user"),
+    **dict.fromkeys(("gpt", "assistant", "chatgpt", "bing", "bard"), "assistant"),
     "system": "system",
 }
 """Who speaks in ShareGPT's rows."""
@@ -36,7 +33,8 @@ def sharegpt(row: Row, source: str) -> list[Example]:
         speaker = object_of(each, within[:-1]).get("from")
         if speaker not in SPEAKERS:
             raise BadRow(f"{within}from", not_a(speaker, f"one of {', '.join(SPEAKERS)}"))
-        turns.append(Turn(SPEAKERS[speaker], text_of(each, "value", within, may_be_empty=True)))
+        said = {"value": each.get("value") or ""}  # nothing at all stands for an empty turn
+        turns.append(Turn(SPEAKERS[speaker], text_of(said, "value", within, may_be_empty=True)))
     system = turns.pop(0).text if turns and turns[0].role == "system" else ""
     joined = [
         Turn(role, "\n".join(turn.text for turn in together))

@@ -35,6 +35,10 @@ def test_each_answer_is_an_example_with_what_came_before() -> None:
     ]
 
 
+def test_a_turn_without_text_ends_what_can_be_learnt() -> None:
+    assert read("sharegpt", conversations=[*chat("human:Why?"), {"from": "gpt", "value": None}]) == []
+
+
 def test_turns_of_one_speaker_are_joined() -> None:
     assert all_told("sharegpt", conversations=chat("human:Why", "human:now?", "gpt:So.")) == ["u:Why\nnow? -> So."]
 
@@ -128,7 +132,7 @@ def test_a_message_without_replies_is_a_prompt() -> None:
             {"conversations": [{"from": "cat", "value": "a"}]},
             r"conversations\[0\]\.from: is 'cat', not one of human",
         ),
-        ("sharegpt", {"conversations": [{"from": "gpt"}]}, r"conversations\[0\]\.value: is missing"),
+        ("sharegpt", {"conversations": [{"from": "gpt", "value": 3}]}, r"conversations\[0\]\.value: is 3, not text"),
         ("marked", {}, "text: is missing"),
         ("rounds", {"rounds": "a"}, "rounds: is 'a', not a list"),
         ("rounds", {"rounds": [{"input": "a"}]}, r"rounds\[0\]\.output: is missing"),

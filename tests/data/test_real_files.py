@@ -2,10 +2,12 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
 
+from rlhf import catalogue
 from rlhf.config import CONF, SourceConfig
 from rlhf.data.baselines import longer_wins_accuracy
 from rlhf.data.sources import Source, load_source
@@ -15,10 +17,10 @@ FOLDER = os.environ.get("RLHF_DATA_DIR")
 pytestmark = pytest.mark.skipif(FOLDER is None, reason="RLHF_DATA_DIR is not set: it names the folder of the real data sets")
 
 
-def read(path: str, max_bad_fraction: float = 0.01) -> Source:
+def read(path: str, max_bad_fraction: float = 0.01, **values: Any) -> Source:
     default = OmegaConf.load(CONF / "source" / "default.yaml")
     place = {"path": str(Path(FOLDER or "") / path)}
-    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(SourceConfig), default, place))
+    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(SourceConfig), default, values, place))
     assert isinstance(config, SourceConfig)
     return load_source("real", config, max_bad_fraction, None)
 
@@ -39,6 +41,21 @@ def test_rows_and_formats(path: str, rows: int, kind: str, examples: int) -> Non
     source = read(path)
     assert source.reading.startswith(f"{rows} rows of ") and f" read as {kind} (" in source.reading
     assert len(source.examples) == examples
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "rows", "examples"),
+    [
+        ("gsm8k", "verifiable/gsm8k_train.jsonl.gz", 7473, 7473),
+        ("hh_rlhf", "preference/hh_harmless.jsonl.gz", 1747, 1737),
+        ("oasst1", "preference/oasst_trees.jsonl.gz", 75, 757),
+        ("alpaca_gpt4", "sft/alpaca_gpt4.jsonl.gz", 788, 788),
+    ],
+)
+def test_an_entry_of_the_catalogue_reads_the_rows_its_authors_published(name: str, path: str, rows: int, examples: int) -> None:
+    values = {key: value for key, value in catalogue.entries()[name][1].items() if key not in ("path", "subset", "files")}
+    source = read(path, **values)
+    assert source.reading.startswith(f"{rows} rows of ") and len(source.examples) == examples
 
 
 @pytest.mark.parametrize(
