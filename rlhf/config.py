@@ -46,7 +46,8 @@ Format = Enum(
     "scored webgpt comparisons endings passages questions choices summary translation marked rounds scenes reasons",
 )
 Schedule = Enum("Schedule", ["constant", "linear", "cosine"])
-RewardModelLoss = Enum("RewardModelLoss", ["pairwise", "tokenwise"])
+RewardModelLoss = Enum("RewardModelLoss", ["pairwise", "tokenwise", "margin", "ce", "mse"])
+Pooling = Enum("Pooling", ["last", "mean"])
 KLEstimator = Enum("KLEstimator", ["k1", "k3"])
 SFTInit = Enum("SFTInit", ["base", "pretrain"])
 PPOInit = Enum("PPOInit", ["sft", "pretrain"])
@@ -242,7 +243,9 @@ class RMConfig(TrainConfig):
     """Reward model: Bradley-Terry loss on scores (Ouyang et al. 2022, equation 1)."""
 
     loss: RewardModelLoss = result()
-    """`pairwise`: on the score of the last token; `tokenwise`: on every token from where the two answers part, as DeepSpeed-Chat."""
+    """`pairwise`: better against worse, over all pairs of a ranked list; `tokenwise`: on every token from where two answers part, as DeepSpeed-Chat; `margin`: pairwise, by at least the margin people saw; `ce`: the best against all of its list; `mse`: towards the rating people gave."""
+    pooling: Pooling = result()
+    """The score is the head's at the `last` token (what plain transformers reads), or its `mean` over all of them."""
     score_l2: float = result()
     """Weight of the squared scores of both answers, which keeps them near 0 (Open-Assistant: 0.001); 0: none."""
 

@@ -16,23 +16,37 @@ def sft_loss(logprobs_BT: Tensor, mask_BT: Tensor) -> Tensor:
     return -masked_sum(logprobs_BT, mask_BT)
 
 
-def pairwise_loss(chosen_B: Tensor, rejected_B: Tensor) -> Tensor:
-    """Bradley-Terry: the sum of -log sigmoid(chosen - rejected) (Ouyang et al. 2022, equation 1, for one pair a prompt)."""
-    return -F.logsigmoid(chosen_B - rejected_B).sum()
+def pairwise_loss(better_P: Tensor, worse_P: Tensor, share_P: Tensor) -> Tensor:
+    """Bradley-Terry: the sum of -share * log sigmoid(better - worse) (Ouyang et al. 2022, equation 1).
+
+    ``share_P`` is 1 / (K choose 2) for each pair of a prompt with K answers, so that prompts count alike. Touvron et al.
+    2023, equation 2, take a margin from ``better_P``.
+    """
+    return -(share_P * F.logsigmoid(better_P - worse_P)).sum()
 
 
-def tokenwise_loss(chosen_BT: Tensor, rejected_BT: Tensor, span_BT: Tensor) -> Tensor:
+def tokenwise_loss(better_PT: Tensor, worse_PT: Tensor, span_PT: Tensor, share_P: Tensor) -> Tensor:
     """The pairwise loss on each token of a span, averaged over the span and summed over pairs (DeepSpeed-Chat).
 
     Every row of the span needs a true column.
     """
-    losses_BT = -F.logsigmoid(chosen_BT - rejected_BT).masked_fill(~span_BT, 0.0)
-    return (losses_BT.sum(1) / span_BT.sum(1)).sum()
+    losses_PT = -F.logsigmoid(better_PT - worse_PT).masked_fill(~span_PT, 0.0)
+    return (share_P * losses_PT.sum(1) / span_PT.sum(1)).sum()
 
 
-def squared_scores(chosen_B: Tensor, rejected_B: Tensor) -> Tensor:
-    """Sum over pairs of the mean squared score of their two answers."""
-    return 0.5 * (chosen_B.square() + rejected_B.square()).sum()
+def best_of_list_loss(scores_N: Tensor, prompt_N: Tensor, rank_N: Tensor) -> Tensor:
+    """Cross-entropy of the best answer (rank 0) among the softmax of its prompt's scores, summed over prompts.
+
+    For two answers it is the pairwise loss. Prompts are numbered from 0, each with one best answer.
+    """
+    count = int(prompt_N.max()) + 1
+    table_BK = scores_N.new_full((count, int(rank_N.max()) + 1), -torch.inf).index_put((prompt_N, rank_N), scores_N)
+    return -table_BK.log_softmax(1)[:, 0].sum()
+
+
+def rating_loss(scores_N: Tensor, ratings_N: Tensor, share_N: Tensor) -> Tensor:
+    """Squared error of scores against ratings, averaged over the answers of a prompt and summed over prompts."""
+    return (share_N * (scores_N - ratings_N) ** 2).sum()
 
 
 def ppo_policy_loss(

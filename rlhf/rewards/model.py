@@ -1,4 +1,4 @@
-"""A reward model's score: its head at the last true token of prompt and response."""
+"""A reward model's score of prompt and response: its head at their last token, or on average over them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf.algorithms.masks import last_true
+from rlhf.config import Pooling
 from rlhf.data.records import Example
 from rlhf.engine.base import Engine
 from rlhf.models.forward import token_scores
@@ -17,12 +18,19 @@ from rlhf.stages.examples import MIN_PROMPT_TOKENS, in_groups
 
 
 def sequence_scores(scorer: PreTrainedModel, batch: Sequences) -> Tensor:
-    """One score [B] a sequence, read at its last true token, wherever the padding stands."""
-    return last_scores(token_scores(scorer, batch.ids, batch.mask), batch.mask)
+    """One score [B] a sequence, wherever the padding stands."""
+    return pooled_scores(scorer, token_scores(scorer, batch.ids, batch.mask), batch.mask)
 
 
-def last_scores(scores_BT: Tensor, mask_BT: Tensor) -> Tensor:
-    """The score [B] at each row's last true token."""
+def set_pooling(scorer: PreTrainedModel, pooling: Pooling) -> None:
+    """Say in the scorer's own configuration how its score is read, so that it is read so wherever it is loaded."""
+    scorer.config.score_pooling = pooling.name
+
+
+def pooled_scores(scorer: PreTrainedModel, scores_BT: Tensor, mask_BT: Tensor) -> Tensor:
+    """The score [B] of each row: that of its last true token, or the mean of all true ones, as the scorer was trained."""
+    if getattr(scorer.config, "score_pooling", Pooling.last.name) == Pooling.mean.name:
+        return scores_BT.masked_fill(~mask_BT, 0.0).sum(1) / mask_BT.sum(1)
     return scores_BT.gather(1, last_true(mask_BT)[:, None]).squeeze(1)
 
 

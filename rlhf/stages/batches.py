@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import combinations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from rlhf.metrics import Metrics
@@ -48,34 +49,83 @@ class Sequences:
 
 
 @dataclass(frozen=True)
-class Pairs:
-    """Chosen and rejected answers to the same prompts."""
+class Ranked:
+    """Answers to one prompt."""
 
-    chosen: Sequences
-    rejected: Sequences
+    answers: tuple[Tokens, ...]
+    """From best to worst."""
+    margin: float = 0.0
+    """How much better the first is than the last, where that is known."""
+    ratings: tuple[float, ...] = ()
+    """Of each answer; empty where they are not known."""
+
+
+@dataclass(frozen=True)
+class Comparisons:
+    """B prompts with their ranked answers, N in all, which pass the network together: all best ones first, then the second."""
+
+    rows: Sequence[Ranked]
+    pad: int
+    device: torch.device
     metrics: Metrics = field(default_factory=Metrics)
 
     @property
     def weight(self) -> float:
-        """Pairs."""
-        return len(self.chosen.ids)
+        """Prompts."""
+        return len(self.rows)
 
-    def joined(self) -> Sequences:
-        """All chosen sequences, then all rejected ones: one forward pass instead of two."""
-        width = max(self.chosen.ids.shape[1], self.rejected.ids.shape[1])
+    def split(self, size: int) -> list["Comparisons"]:
+        """Micro-batches of at most ``size`` prompts."""
+        return [replace(self, rows=self.rows[first : first + size]) for first in range(0, len(self.rows), size)]
 
-        def stack(first: Tensor, second: Tensor) -> Tensor:
-            return torch.cat([F.pad(each, (0, width - each.shape[1])) for each in (first, second)])
+    @cached_property
+    def _places(self) -> list[tuple[int, int]]:
+        """Rank and prompt of each answer."""
+        return sorted((rank, prompt) for prompt, row in enumerate(self.rows) for rank in range(len(row.answers)))
 
-        return Sequences(
-            stack(self.chosen.ids, self.rejected.ids),
-            stack(self.chosen.mask, self.rejected.mask),
-            stack(self.chosen.targets, self.rejected.targets),
-        )
+    @cached_property
+    def answers(self) -> Sequences:
+        """All answers with their prompts."""
+        return Sequences.of([self.rows[prompt].answers[rank] for rank, prompt in self._places], self.pad, self.device)
 
-    def split(self, size: int) -> list["Pairs"]:
-        """Micro-batches of at most ``size`` pairs."""
-        return [Pairs(*both) for both in zip(self.chosen.split(size), self.rejected.split(size), strict=True)]
+    @cached_property
+    def pairs(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Indices of the better and of the worse answer of each of P pairs, and its share [P] among the pairs of its prompt."""
+        index_of = {place: index for index, place in enumerate(self._places)}
+        better, worse, share = [], [], []
+        for prompt, row in enumerate(self.rows):
+            ranks = list(combinations(range(len(row.answers)), 2))
+            better += [index_of[first, prompt] for first, _ in ranks]
+            worse += [index_of[second, prompt] for _, second in ranks]
+            share += [1 / len(ranks) for _ in ranks]
+        first, second = (torch.tensor(each, dtype=torch.long, device=self.device) for each in (better, worse))
+        return first, second, torch.tensor(share, device=self.device)
+
+    @property
+    def margins(self) -> Tensor:
+        """Margin [P] of each pair; 0 where only the ends of a longer list have one."""
+        margins = [row.margin if len(row.answers) == 2 else 0.0 for row in self.rows for _ in combinations(row.answers, 2)]
+        return torch.tensor(margins, device=self.device)
+
+    @property
+    def prompts(self) -> Tensor:
+        """The prompt [N] of each answer."""
+        return torch.tensor([prompt for _, prompt in self._places], device=self.device)
+
+    @property
+    def ranks(self) -> Tensor:
+        """The rank [N] of each answer; 0 is best."""
+        return torch.tensor([rank for rank, _ in self._places], device=self.device)
+
+    @property
+    def ratings(self) -> Tensor:
+        """The rating [N] of each answer; every one must be known."""
+        return torch.tensor([self.rows[prompt].ratings[rank] for rank, prompt in self._places], device=self.device)
+
+    @property
+    def shares(self) -> Tensor:
+        """Share [N] of each answer among those of its prompt."""
+        return torch.tensor([1 / len(self.rows[prompt].answers) for _, prompt in self._places], device=self.device)
 
 
 @dataclass(frozen=True)

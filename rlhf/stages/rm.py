@@ -1,44 +1,50 @@
 """Reward model.
 
-    loss = - mean over pairs of log sigmoid(r(prompt, chosen) - r(prompt, rejected))      (Ouyang et al. 2022, equation 1)
-           + score_l2 * mean over pairs of (r(prompt, chosen)^2 + r(prompt, rejected)^2) / 2
+    loss = - mean over prompts of mean over pairs of log sigmoid(r(prompt, better) - r(prompt, worse))
+                                                                                           (Ouyang et al. 2022, equation 1)
+           + score_l2 * mean over prompts of mean over answers of r^2
 
-`rm.loss=tokenwise` takes the first term at every token from where the answers part, and averages over these tokens.
+All pairs of a ranked list of K answers count, each with 1 / (K choose 2); with two answers that is the pair. `rm.loss`:
+
+    pairwise    the above
+    tokenwise   its first term at every token from where the two answers part, averaged over these (DeepSpeed-Chat)
+    margin      log sigmoid(r(better) - r(worse) - margin), margin being how much better people found it, 0 where unknown
+                                                                                           (Touvron et al. 2023, equation 2)
+    ce          cross-entropy of the best answer among all of the list: softmax over their scores; pairwise for two
+    mse         squared error of r against the rating that people gave; takes answers one by one
 
 r is a linear head, without bias, on the hidden state of the last true token: the end token, which every response has in
 training (in PPO a response may be cut off; it is then read at its last token, and `ppo.missing_eos_penalty` applies).
-The index comes from the attention mask, so padding may stand on either side. Pairs whose token ids are equal are passed
-over, since their gradient is exactly zero.
+`rm.pooling=mean` takes the mean over all tokens of prompt and response instead. The index comes from the attention mask,
+so padding may stand on either side. Answers whose token ids are equal are passed over, since their gradient is zero.
 """
 
-from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from rlhf.algorithms.losses import pairwise_loss, squared_scores, tokenwise_loss
+from rlhf.algorithms.losses import best_of_list_loss, pairwise_loss, rating_loss, tokenwise_loss
 from rlhf.algorithms.masks import diverging_span, hold_last
 from rlhf.config import RewardModelLoss
-from rlhf.data.baselines import bag_of_words_accuracy, bayes_accuracy, longer_wins_accuracy, wilson_interval
 from rlhf.data.records import Example
 from rlhf.engine.base import Trainable
 from rlhf.engine.optimizer import OptimizerSpec
+from rlhf.fault import Fault
 from rlhf.metrics import Mean, Metric, Metrics, Total
 from rlhf.models.adapters import add_adapters
 from rlhf.models.forward import token_scores
 from rlhf.models.load import load_scorer
 from rlhf.models.tokenizer import load_tokenizer
-from rlhf.rewards.model import last_scores, score
-from rlhf.stages.batches import Pairs, Sequences, Tokens
+from rlhf.rewards.model import pooled_scores, score, set_pooling
+from rlhf.stages.batches import Comparisons, Ranked
+from rlhf.stages.comparison import by_source, cheap_scorers, rank_correlation, right
 from rlhf.stages.examples import epoch_batches, in_turns, tokenizer_texts, tokens_of, total_steps
 from rlhf.stages.interface import Evaluation, Setting, Stage
 
-TokenPair = tuple[Tokens, Tokens]
 
-
-class RewardModel(Stage[Pairs]):
+class RewardModel(Stage[Comparisons]):
     """A scorer trained on preferences."""
 
     reads: tuple[str, ...] = ("seed", "reward_model", "data", "reward_lora", "rm", "evaluation")
@@ -50,10 +56,10 @@ class RewardModel(Stage[Pairs]):
         texts = tokenizer_texts(setting.corpus)
         self._tokenizer = load_tokenizer(self._run.reward_model, texts, start)
         examples = setting.corpus.examples("rm", "train")
-        self._rows = self._tokens(examples)
-        left_out = self._rows.count(None)
-        self.notes = [f"{left_out} of {len(examples)} pairs do not fit rm.max_length, or are equal"] if left_out else []
+        self._rows = self._ranked(examples)
+        self.notes = self._left_out(examples)
         self._scorer = load_scorer(self._run.reward_model, self._tokenizer, start, self._run.seed, fresh_head=True)
+        set_pooling(self._scorer, self._config.pooling)
         add_adapters(self._scorer, self._run.reward_lora, "reward_lora", self._run.seed, keep=["score"])
         if self._config.gradient_checkpointing:
             self._scorer.gradient_checkpointing_enable()
@@ -76,112 +82,129 @@ class RewardModel(Stage[Pairs]):
 
     # data
 
-    def batches(self, first_round: int) -> Iterator[list[Pairs]]:
-        """One batch of pairs a step."""
+    def batches(self, first_round: int) -> Iterator[list[Comparisons]]:
+        """One batch of prompts with their answers a step."""
         corpus, seed, size = self._setting.corpus, self._run.seed, self._config.batch_size
         for rows in epoch_batches(corpus, "rm", seed, self._rows, size, first_round):
-            yield [self._pairs(rows)]
+            yield [Comparisons(rows, self._tokenizer.pad_token_id, self._setting.engine.device)]
 
-    def _pairs(self, rows: list[TokenPair]) -> Pairs:
-        device, pad = self._setting.engine.device, self._tokenizer.pad_token_id
-        chosen, rejected = ([pair[side] for pair in rows] for side in (0, 1))
-        return Pairs(Sequences.of(chosen, pad, device), Sequences.of(rejected, pad, device))
-
-    def _tokens(self, examples: list[Example]) -> list[TokenPair | None]:
-        """Both answers of each example; None where one does not fit, or where they are equal and would teach nothing."""
-        answers = [[example.response or "", example.rejected or ""] for example in examples]
+    def _ranked(self, examples: Sequence[Example]) -> list[Ranked | None]:
+        """All answers of each example, best first; None where one does not fit or nothing can be learnt."""
+        rated = self._config.loss is RewardModelLoss.mse
+        answers = [_answers(example) for example in examples]
         rows = tokens_of(self._tokenizer, examples, answers, self._config.max_length)
-        return [(row[0], row[1]) if row is not None and row[0] != row[1] else None for row in rows]
+        ranked: list[Ranked | None] = []
+        for example, row in zip(examples, rows, strict=True):
+            ratings = _ratings(example)
+            learns = ratings is not None if rated else len(_answers(example)) > 1
+            if row is None or not learns or any(first == second for first, second in zip(row, row[1:], strict=False)):
+                ranked.append(None)
+            else:
+                ranked.append(Ranked(tuple(row), example.margin or 0.0, ratings or ()))
+        return ranked
+
+    def _left_out(self, examples: Sequence[Example]) -> list[str]:
+        """What is to be said of rows that cannot be used.
+
+        Raises:
+            Fault: `rm.loss` needs what no row has.
+        """
+        loss = self._config.loss
+        if loss is RewardModelLoss.mse and not any(map(_ratings, examples)):
+            raise Fault("rm.loss=mse: no row has a rating; use data with a label or a rating, or rm.loss=pairwise")
+        if loss is RewardModelLoss.margin and not any(example.margin for example in examples):
+            raise Fault("rm.loss=margin: no row says how much better an answer is; use data with a margin, or rm.loss=pairwise")
+        count = self._rows.count(None)
+        why = "have no rating" if loss is RewardModelLoss.mse else "have no other answer, or an equal one"
+        return [f"{count} of {len(examples)} rows do not fit rm.max_length, or {why}"] if count else []
 
     # loss
 
-    def loss(self, batch: Pairs) -> tuple[dict[str, Tensor], Metrics]:
-        """Summed pairwise or token-wise loss, and squared scores."""
-        both = batch.joined()
-        scores_BT = self._setting.engine.forward(token_scores, self._scorer, both.ids, both.mask)
-        chosen, rejected = last_scores(scores_BT, both.mask).chunk(2)
-        match self._config.loss:
+    def loss(self, batch: Comparisons) -> tuple[dict[str, Tensor], Metrics]:
+        """Summed loss of each prompt, and squared scores."""
+        config, answers = self._config, batch.answers
+        scores_BT = self._setting.engine.forward(token_scores, self._scorer, answers.ids, answers.mask)
+        scores = pooled_scores(self._scorer, scores_BT, answers.mask)
+        better, worse, share = batch.pairs
+        match config.loss:
             case RewardModelLoss.pairwise:
-                loss = pairwise_loss(chosen, rejected)
+                loss = pairwise_loss(scores[better], scores[worse], share)
+            case RewardModelLoss.margin:
+                loss = pairwise_loss(scores[better] - batch.margins, scores[worse], share)
             case RewardModelLoss.tokenwise:
-                chosen_BT, rejected_BT = hold_last(scores_BT, both.mask).chunk(2)
-                loss = tokenwise_loss(chosen_BT, rejected_BT, diverging_span(*both.ids.chunk(2), *both.mask.chunk(2)))
-        loss = loss + self._config.score_l2 * squared_scores(chosen, rejected)
-        metrics: dict[str, Metric] = {
-            "rewards/accuracies": Mean.of(_right(chosen, rejected)),
-            "rewards/margins": Mean.of(chosen - rejected),
-            "rewards/chosen": Mean.of(chosen),
-            "rewards/rejected": Mean.of(rejected),
-            "perf/tokens": Total(both.mask.sum().item()),
-        }
+                held_BT = hold_last(scores_BT, answers.mask)
+                span = diverging_span(answers.ids[better], answers.ids[worse], answers.mask[better], answers.mask[worse])
+                loss = tokenwise_loss(held_BT[better], held_BT[worse], span, share)
+            case RewardModelLoss.ce:
+                loss = best_of_list_loss(scores, batch.prompts, batch.ranks)
+            case RewardModelLoss.mse:
+                loss = rating_loss(scores, batch.ratings, batch.shares)
+        loss = loss + config.score_l2 * (batch.shares * scores.square()).sum()
+        metrics: dict[str, Metric] = {"perf/tokens": Total(answers.mask.sum().item())}
+        if len(better):
+            metrics |= {
+                "rewards/accuracies": Mean.of(right(scores[better], scores[worse])),
+                "rewards/margins": Mean.of(scores[better] - scores[worse]),
+                "rewards/chosen": Mean.of(scores[better]),
+                "rewards/rejected": Mean.of(scores[worse]),
+            }
         return {"reward_model": loss}, Metrics(metrics)
 
     # evaluate
 
     def evaluate(self, round_: int) -> Evaluation:
-        """Accuracy on held-out pairs, for each source apart, beside what cheap scorers reach on the same pairs."""
-        limit = self._run.evaluation
-        held_out = self._setting.corpus.examples("rm", "held_out")
-        fit = [(example, pair) for example, pair in zip(held_out, self._tokens(held_out), strict=True) if pair is not None]
+        """Accuracy on held-out answers, best against worst, for each source apart, beside what cheap scorers reach."""
+        limit, held_out = self._run.evaluation, self._setting.corpus.examples("rm", "held_out")
+        fit = [(example, row) for example, row in zip(held_out, self._ranked(held_out), strict=True) if row is not None]
         usable = [fit[index] for index in in_turns([example for example, _ in fit], limit.examples)]
         self._scorer.eval()
         pad, engine = self._tokenizer.pad_token_id, self._setting.engine
-        chosen, rejected = (
-            score(self._scorer, [pair[side] for _, pair in usable], pad, engine, limit.micro_batch_size) for side in (0, 1)
-        )
+        answers = [answer for _, row in usable for answer in row.answers]
+        flat = iter(score(self._scorer, answers, pad, engine, limit.micro_batch_size).tolist())
         self._scorer.train()
-        right = _right(chosen, rejected)
-        examples = [example for example, _ in usable]
-        metrics: dict[str, Metric] = {
-            "eval/accuracy": Mean.of(right),
+        scores = [[next(flat) for _ in row.answers] for _, row in usable]
+        metrics: dict[str, Metric] = {}
+        if rated := [(each, row.ratings) for each, (_, row) in zip(scores, usable, strict=True) if row.ratings]:
+            errors = [(got - wanted) ** 2 for each, ratings in rated for got, wanted in zip(each, ratings, strict=True)]
+            metrics["eval/rating_mse"] = Mean(sum(errors), len(errors))
+        compared = [(example, each) for (example, _), each in zip(usable, scores, strict=True) if len(each) > 1]
+        if not compared:
+            return Evaluation(Metrics(metrics | {"eval/loss": metrics["eval/rating_mse"]}))
+        examples = [example for example, _ in compared]
+        chosen, rejected = (torch.tensor([each[side] for _, each in compared]) for side in (0, -1))
+        correct = right(chosen, rejected)
+        metrics |= {
+            "eval/accuracy": Mean.of(correct),
             "eval/loss": Mean.of(-torch.nn.functional.logsigmoid(chosen - rejected)),
             "rewards/margins": Mean.of(chosen - rejected),
         }
-        metrics |= self._by_source(examples, right)
+        metrics |= by_source(examples, correct) | rank_correlation([each for _, each in compared])
         if round_ == self.rounds:
-            metrics |= self._cheap_scorers(examples)
-        samples = [
+            metrics |= cheap_scorers(self._setting.corpus.examples("rm", "train"), examples)
+        samples: list[dict[str, str | float]] = [
             {"prompt": example.turns[-1].text, "chosen": example.response or "", "rejected": example.rejected or ""}
-            | {"score_chosen": chosen[index].item(), "score_rejected": rejected[index].item()}
-            for index, example in enumerate(examples[: limit.samples])
+            | {"score_chosen": each[0], "score_rejected": each[-1]}
+            for example, each in compared[: limit.samples]
         ]
         return Evaluation(Metrics(metrics), samples, {"chosen": chosen.tolist(), "rejected": rejected.tolist()})
-
-    def _by_source(self, examples: list[Example], right: Tensor) -> dict[str, Metric]:
-        """Accuracy of each source with its 95 % interval, beside that of "the longer answer wins"."""
-        places: dict[str, list[int]] = defaultdict(list)
-        for index, example in enumerate(examples):
-            places[example.source].append(index)
-        metrics: dict[str, Metric] = {}
-        for source, indices in places.items():
-            low, high = wilson_interval(right[indices].sum().item(), len(indices))
-            longer = longer_wins_accuracy([examples[index] for index in indices])
-            metrics |= {
-                f"eval/accuracy/{source}": Mean.of(right[indices]),
-                f"eval/accuracy_low/{source}": Mean(low, 1),
-                f"eval/accuracy_high/{source}": Mean(high, 1),
-                f"eval/pairs/{source}": Total(len(indices)),
-                f"baseline/longer_wins/{source}": Mean(longer.right, longer.total),
-            }
-        return metrics
-
-    def _cheap_scorers(self, examples: list[Example]) -> dict[str, Metric]:
-        """What length, a bag of words and, where it is known, the true reward reach on the same pairs."""
-        longer = longer_wins_accuracy(examples)
-        words = bag_of_words_accuracy(self._setting.corpus.examples("rm", "train"), examples)
-        metrics: dict[str, Metric] = {
-            "baseline/longer_wins": Mean(longer.right, longer.total),
-            "baseline/bag_of_words": Mean(words.right, words.total),
-        }
-        if (bayes := bayes_accuracy(examples)) is not None:
-            metrics["baseline/bayes"] = Mean(bayes, 1)
-        return metrics
 
     def export(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         """The scorer and its tokenizer."""
         return self._scorer, self._tokenizer
 
 
-def _right(chosen: Tensor, rejected: Tensor) -> Tensor:
-    """1 where the chosen answer scores higher, 1/2 where both score the same, else 0."""
-    return (chosen > rejected).float() + 0.5 * (chosen == rejected).float()
+def _answers(example: Example) -> tuple[str, ...]:
+    """All answers to the prompt, best first."""
+    if example.ranking:
+        return example.ranking
+    best = example.response or ""
+    return (best,) if example.rejected is None else (best, example.rejected)
+
+
+def _ratings(example: Example) -> tuple[float, ...] | None:
+    """The rating of each answer; None where one is not known."""
+    if example.rating is None or len(example.ranking) > 2:
+        return None
+    if example.rejected is None:
+        return (example.rating,)
+    return None if example.margin is None else (example.rating, example.rating - example.margin)

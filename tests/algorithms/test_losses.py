@@ -8,11 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlhf.algorithms.losses import (
+    best_of_list_loss,
     pairwise_loss,
     policy_ratio,
     ppo_policy_loss,
+    rating_loss,
     sft_loss,
-    squared_scores,
     tokenwise_loss,
     value_loss,
 )
@@ -31,18 +32,22 @@ def test_sft_loss_is_the_summed_negative_log_likelihood_of_the_targets() -> None
     assert sft_loss(logprobs, torch.tensor([[False, True, True]])).item() == pytest.approx(3 * math.log(2))
 
 
+ALONE, BOTH = torch.ones(1), torch.ones(2)
+"""Shares of one pair, and of one pair of each of two prompts."""
+
+
 def test_pairwise_loss_at_equality_and_at_a_margin_of_one() -> None:
-    assert pairwise_loss(torch.tensor([3.0]), torch.tensor([3.0])).item() == pytest.approx(math.log(2))
+    assert pairwise_loss(torch.tensor([3.0]), torch.tensor([3.0]), ALONE).item() == pytest.approx(math.log(2))
     # -ln sigmoid(1) = ln(1 + 1/e) = 0.3132617; -ln sigmoid(-1) is one more: 1.3132617
-    assert pairwise_loss(torch.tensor([2.0]), torch.tensor([1.0])).item() == pytest.approx(0.3132617)
-    assert pairwise_loss(torch.tensor([1.0]), torch.tensor([2.0])).item() == pytest.approx(1.3132617)
+    assert pairwise_loss(torch.tensor([2.0]), torch.tensor([1.0]), ALONE).item() == pytest.approx(0.3132617)
+    assert pairwise_loss(torch.tensor([1.0]), torch.tensor([2.0]), ALONE).item() == pytest.approx(1.3132617)
     # a sum over pairs, not a mean
-    assert pairwise_loss(torch.tensor([2.0, 1.0]), torch.tensor([1.0, 2.0])).item() == pytest.approx(1.6265234)
+    assert pairwise_loss(torch.tensor([2.0, 1.0]), torch.tensor([1.0, 2.0]), BOTH).item() == pytest.approx(1.6265234)
 
 
 def test_pairwise_loss_stays_finite_at_large_margins() -> None:
-    assert pairwise_loss(torch.tensor([-1e4]), torch.tensor([1e4])).item() == pytest.approx(2e4)
-    assert pairwise_loss(torch.tensor([1e4]), torch.tensor([-1e4])).item() == 0.0
+    assert pairwise_loss(torch.tensor([-1e4]), torch.tensor([1e4]), ALONE).item() == pytest.approx(2e4)
+    assert pairwise_loss(torch.tensor([1e4]), torch.tensor([-1e4]), ALONE).item() == 0.0
 
 
 @pytest.mark.parametrize(
@@ -97,7 +102,7 @@ def test_losses_add_up_over_any_split_and_ignore_what_is_masked(
     mask = torch.tensor(kept).view(4, 3)
     losses = {
         "sft": lambda rows: sft_loss(a[rows], mask[rows]),
-        "pairs": lambda rows: pairwise_loss(a[rows, 0], b[rows, 0]),
+        "pairs": lambda rows: pairwise_loss(a[rows, 0], b[rows, 0], torch.ones(len(a[rows]))),
         "policy": lambda rows: ppo_policy_loss(a[rows], b[rows], c[rows], mask[rows], 0.2),
         "value": lambda rows: value_loss(a[rows], b[rows], c[rows], mask[rows], 0.2),
     }
@@ -121,16 +126,41 @@ def test_tokenwise_loss_averages_over_the_span_and_sums_over_pairs() -> None:
     # differences 0 and 2 in the span: (ln 2 + ln(1 + e^-2)) / 2 = (0.6931472 + 0.1269280) / 2
     chosen, rejected = torch.tensor([[9.0, 2.0, 3.0]]), torch.tensor([[-9.0, 2.0, 1.0]])
     span = torch.tensor([[False, True, True]])
-    assert tokenwise_loss(chosen, rejected, span).item() == pytest.approx(0.4100376)
-    twice = tokenwise_loss(chosen.repeat(2, 1), rejected.repeat(2, 1), span.repeat(2, 1))
+    assert tokenwise_loss(chosen, rejected, span, torch.ones(len(span))).item() == pytest.approx(0.4100376)
+    twice = tokenwise_loss(chosen.repeat(2, 1), rejected.repeat(2, 1), span.repeat(2, 1), torch.ones(2 * len(span)))
     assert twice.item() == pytest.approx(2 * 0.4100376)
 
 
 def test_tokenwise_loss_on_the_last_token_alone_is_the_pairwise_loss() -> None:
     chosen, rejected, span = torch.tensor([[5.0, 2.0]]), torch.tensor([[0.0, 1.0]]), torch.tensor([[False, True]])
-    assert tokenwise_loss(chosen, rejected, span).item() == pytest.approx(pairwise_loss(chosen[:, 1], rejected[:, 1]).item())
+    assert tokenwise_loss(chosen, rejected, span, torch.ones(len(span))).item() == pytest.approx(
+        pairwise_loss(chosen[:, 1], rejected[:, 1], torch.ones(len(span))).item()
+    )
 
 
-def test_squared_scores_by_hand() -> None:
-    # (2^2 + 1^2) / 2 + (0^2 + 3^2) / 2 = 2.5 + 4.5
-    assert squared_scores(torch.tensor([2.0, 0.0]), torch.tensor([-1.0, 3.0])).item() == 7.0
+def test_all_pairs_of_a_list_count_as_one_prompt() -> None:
+    # scores 2, 1, -1: pairs (2, 1), (2, -1), (1, -1), each a third: (0.3132617 + 0.0485874 + 0.1269280) / 3
+    better, worse = torch.tensor([2.0, 2.0, 1.0]), torch.tensor([1.0, -1.0, -1.0])
+    assert pairwise_loss(better, worse, torch.full((3,), 1 / 3)).item() == pytest.approx(0.1629257)
+
+
+def test_the_best_of_a_list_by_hand() -> None:
+    # prompt 0: scores 1 (best), 0, -1: -1 + log(e + 1 + 1/e) = 0.4076059; prompt 1: 0 (best), 2: log(1 + e^2) = 2.1269280
+    scores = torch.tensor([1.0, 0.0, 0.0, 2.0, -1.0], requires_grad=True)
+    prompts, ranks = torch.tensor([0, 1, 0, 1, 0]), torch.tensor([0, 0, 1, 1, 2])
+    loss = best_of_list_loss(scores, prompts, ranks)
+    loss.backward()
+    assert loss.item() == pytest.approx(0.4076059 + 2.1269280)
+    assert scores.grad is not None and scores.grad.isfinite().all() and scores.grad[1].item() == pytest.approx(-0.8807971)
+
+
+def test_two_in_a_list_are_a_pair() -> None:
+    scores = torch.tensor([0.3, 1.1])
+    listed = best_of_list_loss(scores, torch.tensor([0, 0]), torch.tensor([0, 1]))
+    assert listed.item() == pytest.approx(pairwise_loss(scores[:1], scores[1:], ALONE).item())
+
+
+def test_rating_loss_by_hand() -> None:
+    # a prompt with ratings 1 and 0 for scores 2 and 0.5, (1 + 0.25) / 2, and one with rating 3 for score 0, 9
+    scores, ratings = torch.tensor([2.0, 0.5, 0.0]), torch.tensor([1.0, 0.0, 3.0])
+    assert rating_loss(scores, ratings, torch.tensor([0.5, 0.5, 1.0])).item() == 9.625

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from rlhf.stages.batches import Pairs, Rollout, Sequences
+from rlhf.stages.batches import Comparisons, Ranked, Rollout, Sequences
 
 CPU = torch.device("cpu")
 ROWS = [([1, 5], [6, 2]), ([1], [7, 8, 9, 2]), ([1, 5, 5], [2])]
@@ -35,12 +35,19 @@ def test_micro_batches_hold_every_token_once(size: int) -> None:
     assert tokens == [prompt + response for prompt, response in ROWS]
 
 
-def test_a_pair_stays_together() -> None:
-    pairs = Pairs(Sequences.of(ROWS, 0, CPU), Sequences.of(ROWS[::-1], 0, CPU))
-    parts = pairs.split(2)
-    assert pairs.weight == 3 and [part.weight for part in parts] == [2, 1]
-    assert parts[1].chosen.ids.tolist() == [[1, 5, 5, 2]]
-    assert parts[1].rejected.ids.tolist() == [[1, 5, 6, 2]]
+def test_answers_of_a_prompt_stay_together_and_pair_up() -> None:
+    a, b, c = ROWS
+    lists = Comparisons([Ranked((a, b)), Ranked((c, a, b)), Ranked((b, c))], 0, CPU)
+    parts = lists.split(2)
+    assert lists.weight == 3 and [part.weight for part in parts] == [2, 1]
+    rows = [row[kept].tolist() for row, kept in zip(parts[0].answers.ids, parts[0].answers.mask, strict=True)]
+    whole = [prompt + response for prompt, response in (a, c, b, a, b)]  # the best of each prompt, the second, the third
+    assert rows == whole
+    better, worse, share = parts[0].pairs
+    named = [(rows[first], rows[second]) for first, second in zip(better, worse, strict=True)]
+    assert named == [(whole[0], whole[2]), (whole[1], whole[3]), (whole[1], whole[4]), (whole[3], whole[4])]
+    assert share.tolist() == pytest.approx([1.0, 1 / 3, 1 / 3, 1 / 3])
+    assert parts[0].shares.tolist() == pytest.approx([1 / 2, 1 / 3, 1 / 2, 1 / 3, 1 / 3])
 
 
 def rollout() -> Rollout:

@@ -48,9 +48,9 @@ def test_trap_all_stages_end_a_response_with_the_same_single_token(build: Callab
     eos = tokenizer.eos_token_id
     assert tokenizer.pad_token_id != eos
     rm, sft = build("rm"), build("sft")
-    chosen = next(rm.batches(0))[0].chosen
+    answers = next(rm.batches(0))[0].answers
     demonstrations = next(sft.batches(0))[0]
-    for batch in (chosen, demonstrations):
+    for batch in (answers, demonstrations):
         last = batch.mask.sum(1) - 1
         assert (batch.ids.gather(1, last[:, None]) == eos).all()
         assert ((batch.ids == eos).sum(1) == 1).all()  # one token, not the seven that `<|endoftext|>` is to OPT
@@ -119,7 +119,7 @@ def test_trap_a_reward_model_that_says_nothing_is_refused_instead_of_blown_up(bu
 
 def test_trap_identical_pairs_are_passed_over(build: Callable[..., Stage]) -> None:
     rm = build("rm")
-    same, different = rm._tokens([example("why", "same", "same"), example("why", "same", "other")])
+    same, different = rm._ranked([example("why", "same", "same"), example("why", "same", "other")])
     assert same is None and different is not None
 
 
