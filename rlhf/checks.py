@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from rlhf.config import (
     STAGES,
     ArchConfig,
+    ChatConfig,
     CriticInit,
     Device,
     Family,
@@ -34,7 +35,15 @@ from rlhf.rewards.server import is_loopback
 
 def faults(run: Run) -> list[str]:
     """Everything wrong with ``run``, one line each: key, value, rule, fix. Empty if it may start."""
-    found = [*_engine(run), *_model(run), *_data(run), *_lengths(run), *_parents(run), *_tracker(run)]
+    found = [
+        *_engine(run),
+        *_model(run),
+        *_data(run),
+        *_lengths(run),
+        *_parents(run),
+        *_tracker(run),
+        *(f"chat.{fault}" for fault in chat(run.chat)),
+    ]
     if run.stage == "ppo":
         found += [*_reward(run), *_ppo_extras(run)]
     for name in chain(run, run.stage):
@@ -223,6 +232,18 @@ def _parents(run: Run) -> Iterator[str]:
             yield f"{key}: is the folder of a run; name the model in it: parents.{name}={given.rstrip('/')}/artifact"
         elif (given[:1] in "/~." or given.count("/") > 1) and not Path(given).is_dir():
             yield f"{key}: there is no such folder; write an artifact's folder in full, or a hub id"
+
+
+def chat(config: ChatConfig) -> Iterator[str]:
+    """Faults of the settings of a conversation."""
+    if config.max_new_tokens < 1:
+        yield f"max_new_tokens={config.max_new_tokens}: must be at least 1"
+    if not 0 <= config.temperature < float("inf"):
+        yield f"temperature={config.temperature}: must be 0 (greedy) or above"
+    if not 0 < config.top_p <= 1:
+        yield f"top_p={config.top_p}: must be above 0 and at most 1"
+    if config.no_repeat_ngram_size < 0:
+        yield f"no_repeat_ngram_size={config.no_repeat_ngram_size}: must be at least 1, or 0 to allow repetition"
 
 
 def _tracker(run: Run) -> Iterator[str]:

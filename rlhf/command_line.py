@@ -29,6 +29,7 @@ class Verb:
 VERBS = {
     "study": Verb("sweeps.table", "print the table of a study: study DIR"),
     "report": Verb("rlhf.report.page", "write report.html of a run anew: report RUN"),
+    "chat": Verb("rlhf.chat.terminal", "talk to a run, or to two side by side: chat RUN [RUN2] [key=value ...]"),
     "reproduce": Verb(
         "rlhf.reproduce", "run a run again from its own configuration and compare: reproduce RUN [key=value ...]"
     ),

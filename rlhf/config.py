@@ -470,6 +470,26 @@ class ParentsConfig:
 
 
 @dataclass
+class ChatConfig:
+    """A conversation in the terminal, `python -m rlhf chat RUN`; there its keys are written without `chat.`."""
+
+    max_new_tokens: int = system()
+    """Longest reply."""
+    temperature: float = system()
+    """Logits are divided by this; 0: greedy."""
+    top_p: float = system()
+    """Sample from the smallest set of tokens with this much probability; 1: from all."""
+    no_repeat_ngram_size: int = system()
+    """No reply has the same so many tokens in a row twice; 0: it may."""
+    seed: int = system()
+    """Of the noise; the same one gives the same replies, and two runs side by side share it."""
+    reward: Optional[str] = system()
+    """Run or artifact of the reward model that scores replies; null: the one the run was trained against, if any."""
+    system: Optional[str] = system()
+    """System prompt; null: none."""
+
+
+@dataclass
 class SweepConfig:
     """A study: many runs from one command (`-m`)."""
 
@@ -541,6 +561,8 @@ class Run:
     """Models to start from."""
     sweep: SweepConfig = system()
     """Studies."""
+    chat: ChatConfig = system()
+    """Conversations in the terminal."""
 
 
 STAGES = ("pretrain", "sft", "rm", "ppo")

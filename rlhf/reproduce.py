@@ -1,18 +1,17 @@
 """``python -m rlhf reproduce RUN``: the run again from its own saved configuration, and whether it came out the same."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from rlhf import checks, lineage
 from rlhf.command_line import EXIT_FAILED, report_faults
-from rlhf.config import Run
+from rlhf.config import CONF, Run
 from rlhf.fault import Fault
+from rlhf.overrides import apply, first_line
 from rlhf.result import Result, Status
 
 WHOLE_CHAIN = "whole_chain=true"
@@ -37,7 +36,7 @@ def main(arguments: list[str]) -> int:
             )
         config.paths.outputs = str(_fresh_outputs(folder))
         config.fresh, config.tracker.kind = False, "none"  # a second run of the same name would go on in W&B's first
-        apply(config, overrides)
+        apply(config, overrides, "groups are settled in a saved configuration, set single keys")
         run = typed(config)
         if faults := checks.faults(run):
             return report_faults(faults)
@@ -55,31 +54,21 @@ def saved(folder: Path) -> DictConfig:
     path = folder / "config.yaml"
     if not path.is_file():
         raise Fault(f"{folder}: is not the folder of a run (it has no config.yaml); name one of outputs/runs")
+    content = OmegaConf.load(path)
+    later = [
+        file
+        for file in sorted(CONF.glob("*/default.yaml"))
+        if file.parent.name in Run.__annotations__ and file.parent.name not in content
+    ]
+    for file in later:
+        print(f"{file.parent.name}: came after the run was made; today's default is taken", file=sys.stderr)
     try:
-        config = OmegaConf.merge(OmegaConf.structured(Run), OmegaConf.load(path))
+        groups = [OmegaConf.create({file.parent.name: OmegaConf.load(file)}) for file in later]
+        config = OmegaConf.merge(OmegaConf.structured(Run), *groups, content)
     except OmegaConfBaseException as error:
-        raise Fault(f"{path}: {_first_line(error)}; today's code has no such key, so check out the run's commit") from error
+        raise Fault(f"{path}: {first_line(error)}; today's code has no such key, so check out the run's commit") from error
     assert isinstance(config, DictConfig)
     return config
-
-
-def apply(config: DictConfig, overrides: Sequence[str]) -> None:
-    """Set values on a saved configuration.
-
-    Raises:
-        Fault: a key is unknown, or its value is of another type.
-    """
-    parser = OverridesParser.create()
-    for text in overrides:
-        try:
-            override = parser.parse_override(text)
-            if override.is_add() or override.is_force_add() or override.is_delete() or override.is_sweep_override():
-                raise Fault(f"{text}: a saved configuration takes values only; write key=value")
-            OmegaConf.update(config, override.key_or_group, override.value())
-        except (HydraException, OmegaConfBaseException) as error:
-            raise Fault(
-                f"{text}: {_first_line(error)}; groups are settled in a saved configuration, set single keys"
-            ) from error
 
 
 def typed(config: DictConfig) -> Run:
@@ -172,7 +161,3 @@ def _fresh_outputs(folder: Path) -> Path:
     while (root / f"{folder.resolve().name}-{number}").exists():
         number += 1
     return root / f"{folder.resolve().name}-{number}"
-
-
-def _first_line(error: Any) -> str:
-    return str(error).strip().splitlines()[0]

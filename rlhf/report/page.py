@@ -1,7 +1,6 @@
 """``report.html``: one file that shows a run to a person, offline. Every text of a run is escaped; there is no script in it."""
 
 import math
-import re
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -17,12 +16,11 @@ from rlhf.report import changes, chart, costs, curves, findings
 from rlhf.report.folder import Row, RunFolder, read
 from rlhf.result import HEADLINES, Result
 from rlhf.sealed import write_atomically
+from rlhf.visible import visible
 
 NAME = "report.html"
 TURNS = {"pretrain": ("before", "after pretraining"), "sft": ("before", "after SFT"), "ppo": ("SFT policy", "after PPO")}
 """What the first and the last answers of a stage are called."""
-UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
-"""Characters that cannot be seen, or that turn the direction of what stands beside them."""
 
 
 @dataclass(frozen=True)
@@ -115,16 +113,11 @@ def contents(run: RunFolder) -> dict[str, Any]:
     }
 
 
-def seen(text: object) -> str:
-    """``text`` with the characters that cannot be seen, or that reorder others, written out."""
-    return UNSEEN.sub(lambda found: f"\u27e8U+{ord(found[0]):04X}\u27e9", str(text))
-
-
 def _finalize(value: Any) -> Any:
     """Applied to whatever the template prints, before it is escaped."""
     if isinstance(value, Markup):
-        return Markup(seen(value))
-    return seen(value) if isinstance(value, str) else value
+        return Markup(visible(value))
+    return visible(value) if isinstance(value, str) else value
 
 
 def clock(seconds: float) -> str:

@@ -7,7 +7,7 @@ side, nor the rank that does it, can change a response.
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -75,25 +75,48 @@ def sample(
 def _sample_batch(
     model: PreTrainedModel, prompts: Sequence[Sequence[int]], uniform_BR: Tensor, rollout: RolloutConfig, eos: int, pad: int
 ) -> list[list[int]]:
+    response_ids = torch.stack(list(stream(model, prompts, uniform_BR, rollout, eos, pad)), 1).tolist()
+    return [row[: row.index(eos) + 1] if eos in row else row for row in response_ids]
+
+
+def stream(
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    uniform_BR: Tensor,
+    rollout: RolloutConfig,
+    eos: int,
+    pad: int,
+    bend: Callable[[Tensor], Tensor] = lambda logits_BV: logits_BV,
+) -> Iterator[Tensor]:
+    """The next token of every response [B], as it is sampled; ``pad`` behind an end token, nothing when all have ended.
+
+    Args:
+        bend: changes the logits [B, V] before a token is picked.
+    """
     ids, mask = left_pad(prompts, pad, uniform_BR.device)
     position = positions(mask)
     cache = DynamicCache(config=model.config)
     alive = torch.ones(len(ids), dtype=torch.bool, device=ids.device)
-    tokens = []
     for step in range(rollout.max_new_tokens):
         extra = {"position_ids": position} if takes_positions(model.base_model) else {}
         output = model.base_model(input_ids=ids, attention_mask=mask.long(), past_key_values=cache, use_cache=True, **extra)
-        logits = model.get_output_embeddings()(output.last_hidden_state[:, -1])
+        logits = bend(model.get_output_embeddings()(output.last_hidden_state[:, -1]))
         chosen = torch.where(alive, pick(logits, uniform_BR[:, step], rollout.temperature, rollout.top_p), pad)
-        tokens.append(chosen)
+        yield chosen
         mask = torch.cat([mask, alive[:, None]], 1)
         alive = alive & (chosen != eos)
         if not alive.any():
-            break
+            return
         ids, position = chosen[:, None], position[:, -1:] + 1
-    response_ids = torch.stack(tokens, 1).tolist()
-    lengths = mask[:, -len(tokens) :].sum(1).tolist()
-    return [row[:length] for row, length in zip(response_ids, lengths, strict=True)]
+
+
+def repeating(response: Sequence[int], size: int) -> list[int]:
+    """The tokens that would make ``response`` end in ``size`` tokens it has had in that order before; 0: none."""
+    if size <= 0 or len(response) < size:
+        return []
+    end = list(response[len(response) - size + 1 :])
+    starts = range(len(response) - size + 1)
+    return sorted({response[at + size - 1] for at in starts if list(response[at : at + size - 1]) == end})
 
 
 def pick(logits_BV: Tensor, uniform_B: Tensor, temperature: float, top_p: float) -> Tensor:

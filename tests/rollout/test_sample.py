@@ -8,7 +8,7 @@ from rlhf.config import ArchConfig, Device, Family, ModelConfig, Precision, Roll
 from rlhf.engine.torch_engine import TorchEngine
 from rlhf.models.load import load_policy
 from rlhf.models.tokenizer import train_tokenizer
-from rlhf.rollout.sample import left_pad, noise, sample
+from rlhf.rollout.sample import left_pad, noise, repeating, sample, stream
 
 EOS, PAD = 2, 0
 PROMPTS = [[1, 10, 20, 30, 40, 50, 60], [1, 11], [1, 12, 22, 32], [1, 13, 23], [1]]
@@ -182,3 +182,43 @@ def test_frequencies_of_the_first_token_are_the_models(policy: PreTrainedModel) 
     top = probabilities.topk(20).indices
     spread = (count * probabilities * (1 - probabilities)).sqrt()
     assert ((observed - count * probabilities).abs()[top] < 4.1 * spread[top]).all()  # 20 tokens at 99.9 % in all
+
+
+def test_a_stream_is_the_sample_token_by_token(policy: PreTrainedModel) -> None:
+    """One path: who looks on while a response grows sees what `sample` returns."""
+    policy.eval()
+    with torch.no_grad():
+        tokens = torch.stack(list(stream(policy, PROMPTS, noise(KEYS, 12), rollout(), EOS, PAD)), 1).tolist()
+    for row, response in zip(tokens, draw(policy), strict=True):
+        assert row[: len(response)] == response and set(row[len(response) :]) <= {PAD}
+
+
+@pytest.mark.parametrize(
+    ("response", "size", "banned"),
+    [
+        ([5, 6, 7, 5, 6], 3, [7]),
+        ([5, 6, 5, 8, 5], 2, [6, 8]),
+        ([5, 6], 1, [5, 6]),
+        ([5, 6], 3, []),
+        ([5, 5, 5], 0, []),
+    ],
+)
+def test_what_would_repeat_is_named(response: list[int], size: int, banned: list[int]) -> None:
+    assert repeating(response, size) == banned
+
+
+def test_a_bent_stream_never_repeats(policy: PreTrainedModel) -> None:
+    ids: list[int] = []
+
+    def bend(logits: torch.Tensor) -> torch.Tensor:
+        logits[:, repeating(ids, 2)] = -torch.inf
+        return logits
+
+    policy.eval()
+    with torch.no_grad():
+        for token in stream(
+            policy, PROMPTS[:1], noise(KEYS[:1], 40), rollout(max_new_tokens=40, temperature=0.0), 279, PAD, bend
+        ):
+            ids.append(int(token))
+    pairs = list(zip(ids, ids[1:], strict=False))
+    assert len(pairs) == len(set(pairs)) == 39

@@ -1,0 +1,52 @@
+"""From what a person writes to an artifact: a run's folder, an artifact's, or a run's name."""
+
+import json
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from rlhf.config import CONF
+from rlhf.fault import Fault
+from rlhf.sealed import MANIFEST, is_sealed
+
+
+def artifact_of(word: str) -> Path:
+    """The folder of the artifact that ``word`` means.
+
+    Raises:
+        Fault: there is none.
+    """
+    runs = Path(OmegaConf.load(CONF / "config.yaml").paths.outputs) / "runs"
+    for folder in (Path(word), runs / word):
+        for candidate in (folder, folder / "artifact"):
+            if is_sealed(candidate):
+                return candidate
+    if (Path(word) / "config.yaml").is_file():
+        raise Fault(f"{word}: this run has no artifact; it did not finish, and the same command goes on with it")
+    near = sorted(path.parent.name for path in runs.glob(f"{word}*/artifact"))
+    if len(near) == 1:
+        return runs / near[0] / "artifact"
+    hint = f"; did you mean {', '.join(near)}?" if near else f"; finished runs are in {runs}"
+    raise Fault(f"{word}: is neither the folder of a finished run nor of an artifact{hint}")
+
+
+def about(artifact: Path) -> dict[str, object]:
+    """The manifest: kind, stage, parents, result signature."""
+    content: dict[str, object] = json.loads((artifact / MANIFEST).read_text())
+    return content
+
+
+def name_of(artifact: Path) -> str:
+    """The run's name, or the folder's own."""
+    resolved = artifact.resolve()
+    return resolved.parent.name if resolved.name == "artifact" else resolved.name
+
+
+def reward_model_of(artifact: Path) -> Path | None:
+    """The reward model that this policy was trained against, if it lies among the runs beside it."""
+    parents = about(artifact).get("parents")
+    signature = parents.get("rm") if isinstance(parents, dict) else None
+    for manifest in sorted(artifact.resolve().parent.parent.glob(f"*/artifact/{MANIFEST}")):
+        if signature is not None and about(manifest.parent).get("result_signature") == signature:
+            return manifest.parent
+    return None
