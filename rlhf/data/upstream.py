@@ -24,12 +24,12 @@ _CITATION = re.compile(r"\s*\[\s*\d+(?:\s*,\s*\d+)*\s*\]")
 
 def scored(row: Row, source: str) -> list[Example]:
     """`prompt`, `answer_0`, `answer_1`, `score_0`, `score_1`: the answer with the higher score is preferred."""
-    return _compared(row, source, strip=False)
+    return _compared(row, source, citations=False)
 
 
 def webgpt(row: Row, source: str) -> list[Example]:
-    """As ``scored``, with citation marks like `[1, 2]` taken out of the answers (Nakano et al. 2021)."""
-    return _compared(row, source, strip=True)
+    """As ``scored``, with citation marks like `[1, 2]` taken out of the answers and the scores' difference as margin."""
+    return _compared(row, source, citations=True)
 
 
 def comparisons(row: Row, source: str) -> list[Example]:
@@ -145,19 +145,23 @@ READERS: dict[Format, Callable[[Row, str], list[Example]]] = {
 }
 
 
-def _compared(row: Row, source: str, strip: bool) -> list[Example]:
+def _compared(row: Row, source: str, citations: bool) -> list[Example]:
     turns = (Turn("user", text_of(row, "prompt")),)
     texts = [text_of(row, column, may_be_empty=True) for column in ("answer_0", "answer_1")]
-    scores = [row.get("score_0"), row.get("score_1")]
-    for column, score in zip(("score_0", "score_1"), scores, strict=True):
-        if not isinstance(score, int | float):
-            raise BadRow(column, not_a(score, "a number"))
-    if strip:
+    first, second = (_number(row, column) for column in ("score_0", "score_1"))
+    if citations:
         texts = [_CITATION.sub("", text).strip() for text in texts]
-    winner = int(scores[1] > scores[0])  # type: ignore[operator]  # both were seen to be numbers
-    if scores[0] == scores[1] or not texts[winner] or not texts[1 - winner]:
+    if first == second or not all(texts):
         return []
-    return [Example(turns, texts[winner], texts[1 - winner], source)]
+    better, worse = texts if first > second else texts[::-1]
+    return [Example(turns, better, worse, source, margin=abs(first - second) if citations else None)]
+
+
+def _number(row: Row, column: str) -> float:
+    value = row.get(column)
+    if not isinstance(value, int | float):
+        raise BadRow(column, not_a(value, "a number"))
+    return value
 
 
 def _post(row: Row) -> str:

@@ -40,7 +40,7 @@ def test_citation_marks_are_taken_out_and_other_brackets_stay() -> None:
     (example,) = read(
         "webgpt", prompt="Why?", answer_0="So [1, 2].\nThus[3][4] [sic].", answer_1="No [1].", score_0=1, score_1=0
     )
-    assert example == Example(WHY, "So.\nThus [sic].", "No.", "mine")
+    assert example == Example(WHY, "So.\nThus [sic].", "No.", "mine", margin=1)
     assert pairs("scored", prompt="Why?", answer_0="a [1]", answer_1="b", score_0=1, score_1=0) == [("a [1]", "b")]
 
 
