@@ -79,7 +79,7 @@ def compose_all(arguments: list[str]) -> tuple[list[Cell], list[str]]:
     found: dict[str, list[str]] = {}
     companions: dict[tuple[str, ...], list[str]] = {}
     for overrides in grid:
-        swept = {parsed[place].key_or_group: _value(overrides[place]) for place in swept_at}
+        swept = {_axis(parsed[place]): _value(overrides[place]) for place in swept_at}
         cell = _compose(overrides, swept, companions)
         if isinstance(cell, Cell):
             cells.setdefault(cell.digest, cell)
@@ -92,7 +92,7 @@ def compose_all(arguments: list[str]) -> tuple[list[Cell], list[str]]:
 def study_name(arguments: list[str], stage: str) -> str:
     """A name from the stage, the swept keys and the fixed overrides, so that more values go on with the same study."""
     parsed = OverridesParser.create().parse_overrides(arguments)
-    swept = sorted(override.key_or_group for override in parsed if override.is_sweep_override())
+    swept = sorted(_axis(override) for override in parsed if override.is_sweep_override())
     plain = [override for override in parsed if not override.is_sweep_override()]
     fixed = sorted(str(override.input_line) for override in plain if _part(override) not in OF_THE_STUDY)
     return f"{stage}-{_digest([swept, fixed])}"
@@ -135,6 +135,11 @@ def _of_the_study(override: Override) -> str:
     if _part(override) == "stage":
         return f"{override.input_line}: a study compares runs of one stage; run one command a stage"
     return f"{override.input_line}: belongs to the whole study and takes one value"
+
+
+def _axis(override: Override) -> str:
+    """The key of a swept override; of a data set that is added to a mix, with its place."""
+    return f"{override.key_or_group}@{override.package}" if override.package else override.key_or_group
 
 
 def _part(override: Override) -> str:

@@ -251,3 +251,8 @@ def test_a_trial_that_died_with_its_sweeper_runs_again(run_study: Study, rows: R
     assert [trial.state for trial in trials] == [TrialState.FAIL, TrialState.COMPLETE, TrialState.COMPLETE]
     assert (trials[0].user_attrs["status"], trials[0].user_attrs["reason"]) == ("lost", "sweeper")
     assert [row["number"] for row in rows()] == ["0000", "0001"]
+
+
+def test_data_sets_added_to_a_mix_are_axes_by_their_place(run_study: Study, rows: Rows) -> None:
+    assert run_study("+source@data.sources.a=alpaca,gsm8k", "+source@data.sources.b=dolly") == 0
+    assert [row["source@data.sources.a"] for row in rows()] == ["alpaca", "gsm8k"]
