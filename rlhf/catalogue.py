@@ -6,6 +6,7 @@ and perhaps a `note:`.
 
 import itertools
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ A source of your own is a file like theirs in a folder that `--config-dir` names
 Each set is read by a test from five invented rows. The columns that are read were looked up where **columns seen in** says,
 the others in those rows are upstream's as far as they are known; nothing was downloaded. Licences and numbers of rows are as
 published, where known; read the card of a set before you publish what was trained on it. The largest sets have a `cap`, since
-the rows of a source are held in memory; `data.sources.NAME.cap` raises it.
+the rows of a source are held in memory; `data.sources.NAME.cap` raises it. Ready-made mixes are at the end.
 
 | name | what | hub | format | stages | licence | rows | language | columns seen in |
 |---|---|---|---|---|---|---|---|---|
@@ -45,14 +46,15 @@ FOOTER = """
 Of those sets' lists these are missing: ELI5 (withdrawn from the hub), TED talks and Tldr News (scripts), GPTeacher's role-plays
 and the explained jokes (not on the hub), `augment_oasst` and `oa_translated` (not published), the Ukrainian SQuAD (one JSON
 object), DebateSum and DivEMT (columns not seen).
+
+## Mixes
+
 """
 
 
 def head(file: Path) -> dict[str, str]:
     """The facts at the head of a file of ``conf/source/``, by name; `what` is the text before them."""
-    lines = itertools.takewhile(lambda line: line.startswith("#"), file.read_text().splitlines())
-    text = " ".join(line.lstrip("# ") for line in lines)
-    what, *parts = re.split(rf"(?:\s|;\s)({'|'.join(FACTS)}): ", text)
+    what, *parts = re.split(rf"(?:\s|;\s)({'|'.join(FACTS)}): ", _comment(file))
     return {"what": what, **dict(zip(parts[::2], (part.strip() for part in parts[1::2]), strict=True))}
 
 
@@ -68,6 +70,13 @@ def entries() -> dict[str, tuple[dict[str, str], dict[str, Any]]]:
     return found
 
 
+def _comment(file: Path) -> str:
+    """The comment at the head of a file, in one line."""
+    return " ".join(
+        line.lstrip("# ") for line in itertools.takewhile(lambda line: line.startswith("#"), file.read_text().splitlines())
+    )
+
+
 def render() -> str:
     """The whole page."""
     listed = entries()
@@ -79,4 +88,14 @@ def render() -> str:
         rows_read = f"{facts['rows']}; the first {values['cap']:,} are read" if values["cap"] else facts["rows"]
         cells += [" ".join(values["stages"]), facts["licence"], rows_read, facts["language"], facts["seen in"]]
         rows.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |")
-    return HEADER.format(count=len(listed)) + "\n".join(rows) + "\n" + FOOTER
+    return HEADER.format(count=len(listed)) + "\n".join(rows) + "\n" + FOOTER + "\n".join(_mixes()) + "\n"
+
+
+def _mixes() -> Iterator[str]:
+    """A line for each mix with data sets of the catalogue."""
+    for file in sorted((CONF / "data").glob("*.yaml")):
+        named = re.findall(r"- /source@sources\.\w+: (?!default\b)(\w+)", file.read_text())
+        above = re.findall(r"^  - (\w+)$", file.read_text(), re.MULTILINE)
+        if named:
+            more = [f"those of `data={mix}`" for mix in above if mix not in ("default", "_self_")]
+            yield f"- `data={file.stem}`: {_comment(file)} Sources: {', '.join([*more, *(f'`{name}`' for name in named)])}."
