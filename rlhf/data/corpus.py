@@ -152,7 +152,7 @@ def _usable(example: Example, config: SourceConfig) -> set[str]:
     prompt = bool(example.turns)
     fit = {
         "pretrain": not prompt,
-        "sft": prompt and example.response is not None,
+        "sft": prompt and example.response is not None and (example.rating is None or example.rating > 0),
         "rm": example.rejected is not None or (prompt and example.rating is not None),
         "ppo": prompt,
     }

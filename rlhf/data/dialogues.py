@@ -7,6 +7,7 @@ assistant, or has an empty turn, gives none: public sets hold many of them.
 import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from rlhf.config import Format
@@ -25,22 +26,52 @@ _MARKS = {"<human>": "<bot>", "Human": "Assistant", "User": "Assistant", "USER":
 _ANY_USER = re.compile(rf"(?:\A|(?<=\s))({'|'.join(_MARKS)}):")
 
 
+def messages(row: Row, source: str) -> list[Example]:
+    """`messages` with `role` and `content`; with a `label` (true or false) only the last answer counts, and is rated by it."""
+    turns = turns_of(_list(row, "messages"), "messages", "role", "content")
+    found = _answers(*_apart(turns), source)
+    if "label" not in row:
+        return found
+    if not isinstance(row["label"], bool):
+        raise BadRow("label", not_a(row["label"], "true or false"))
+    return [replace(each, rating=float(row["label"])) for each in found[-1:]]
+
+
 def sharegpt(row: Row, source: str) -> list[Example]:
-    """`conversations`: turns with `from` (``SPEAKERS``) and `value`; turns of one speaker in a row are joined."""
-    turns = []
-    for place, each in enumerate(_list(row, "conversations")):
-        within = f"conversations[{place}]."
-        speaker = object_of(each, within[:-1]).get("from")
-        if speaker not in SPEAKERS:
-            raise BadRow(f"{within}from", not_a(speaker, f"one of {', '.join(SPEAKERS)}"))
-        said = {"value": each.get("value") or ""}  # nothing at all stands for an empty turn
-        turns.append(Turn(SPEAKERS[speaker], text_of(said, "value", within, may_be_empty=True)))
-    system = turns.pop(0).text if turns and turns[0].role == "system" else ""
+    """`conversations`: turns with `from` (``SPEAKERS``) and `value`; turns of one speaker in a row are joined.
+
+    With `chosen` and `rejected`, a turn each, these are the answers to the whole of it.
+    """
+    turns = turns_of(_list(row, "conversations"), "conversations", "from", "value")
+    system, said = _apart(turns)
     joined = [
         Turn(role, "\n".join(turn.text for turn in together))
-        for role, together in itertools.groupby(turns, key=lambda turn: turn.role)
+        for role, together in itertools.groupby(said, key=lambda turn: turn.role)
     ]
-    return _answers(system, joined, source)
+    if "chosen" not in row:
+        return _answers(system, joined, source)
+    ((chosen,), (rejected,)) = (turns_of([row.get(side)], side, "from", "value") for side in ("chosen", "rejected"))
+    if not joined or joined[-1].role != "user" or not chosen.text:
+        return []
+    opening = (Turn("system", system),) if system else ()
+    return [Example((*opening, *joined), chosen.text, rejected.text, source)]
+
+
+def turns_of(said: Sequence[Any], column: str, role: str, content: str) -> list[Turn]:
+    """Messages as turns, empty ones included.
+
+    Args:
+        role: name of who speaks (``SPEAKERS``) in a message, and ``content`` of what is said.
+    """
+    turns = []
+    for place, each in enumerate(said):
+        within = f"{column}[{place}]."
+        speaker = object_of(each, within[:-1]).get(role)
+        if speaker not in SPEAKERS:
+            raise BadRow(f"{within}{role}", not_a(speaker, f"one of {', '.join(SPEAKERS)}"))
+        text = {content: each.get(content) or ""}  # nothing at all stands for an empty turn
+        turns.append(Turn(SPEAKERS[speaker], text_of(text, content, within, may_be_empty=True)))
+    return turns
 
 
 def marked(row: Row, source: str) -> list[Example]:
@@ -92,8 +123,8 @@ def scenes(row: Row, source: str) -> list[Example]:
 def oasst(row: Row, source: str) -> list[Example]:
     """A tree of Open-Assistant: `prompt` with `replies`, to which there are replies again; deleted messages are passed over.
 
-    Of ranked replies to a prompt each beats those ranked after it; of others each is a demonstration; a prompt without
-    replies is one for PPO. A tree that was not finished (`tree_state`) gives no example.
+    Ranked replies to a prompt are a ranked list; of others each is a demonstration; a prompt without replies is one for PPO.
+    A tree that was not finished (`tree_state`) gives no example.
     """
     if row.get("tree_state", "ready_for_export") != "ready_for_export":
         return []
@@ -101,6 +132,7 @@ def oasst(row: Row, source: str) -> list[Example]:
 
 
 READERS: dict[Format, Callable[[Row, str], list[Example]]] = {
+    Format.messages: messages,
     Format.sharegpt: sharegpt,
     Format.marked: marked,
     Format.rounds: rounds,
@@ -123,7 +155,7 @@ def _below(node: Row, before: tuple[Turn, ...], within: str, source: str) -> Ite
         text for reply, text, _ in sorted(replies, key=lambda each: each[0].get("rank") or 0) if reply.get("rank") is not None
     ]
     if len(ranked) > 1:
-        yield from (Example(turns, better, worse, source) for better, worse in itertools.combinations(ranked, 2))
+        yield ranked_list(turns, ranked, source)
     else:
         yield from (Example(turns, text, None, source) for _, text, _ in replies)
     if not replies:
@@ -132,6 +164,16 @@ def _below(node: Row, before: tuple[Turn, ...], within: str, source: str) -> Ite
         for place, following in enumerate(reply.get("replies") or []):
             deeper = f"{inner}replies[{place}]"
             yield from _below(object_of(following, deeper), (*turns, Turn("assistant", text)), f"{deeper}.", source)
+
+
+def ranked_list(turns: tuple[Turn, ...], answers: Sequence[str], source: str) -> Example:
+    """Answers to one prompt, best first, at least two."""
+    return Example(turns, answers[0], answers[-1], source, ranking=tuple(answers) if len(answers) > 2 else ())
+
+
+def _apart(turns: list[Turn]) -> tuple[str, list[Turn]]:
+    """What the system says at the beginning, and the rest."""
+    return (turns[0].text, turns[1:]) if turns and turns[0].role == "system" else ("", turns)
 
 
 def _list(row: Row, column: str) -> list[Any]:

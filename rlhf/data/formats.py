@@ -5,11 +5,14 @@ cannot be read raises ``BadRow`` with the column. Text is stripped at both ends.
 """
 
 import itertools
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from rlhf.config import Format
+from rlhf.data.dialogues import ranked_list, turns_of
 from rlhf.data.fields import not_a as _not
 from rlhf.data.fields import object_of as _object
 from rlhf.data.fields import text_of as _text
@@ -32,8 +35,32 @@ def detect(columns: Iterable[str]) -> Format | None:
 def completion(row: Row, source: str) -> list[Example]:
     """`prompt` with a demonstration under one of ``ANSWER_COLUMNS``; without one, a prompt for PPO."""
     column = next((name for name in ANSWER_COLUMNS if name in row), None)
-    response = None if column is None else _answer(row, column)
-    return [Example(_prompt(row), response, None, source)]
+    if column is None:
+        return [Example(_prompt(row), None, None, source)]
+    label = row.get("label")
+    rating = float(label) if isinstance(label, bool) else None
+    return [Example(_prompt(row), _answer(row, column), None, source, rating=rating)]
+
+
+def ranked(row: Row, source: str) -> list[Example]:
+    """`prompt`, `responses`: texts from best to worst, or objects with `text` and a `rank` (0 is best) or a `score`."""
+    found = row.get("responses")
+    if not isinstance(found, list) or len(found) < 2:
+        raise BadRow("responses", _not(found, "a list of several"))
+    if all(isinstance(each, dict) for each in found):
+        within = [f"responses[{index}]." for index in range(len(found))]
+        placed = sorted((_place(each, where), index) for index, (each, where) in enumerate(zip(found, within, strict=True)))
+        found = [_text(found[index], "text", within[index]) for _, index in placed]
+    texts = list(dict.fromkeys(_text({"response": each}, "response", "responses: ") for each in found))
+    return [ranked_list(_prompt(row), texts, source)] if len(texts) > 1 else []
+
+
+def _place(response: Row, within: str) -> float:
+    """What a response is sorted by: lower is better."""
+    for column, sign in (("rank", 1), ("score", -1)):
+        if isinstance(value := response.get(column), int | float):
+            return sign * float(value)
+    raise BadRow(f"{within}rank", "is missing, and so is a score")
 
 
 def alpaca(row: Row, source: str) -> list[Example]:
@@ -42,8 +69,11 @@ def alpaca(row: Row, source: str) -> list[Example]:
 
 
 def pair(row: Row, source: str) -> list[Example]:
-    """`prompt`, `chosen`, `rejected`."""
-    return [Example(_prompt(row), _answer(row, "chosen"), _answer(row, "rejected"), source)]
+    """`prompt`, `chosen`, `rejected`, and perhaps a `margin`, by which the first is better."""
+    margin = row.get("margin")
+    if margin is not None and not (isinstance(margin, int | float) and margin >= 0):
+        raise BadRow("margin", _not(margin, "a number of at least 0"))
+    return [Example(_prompt(row), _answer(row, "chosen"), _answer(row, "rejected"), source, margin=margin)]
 
 
 def alpaca_pair(row: Row, source: str) -> list[Example]:
@@ -52,7 +82,14 @@ def alpaca_pair(row: Row, source: str) -> list[Example]:
 
 
 def transcripts(row: Row, source: str) -> list[Example]:
-    """`chosen`, `rejected`: the same dialogue twice, with different last answers (HH-RLHF)."""
+    """`chosen`, `rejected`: the same dialogue twice, with different last answers.
+
+    As text with "Human:" and "Assistant:" (HH-RLHF), as lists of messages, or as plain texts with a common beginning.
+    """
+    if isinstance(row.get("chosen"), list):
+        return _with_common_turns(row, source)
+    if not any(_MARK.search(_text(row, side)) for side in ("chosen", "rejected")):
+        return _with_common_words(row, source)
     sides = {name: _dialogue(_text(row, name), name) for name in ("chosen", "rejected")}
     for name, turns in sides.items():
         if len(turns) < 2 or turns[-1].role != "assistant":
@@ -68,6 +105,27 @@ def transcripts(row: Row, source: str) -> list[Example]:
 def text(row: Row, source: str) -> list[Example]:
     """`text`: a document."""
     return [Example((), _text(row, "text"), None, source)]
+
+
+def _with_common_turns(row: Row, source: str) -> list[Example]:
+    chosen, rejected = (turns_of(_listed(row, side), side, "role", "content") for side in ("chosen", "rejected"))
+    if not chosen or chosen[:-1] != rejected[:-1]:
+        raise BadRow("rejected", "differs from chosen in more than the last message")
+    if len(chosen) < 2 or chosen[-2].role != "user" or (chosen[-1].role, rejected[-1].role) != ("assistant", "assistant"):
+        raise BadRow("chosen", "does not end with an answer of the assistant to the user")
+    return [Example(tuple(chosen[:-1]), chosen[-1].text, rejected[-1].text, source)] if chosen[-1].text else []
+
+
+def _with_common_words(row: Row, source: str) -> list[Example]:
+    chosen, rejected = _text(row, "chosen"), _text(row, "rejected")
+    common = os.path.commonprefix([chosen, rejected])
+    if common not in (chosen, rejected):
+        common = common[: max(common.rfind(" "), common.rfind("\n")) + 1]
+    if not common.strip():
+        raise BadRow("rejected", "has no beginning in common with chosen that could be the prompt")
+    turns = (Turn("user", common.strip()),)
+    answers = [side[len(common) :].strip() for side in (chosen, rejected)]
+    return [Example(turns, answers[0], answers[1], source)] if answers[0] else []
 
 
 def judged(row: Row, source: str) -> list[Example]:
@@ -113,6 +171,7 @@ def pandalm(row: Row, source: str) -> list[Example]:
 READERS: dict[Format, Callable[[Row, str], list[Example]]] = {
     Format.judged: judged,
     Format.pandalm: pandalm,
+    Format.ranked: ranked,
     Format.alpaca_pair: alpaca_pair,
     Format.pair: pair,
     Format.transcripts: transcripts,
@@ -124,16 +183,25 @@ READERS: dict[Format, Callable[[Row, str], list[Example]]] = {
 COLUMNS: dict[Format, set[str]] = {
     Format.judged: {"prompt", "baseline", "responses"},
     Format.pandalm: {"instruction", "response1", "response2", "annotator1"},
+    Format.ranked: {"prompt", "responses"},
     Format.alpaca_pair: {"instruction", "chosen", "rejected"},
     Format.pair: {"prompt", "chosen", "rejected"},
+    Format.sharegpt: {"conversations"},
+    Format.messages: {"messages"},
+    Format.oasst: {"message_tree_id", "prompt"},
     Format.transcripts: {"chosen", "rejected"},
     Format.alpaca: {"instruction", "output"},
-    Format.sharegpt: {"conversations"},
-    Format.oasst: {"message_tree_id", "prompt"},
     Format.completion: {"prompt"},
     Format.text: {"text"},
 }
 """Columns by which a format is recognised; the first that fits is taken."""
+
+
+def _listed(row: Row, column: str) -> list[Any]:
+    if not isinstance(row.get(column), list):
+        raise BadRow(column, _not(row.get(column), "a list"))
+    found: list[Any] = row[column]
+    return found
 
 
 def _instruction(row: Row) -> tuple[Turn, ...]:
@@ -142,20 +210,35 @@ def _instruction(row: Row) -> tuple[Turn, ...]:
 
 
 def _prompt(row: Row) -> tuple[Turn, ...]:
-    """`prompt` as one user turn, or as the turns of a "Human: ... Assistant:" dialogue that waits for its answer."""
+    """`prompt`: text, the turns of a "Human: ... Assistant:" dialogue that waits for its answer, or a list of messages.
+
+    A `system` column goes before it.
+    """
+    system = "" if row.get("system") is None else _text(row, "system", may_be_empty=True)
+    opening = (Turn("system", system),) if system else ()
+    if isinstance(row.get("prompt"), list):
+        said = turns_of(row["prompt"], "prompt", "role", "content")
+        if not said or said[-1].role != "user" or not all(turn.text for turn in said):
+            raise BadRow("prompt", "does not end with a message of the user, or has an empty one")
+        return (*opening, *said)
     text = _text(row, "prompt")
     if not text.startswith("Human:"):
-        return (Turn("user", text),)
+        return (*opening, Turn("user", text))
     turns = _dialogue(text, "prompt")
     if turns[-1].role == "assistant":
         if turns[-1].text:
             raise BadRow("prompt", "ends with an answer of the assistant")
         turns = turns[:-1]
-    return turns
+    return (*opening, *turns)
 
 
 def _answer(row: Row, column: str) -> str:
-    """The answer without the "Assistant:" that some data sets put before it."""
+    """The answer, as text without the "Assistant:" that some data sets put before it, or as a list of one message."""
+    if isinstance(row.get(column), list):
+        said = turns_of(row[column], column, "role", "content")
+        if [turn.role for turn in said] != ["assistant"] or not said[0].text:
+            raise BadRow(column, "is not one message of the assistant")
+        return said[0].text
     answer = _text(row, column).removeprefix("Assistant:").lstrip()
     if not answer:
         raise BadRow(column, "is empty")

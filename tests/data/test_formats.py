@@ -166,7 +166,7 @@ BAD: list[tuple[str, dict[str, Any], str, str]] = [
     ("pair", {"prompt": "Why?", "chosen": "So.", "rejected": ""}, "rejected", "empty"),
     ("pair", {"prompt": "Why?", "chosen": "Assistant: ", "rejected": "No."}, "chosen", "empty"),
     ("alpaca_pair", {"instruction": "Why?", "chosen": "So."}, "rejected", "missing"),
-    ("transcripts", {"chosen": "So.", "rejected": "No."}, "chosen", "begin"),
+    ("transcripts", {"chosen": "So.", "rejected": "Human: Why?"}, "chosen", "begin"),
     ("transcripts", {"chosen": "Human: a\n\nAssistant: b", "rejected": "Human: c\n\nAssistant: d"}, "rejected", "more than"),
     ("transcripts", {"chosen": "Human: a\n\nAssistant:", "rejected": "Human: a\n\nAssistant: d"}, "chosen", "empty"),
     ("transcripts", {"chosen": "Human: a\n\nAssistant: b", "rejected": "Human: a"}, "rejected", "does not end"),
