@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -98,3 +99,22 @@ def test_without_the_package_the_error_says_so(source: Make, monkeypatch: pytest
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(Fault, match=r"data\.sources\.mine\.path=hub:a/b: needs the package `datasets`"):
         read_hub("mine", source(path="hub:a/b"), None)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_the_package_itself_answers_as_its_stand_in_does(streaming: bool, tmp_path: Path, source: Make) -> None:
+    """A folder takes the place of a data set; the package asks no network for it."""
+    folder = tmp_path / "set"
+    folder.mkdir()
+    (folder / "train.jsonl").write_text(
+        '{"question": {"text": "Why?"}, "answers": []}\n{"question": {"text": "Who?"}, "answers": ["I"]}\n'
+    )
+    config = source(path=f"hub:{folder}", streaming=streaming, cap=5)
+    first, again = (read_hub("mine", config, str(tmp_path / "cache")) for _ in range(2))
+    assert [row.content for row in first.rows] == [
+        {"question": {"text": "Why?"}, "answers": []},
+        {"question": {"text": "Who?"}, "answers": ["I"]},
+    ]
+    assert first.digest == again.digest
+    with pytest.raises(Fault, match=r"the dev split of .* cannot be loaded"):
+        read_hub("mine", source(path=f"hub:{folder}", split="dev", streaming=streaming, cap=5), str(tmp_path / "cache"))
