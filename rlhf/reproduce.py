@@ -13,6 +13,7 @@ from rlhf.config import CONF, Run
 from rlhf.fault import Fault
 from rlhf.overrides import apply, first_line
 from rlhf.result import Result, Status
+from rlhf.runs import CONFIG, folder_of
 
 WHOLE_CHAIN = "whole_chain=true"
 """Train the parents again too, instead of starting from the ones the run started from."""
@@ -24,10 +25,11 @@ def main(arguments: list[str]) -> int:
     """Serve the verb; return 0 if everything is equal, 1 if not, else what the run ended with."""
     if not arguments or "=" in arguments[0]:
         return report_faults(["reproduce: takes the folder of a run; write python -m rlhf reproduce outputs/runs/<name>"])
-    folder, overrides = Path(arguments[0]), arguments[1:]
+    overrides = arguments[1:]
     whole_chain = WHOLE_CHAIN in overrides
     overrides = [text for text in overrides if text != WHOLE_CHAIN]
     try:
+        folder = folder_of(arguments[0])
         config = saved(folder)
         before = Result.read(folder / "result.json")
         if before is None:
@@ -49,11 +51,9 @@ def saved(folder: Path) -> DictConfig:
     """The configuration a run was made with, which takes known keys only.
 
     Raises:
-        Fault: there is none, or it has keys that are gone since.
+        Fault: it has keys that are gone since.
     """
-    path = folder / "config.yaml"
-    if not path.is_file():
-        raise Fault(f"{folder}: is not the folder of a run (it has no config.yaml); name one of outputs/runs")
+    path = folder / CONFIG
     content = OmegaConf.load(path)
     later = [
         file

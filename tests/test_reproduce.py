@@ -9,7 +9,7 @@ import torch
 from omegaconf import OmegaConf
 
 from rlhf import chain, provenance, reproduce
-from rlhf.config import Run
+from rlhf.config import CONF, Run
 from rlhf.result import Result
 from tests.stages import small
 
@@ -78,8 +78,8 @@ def folder(make_run: Callable[..., Run], tmp_path: Path) -> Path:
         (["sft.epoch=5"], "sft.epoch=5: "),
         (["sft.max_steps=many"], "sft.max_steps=many: "),
         (["sft=ds_chat"], "set single keys"),
-        (["+seed=2"], "takes values only"),
-        (["seed=1,2"], "takes values only"),
+        (["+seed=2"], "one value is set here"),
+        (["seed=1,2"], "one value is set here"),
         (["sft.micro_batch_size=3"], "does not divide"),
     ],
 )
@@ -101,9 +101,14 @@ def test_a_folder_that_is_no_finished_run_is_a_fault(folder: Path, tmp_path: Pat
 
 def test_a_configuration_of_other_code_says_so(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = (folder / "config.yaml").read_text()
-    (folder / "config.yaml").write_text(config.replace("seed: 1\n", ""))
+    (folder / "config.yaml").write_text(config.replace("\nseed: 1\n", "\n"))
     assert reproduce.main([str(folder)]) == 2
     assert "seed: came after the run was made" in capsys.readouterr().err
+    without = OmegaConf.create(config)
+    del without["chat"]
+    OmegaConf.save(without, folder / "config.yaml")
+    assert OmegaConf.select(reproduce.saved(folder), "chat.top_p") == OmegaConf.load(CONF / "chat/default.yaml").top_p
+    assert "chat: came after the run was made" in capsys.readouterr().err
     (folder / "config.yaml").write_text(config + "gone: 1\n")
     assert reproduce.main([str(folder)]) == 2
     assert "check out the run's commit" in capsys.readouterr().err

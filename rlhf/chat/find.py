@@ -3,10 +3,8 @@
 import json
 from pathlib import Path
 
-from omegaconf import OmegaConf
-
-from rlhf.config import CONF
 from rlhf.fault import Fault
+from rlhf.runs import folder_of
 from rlhf.sealed import MANIFEST, is_sealed
 
 
@@ -16,18 +14,13 @@ def artifact_of(word: str) -> Path:
     Raises:
         Fault: there is none.
     """
-    runs = Path(OmegaConf.load(CONF / "config.yaml").paths.outputs) / "runs"
-    for folder in (Path(word), runs / word):
-        for candidate in (folder, folder / "artifact"):
-            if is_sealed(candidate):
-                return candidate
-    if (Path(word) / "config.yaml").is_file():
+    for candidate in (Path(word), Path(word) / "artifact"):
+        if is_sealed(candidate):
+            return candidate
+    folder = folder_of(word)
+    if not is_sealed(folder / "artifact"):
         raise Fault(f"{word}: this run has no artifact; it did not finish, and the same command goes on with it")
-    near = sorted(path.parent.name for path in runs.glob(f"{word}*/artifact"))
-    if len(near) == 1:
-        return runs / near[0] / "artifact"
-    hint = f"; did you mean {', '.join(near)}?" if near else f"; finished runs are in {runs}"
-    raise Fault(f"{word}: is neither the folder of a finished run nor of an artifact{hint}")
+    return folder / "artifact"
 
 
 def about(artifact: Path) -> dict[str, object]:

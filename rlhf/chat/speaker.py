@@ -51,23 +51,23 @@ class Speaker:
         longest = int(getattr(self._policy.config, "max_position_embeddings", 0) or settings.max_new_tokens * 8)
         new = min(settings.max_new_tokens, longest // 2)
         rollout = RolloutConfig(longest - new, new, settings.temperature, settings.top_p, micro_batch_size=1)
-        eos, pad = self._tokenizer.eos_token_id, self._tokenizer.pad_token_id
         prompt = prompt_tokens(self._tokenizer, turns, rollout.max_prompt_tokens)
+        yield from whole_characters(self._tokenizer, self._sampled(prompt, rollout, settings.no_repeat_ngram_size, key))
+
+    @torch.no_grad()  # entered anew for each token, so that two replies that alternate leave nothing switched off
+    def _sampled(self, prompt: list[int], rollout: RolloutConfig, no_repeat: int, key: str) -> Iterator[int]:
         ids: list[int] = []
 
         def bend(logits_BV: Tensor) -> Tensor:
-            if banned := repeating(ids, settings.no_repeat_ngram_size):
+            if banned := repeating(ids, no_repeat):
                 logits_BV[:, banned] = -torch.inf
             return logits_BV
 
-        def sampled() -> Iterator[int]:
-            with self._engine.whole(self._policy) as policy:
-                uniform = noise([key], new).to(self._engine.device)
-                for token in stream(policy, [prompt], uniform, rollout, eos, pad, bend):
-                    ids.append(int(token))
-                    yield ids[-1]
-
-        yield from whole_characters(self._tokenizer, sampled())
+        uniform = noise([key], rollout.max_new_tokens).to(self._engine.device)
+        eos, pad = self._tokenizer.eos_token_id, self._tokenizer.pad_token_id
+        for token in stream(self._policy, [prompt], uniform, rollout, eos, pad, bend):
+            ids.append(int(token))
+            yield ids[-1]
 
 
 class Judge:

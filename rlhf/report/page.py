@@ -15,6 +15,7 @@ from rlhf.fault import Fault
 from rlhf.report import changes, chart, costs, curves, findings
 from rlhf.report.folder import Row, RunFolder, read
 from rlhf.result import HEADLINES, Result
+from rlhf.runs import folder_of
 from rlhf.sealed import write_atomically
 from rlhf.visible import visible
 
@@ -214,7 +215,7 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 1:
         return report_faults(["report: takes the folder of a run; write python -m rlhf report outputs/runs/<name>"])
     try:
-        print(write(Path(arguments[0])))
+        print(write(folder_of(arguments[0])))
     except Fault as fault:
         return report_faults([str(fault)])
     return EXIT_OK

@@ -18,6 +18,7 @@ def sealed(folder: Path, **about: object) -> Path:
     """What looks like an artifact from outside."""
     (folder / "artifact").mkdir(parents=True)
     (folder / "artifact" / "manifest.json").write_text(json.dumps(about))
+    (folder / "config.yaml").write_text("seed: 1\n")
     return folder / "artifact"
 
 
@@ -31,7 +32,7 @@ def test_a_run_is_found_by_folder_artifact_or_name(tmp_path: Path, monkeypatch: 
     sealed(Path("outputs/runs/sft-tiny-0123ffff"))
     with pytest.raises(Fault, match="did you mean sft-tiny-0123abcd, sft-tiny-0123ffff"):
         find.artifact_of("sft-tiny-01")
-    with pytest.raises(Fault, match="neither the folder of a finished run nor of an artifact"):
+    with pytest.raises(Fault, match="nothing: is not the folder of a run .* runs are in outputs/runs"):
         find.artifact_of("nothing")
 
 
@@ -75,6 +76,7 @@ def test_lines_from_a_pipe_are_answered_and_scored(
     assert said.err == "/wrong: there is no such command; /help lists them\n"
     assert pipe(monkeypatch, "When does it open?\n", str(policy), str(policy), "max_new_tokens=8") == 0
     both = capsys.readouterr().out.splitlines()
+    assert torch.is_grad_enabled()  # two replies alternated
     assert len(both) == 2 and both[0] == both[1] and "[score" not in both[0]  # no reward model among its parents
     assert pipe(monkeypatch, "", str(scorer.folder)) == 2
     assert "is a reward_model, but a policy is needed" in capsys.readouterr().err
@@ -82,7 +84,7 @@ def test_lines_from_a_pipe_are_answered_and_scored(
 
 @pytest.mark.parametrize(
     ("words", "fault"),
-    [([], "takes one run"), (["a", "b", "c"], "takes one run"), (["a", "temp=1"], "temp=1: "), (["a"], "a: is neither")],
+    [([], "takes one run"), (["a", "b", "c"], "takes one run"), (["a", "temp=1"], "temp=1: "), (["a"], "a: is not the folder")],
 )
 def test_wrong_words_are_faults(words: list[str], fault: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert terminal.main(words) == 2

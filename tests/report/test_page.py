@@ -131,14 +131,18 @@ def test_another_folder_is_a_fault(tmp_path: Path) -> None:
 def test_every_run_ends_with_one_and_a_broken_one_ends_no_run(
     make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    result = chain.execute(make_run("stage=sft"))
-    assert "eval/perplexity" in (Path(result.folder) / page.NAME).read_text()
+    result = chain.execute(make_run("stage=rm", "rm.init=base"))
+    text = (Path(result.folder) / page.NAME).read_text()
+    assert "eval/accuracy" in text and "pairs, round 0" in text and "pairs, round 2" in text
+    rows = [json.loads(line) for line in (Path(result.folder) / "scores.jsonl").read_text().splitlines()]
+    assert [row["round"] for row in rows] == [0, 2]
+    assert len(rows[1]["chosen"]) == len(rows[1]["rejected"]) == result.metrics["eval/pairs/preferences"]
 
     def fail(folder: Path) -> Path:
         raise RuntimeError("no ink")
 
     monkeypatch.setattr(page, "write", fail)
-    assert chain.execute(make_run("stage=sft", "fresh=true")).status is Status.finished
+    assert chain.execute(make_run("stage=rm", "rm.init=base", "fresh=true")).status is Status.finished
     assert "no report.html (RuntimeError: no ink)" in capsys.readouterr().err
 
 
