@@ -41,7 +41,9 @@ def changes(path: Path, overrides: Sequence[str], stage: str) -> list[Change]:
 
     ``overrides`` are those of the run, companions included. Keys of later stages and folders are left out.
     """
-    values = _flat(OmegaConf.merge(OmegaConf.structured(Run), OmegaConf.load(path)))
+    saved = OmegaConf.load(path)
+    whole = _flat(OmegaConf.merge(OmegaConf.structured(Run), saved))
+    values = {key: whole[key] for key in _flat(saved) if key in whole}  # keys that came since were not there to differ
     groups = [text for text in overrides if (CONF / text.partition("=")[0]).is_dir() or text.startswith("stage=")]
     options = [text for text in groups if text.partition("=")[0] not in RECIPES]
     plain = [f"{group}=default" if group in COMPARED else text for text, group in _named(options)]
@@ -53,8 +55,8 @@ def changes(path: Path, overrides: Sequence[str], stage: str) -> list[Change]:
     defaults = layers[0]
     hidden = (*STAGES[STAGES.index(stage) + 1 :], "paths", "stage") if stage in STAGES else ("paths", "stage")
     found = []
-    for key in values.keys() | defaults.keys():
-        value, default = values.get(key, "(none)"), defaults.get(key, "(none)")
+    for key, value in values.items():
+        default = defaults.get(key, "(none)")
         if value != default and key.partition(".")[0] not in hidden:
             found.append(Change(key, default, value, _by(key, value, layers, options, groups, typed, usual)))
     return sorted(found, key=lambda change: change.key)

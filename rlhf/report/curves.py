@@ -14,6 +14,7 @@ INTERVAL = re.compile(r"^(?P<before>.+)_(?P<end>low|high)(?P<after>/.*)?$")
 NOT_METRICS = ("round", "kind", "seconds")
 NO_CURVES = ("baseline/", "progress/", "eval/pairs/")
 """Levels on another metric's chart, axes, counts."""
+PEAK = "mem/peak_gib"
 OF_THE_REFERENCE = "_sft"
 """End of the names of what is measured on the SFT policy, and so never moves."""
 TRAIN, HELD_OUT = 0, 1
@@ -61,6 +62,7 @@ def _names(rows: Sequence[Row]) -> list[str]:
     """All metrics but the ends of intervals and what belongs to another metric's chart, in the order of the sections."""
     found = dict.fromkeys(name for row in rows for name in row if name not in NOT_METRICS)
     moving = [name for name in found if not name.startswith(NO_CURVES) and not name.endswith(OF_THE_REFERENCE)]
+    moving = [name for name in moving if not name.startswith("mem/") or name == PEAK]  # the phases' are in a table
     plain = [name for name in moving if not INTERVAL.match(name)]
     starts = [start for _, beginnings in SECTIONS for start in beginnings]
 

@@ -45,11 +45,11 @@ class Answer:
 
 @dataclass(frozen=True)
 class Exchange:
-    """A prompt with the two answers that are compared."""
+    """A prompt with the answers that are compared."""
 
     prompt: str
-    first: Answer
-    second: Answer
+    answers: list[Answer]
+    """Two; one where there was a single evaluation."""
 
 
 @dataclass(frozen=True)
@@ -94,12 +94,13 @@ def write_or_warn(folder: Path) -> None:
 def contents(run: RunFolder) -> dict[str, Any]:
     """Everything the template shows."""
     altered, complaint = _changes(run)
+    problems = list(findings.problems(run))
     return {
         "run": run,
         "result": run.result,
         "device": run.environment.get("device", ""),
-        "problems": list(findings.problems(run)),
-        "remarks": list(findings.remarks(run)),
+        "problems": problems,
+        "remarks": [] if problems else list(findings.remarks(run)),
         "headlines": list(_headlines(run)),
         "ancestors": list(_ancestors(run)),
         "sections": curves.sections(run.metrics),
@@ -192,13 +193,13 @@ def _exchanges(samples: Sequence[Row]) -> Iterator[Exchange]:
         rounds.setdefault(row["round"], []).append(row)
     for before, after in zip(rounds[min(rounds)], rounds[max(rounds)], strict=False):
         if "chosen" in after:
-            first, second = (Answer(after[side], {"score": after[f"score_{side}"]}) for side in ("chosen", "rejected"))
+            answers = [Answer(after[side], {"score": after[f"score_{side}"]}) for side in ("chosen", "rejected")]
         else:
-            first, second = (
+            answers = [
                 Answer(row["response"], {name: row[name] for name in ("score", "gold") if name in row})
                 for row in (before, after)
-            )
-        yield Exchange(after["prompt"], first, second)
+            ][: len(rounds)]
+        yield Exchange(after["prompt"], answers)
 
 
 def _changes(run: RunFolder) -> tuple[list[changes.Change], str]:

@@ -50,3 +50,10 @@ def test_later_stages_do_not_concern_a_run(written: tuple[Path, list[str]]) -> N
 def test_without_a_note_of_what_was_typed_the_values_still_show(written: tuple[Path, list[str]]) -> None:
     by_key = {change.key: change for change in changes(written[0], [], "ppo")}
     assert by_key["ppo.kl_coef"].value == "0.25" and by_key["ppo.kl_coef"].by == "not recorded"
+
+
+def test_keys_that_came_after_the_run_are_no_difference(written: tuple[Path, list[str]]) -> None:
+    saved = OmegaConf.load(written[0])
+    del saved["chat"], saved["ppo"]["clip_range"]
+    OmegaConf.save(saved, written[0])
+    assert not [key for key in found(written, "ppo") if key.startswith("chat") or key == "ppo.clip_range"]

@@ -149,3 +149,15 @@ def test_every_run_ends_with_one_and_a_broken_one_ends_no_run(
 @pytest.fixture
 def make_run(tmp_path: Path) -> Callable[..., Run]:
     return lambda *overrides: small.make_run(tmp_path, *overrides)
+
+
+def test_a_run_that_broke_off_shows_its_only_answers_and_no_remarks(folder: Path) -> None:
+    first = (folder / "samples.jsonl").read_text().splitlines()[0]
+    (folder / "samples.jsonl").write_text(first + "\n")
+    low = {"round": 0, "kind": "eval", "seconds": 1.0, "response/eos_rate": 0.0}
+    (folder / "metrics.jsonl").write_text(json.dumps(low) + "\n")
+    assert "Worth a look" in html(folder)
+    (folder / "result.json").write_text(Result(Status.failed, "ppo", "tiny", "", "", reason="nan", message="oh").to_json())
+    text = html(folder)
+    assert "SFT policy" in text and "after PPO" not in text.split("</style>")[1].split("Scores on")[0]
+    assert "Worth a look" not in text
