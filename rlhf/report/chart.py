@@ -8,8 +8,10 @@ from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 340, 190
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 10, 24
-MOST_POINTS = 300
+MOST_POINTS = 240
 """A line of more rows is drawn through the means of as many groups of neighbours."""
+MOST_TOLD = 40
+"""Points of a line that say their numbers when pointed at."""
 LOG_FROM = 30.0
 """Values that are all positive and span more than this factor are drawn on a logarithmic scale."""
 
@@ -65,7 +67,8 @@ def lines(series: Sequence[Series], references: Sequence[tuple[str, float]] = ()
             parts.append(Markup('<polygon class="band c{}" points="{}"/>').format(each.colour, _path(edge)))
         places = [(to_x(x), to_y(y)) for x, y in each.points]
         parts.append(Markup('<polyline class="line c{}" points="{}"/>').format(each.colour, _path(places)))
-        for (x, y), (at, value) in zip(places, each.points, strict=True):
+        told_every = math.ceil(len(places) / MOST_TOLD)
+        for (x, y), (at, value) in list(zip(places, each.points, strict=True))[::told_every]:
             shown = each.dots or len(places) == 1
             told = Markup("<title>{} at {}: {}</title>").format(each.name, short(at), short(value))
             kind = f"dot c{each.colour}" if shown else "hover"

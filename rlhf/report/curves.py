@@ -2,7 +2,8 @@
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -43,8 +44,9 @@ class Figure:
 def sections(rows: Sequence[Row]) -> list[tuple[str, list[Figure]]]:
     """The charts of a run by section; a metric that was measured once is no curve, unless nothing was measured twice."""
     by_section: dict[str, list[Figure]] = {title: [] for title, _ in SECTIONS}
+    bands = _bands(row for row in rows if row["kind"] == "eval")
     for name in _names(rows):
-        figure = _figure(name, rows)
+        figure = _figure(name, rows, bands[name])
         if figure is not None:
             by_section[_section(name)].append(figure)
     return [(title, figures) for title, figures in by_section.items() if figures]
@@ -76,28 +78,31 @@ def _section(name: str) -> str:
     return next((title for title, starts in SECTIONS if name.startswith(starts)), "Training")
 
 
-def _figure(name: str, rows: Sequence[Row]) -> Figure | None:
+def _figure(name: str, rows: Sequence[Row], band: Sequence[tuple[float, float, float]]) -> Figure | None:
     series = []
     for kind, title, colour in (("train", "training", TRAIN), ("eval", "held-out", HELD_OUT)):
         points = [(row["round"], number(row[name])) for row in rows if row["kind"] == kind and name in row]
         if points:
-            band = list(_band(name, rows)) if kind == "eval" else []
-            series.append(chart.Series(title, points, colour, band, dots=kind == "eval"))
+            held_out = kind == "eval"
+            series.append(chart.Series(title, points, colour, band if held_out else (), dots=held_out))
     if not series or max(len({x for x, _ in each.points}) for each in series) < 2:
         return None
     drawing = chart.lines(series, _references(name, rows))
     return Figure(name, chart.short(series[-1].points[-1][1]), drawing, both=len(series) > 1)
 
 
-def _band(name: str, rows: Sequence[Row]) -> Iterator[tuple[float, float, float]]:
+def _bands(rows: Iterable[Row]) -> dict[str, list[tuple[float, float, float]]]:
+    """Round, low and high end of the intervals, by the metric they belong to."""
+    bands: dict[str, list[tuple[float, float, float]]] = defaultdict(list)
     for row in rows:
-        ends: dict[str, float] = {}
+        ends: dict[str, dict[str, float]] = defaultdict(dict)
         for key in row:
-            match = INTERVAL.match(key)
-            if match and match["before"] + (match["after"] or "") == name:
-                ends[match["end"]] = number(row[key])
-        if len(ends) == 2 and all(map(math.isfinite, ends.values())):
-            yield row["round"], ends["low"], ends["high"]
+            if match := INTERVAL.match(key):
+                ends[match["before"] + (match["after"] or "")][match["end"]] = number(row[key])
+        for name, both in ends.items():
+            if len(both) == 2 and all(map(math.isfinite, both.values())):
+                bands[name].append((row["round"], both["low"], both["high"]))
+    return bands
 
 
 def _references(name: str, rows: Sequence[Row]) -> list[tuple[str, float]]:
