@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from rlhf import artifact, lineage, signature
+from rlhf import artifact, lineage, selection, signature
 from rlhf.artifact import Artifact
 from rlhf.config import MissingParents, RewardKind, Run
 from rlhf.data import corpus as data
@@ -109,11 +109,12 @@ def identify(run: Run, stage: str) -> Identity:
     """Name the run of ``stage`` and the results it stands on; reads the data, trains nothing."""
     kind = TABLE[stage]
     parents = {name: _parent_signature(run, name) for name in lineage.parents(run, stage)}
+    others = selection.signature(run, stage)
     if "reward" in kind.reads and run.reward.kind is RewardKind.file:
         assert run.reward.path is not None
-        parents["reward"] = own.digest(run.reward.path)
+        others["reward"] = own.digest(run.reward.path)
     digest = load_corpus(run).digest
-    result = signature.result_signature(run, stage, kind.reads, parents, digest)
+    result = signature.result_signature(run, stage, kind.reads, parents | others, digest)
     run_signature = signature.run_signature(run, stage, kind.reads, result)
     folder = _runs(run) / f"{stage}-{run.model.name}-{run_signature}"
     return Identity(stage, result, run_signature, parents, folder, digest)

@@ -27,6 +27,12 @@ class TrainState:
     """Rows of ``metrics.jsonl`` that belong to the rounds done."""
     samples_rows: int
     """Rows of ``samples.jsonl`` that belong to the rounds done."""
+    best: float | None = None
+    """The best evaluation so far, by the metric that is followed."""
+    best_round: int = 0
+    """Rounds done at the best evaluation."""
+    waited: int = 0
+    """Evaluations since then."""
 
 
 def save(folder: Path, state: TrainState, tensors: dict[str, Tensor]) -> None:

@@ -58,6 +58,7 @@ RewardKind = Enum("RewardKind", ["model", "function", "file", "http"])
 RewardFunction = Enum("RewardFunction", ["length", "regex", "answer", "sentiment"])
 PtxData = Enum("PtxData", ["sft", "pretrain"])
 CriticInit = Enum("CriticInit", ["auto", "reward_model", "sft"])
+Goal = Enum("Goal", ["minimize", "maximize"])
 TrackerKind = Enum("TrackerKind", ["none", "wandb", "tensorboard"])
 TrackerArtifacts = Enum("TrackerArtifacts", ["none", "reference", "upload"])
 
@@ -220,6 +221,8 @@ class TrainConfig:
     """Optimizer steps between two evaluations; 0: only before the first and after the last step."""
     save_every: int = system()
     """Optimizer steps between two checkpoints; 0: only when the run is stopped."""
+    keep_best: bool = result()
+    """End with the weights of the best evaluation (by `early_stop.metric`) instead of the last ones; `eval_every` must be set."""
 
 
 @dataclass
@@ -339,6 +342,24 @@ class PPOConfig:
     """Updates between two evaluations; 0: only before the first and after the last update."""
     save_every: int = system()
     """Updates between two checkpoints; 0: only when the run is stopped."""
+    keep_best: bool = result()
+    """End with the weights of the best evaluation (by `early_stop.metric`) instead of the last ones; `eval_every` must be set."""
+
+
+@dataclass
+class EarlyStopConfig:
+    """When a stage ends before its time; also which metric its `keep_best` follows."""
+
+    metric: Optional[str] = result()
+    """Metric of the evaluations to follow; null: the stage's own (loss of `pretrain` and `sft`, accuracy of `rm`, reward gain of `ppo`)."""
+    goal: Goal = result()
+    """Which way `metric` is better; the stage's own metric has its own goal."""
+    patience: Optional[int] = result()
+    """End after this many evaluations in a row without improvement; null: never."""
+    min_delta: float = result()
+    """An improvement must be larger than this."""
+    max_kl: Optional[float] = result()
+    """End PPO once its responses are this many nats a response from the policy it started from; null: never."""
 
 
 @dataclass
@@ -545,6 +566,8 @@ class Run:
     """Reward model training."""
     ppo: PPOConfig = result()
     """PPO."""
+    early_stop: EarlyStopConfig = result()
+    """An end before the time."""
     reward: RewardConfig = result()
     """Where PPO's score comes from."""
     rollout: RolloutConfig = result()

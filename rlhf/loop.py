@@ -9,6 +9,7 @@ import torch
 
 from rlhf.engine.base import Engine
 from rlhf.metrics import Mean, Metrics, Total
+from rlhf.selection import Selection
 from rlhf.stages.interface import Evaluation, Stage
 
 
@@ -43,8 +44,12 @@ def train(
     seed: int,
     first_round: int = 0,
     stop: Callable[[], bool] = lambda: False,
-) -> None:
-    """Train ``stage`` from ``first_round`` to its last.
+    selection: Selection | None = None,
+) -> int:
+    """Train ``stage`` from ``first_round`` to its last, or until ``selection`` has seen enough.
+
+    Returns:
+        rounds done.
 
     Raises:
         NonFinite: a loss or a gradient norm is not a finite number.
@@ -55,6 +60,7 @@ def train(
     for round_ in range(first_round, stage.rounds):
         torch.manual_seed(_round_seed(seed, round_))  # dropout: the same after a resume, whatever was evaluated in between
         began, elsewhere = time.perf_counter(), engine.phase_seconds
+        metrics_of_round = Metrics()
         for batch in next(batches):
             metrics = Metrics(batch.metrics if engine.rank == 0 else {})  # of the whole batch, so one rank counts them
             weight = batch.weight
@@ -66,22 +72,29 @@ def train(
                 metrics += {"loss": Mean(sum(loss.item() for loss in losses.values()), micro_batch.weight)}
             metrics = engine.total(metrics) + engine.step()
             _refuse_non_finite(metrics, round_)
-            pending += metrics
+            metrics_of_round += metrics
+        pending += metrics_of_round
         pending += {"time/train_s": Total(time.perf_counter() - began - (engine.phase_seconds - elsewhere))}
 
         done = round_ + 1
         last = done == stage.rounds
         stopping = engine.agree(stop()) and not last
         saving = stopping or (not last and _due(stage.save_every, done))
-        if last or saving or _due(stage.log_every, done):  # a checkpoint never falls inside a row
+        enough = selection is not None and selection.moved_too_far(metrics_of_round)
+        if last or saving or enough or _due(stage.log_every, done):  # a checkpoint never falls inside a row
             watcher.log(done, pending)
             pending = Metrics()
-        if not last and _due(stage.eval_every, done):
-            watcher.evaluated(done, measure(stage, engine, done))
+        if not last and not enough and _due(stage.eval_every, done):
+            evaluation = measure(stage, engine, done)
+            watcher.evaluated(done, evaluation)
+            enough = selection is not None and selection.evaluated(done, evaluation.metrics)
+        if enough:
+            return done
         if saving:
             watcher.save(done)
         if stopping:
             raise Stopped(f"stopped after {done} of {stage.rounds}")
+    return stage.rounds
 
 
 def measure(stage: Stage[Any], engine: Engine, round_: int) -> Evaluation:

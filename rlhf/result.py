@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 Status = Enum("Status", ["finished", "failed", "infeasible", "stopped", "pruned", "lost"])
 
@@ -17,6 +17,23 @@ HEADLINES = {
     "ppo": ("reward/gain", "reward/gold_gain", "reward/gold_correlation", "eval/kl", "response/repetition"),
 }
 """Metrics of the closing table and the head of the report, by stage; one that has an interval is shown with it."""
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A metric of ``result.json`` and which way is better."""
+
+    metric: str
+    direction: Literal["minimize", "maximize"]
+
+
+OBJECTIVES = {
+    "pretrain": Objective("eval/loss", "minimize"),
+    "sft": Objective("eval/loss", "minimize"),
+    "rm": Objective("eval/accuracy", "maximize"),
+    "ppo": Objective("reward/gain", "maximize"),
+}
+"""What a study of each stage optimises, and what `keep_best` and `early_stop` follow."""
 
 
 @dataclass

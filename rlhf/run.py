@@ -28,7 +28,7 @@ from rlhf.stages import TABLE
 from rlhf.stages.interface import Setting, Stage
 from rlhf.stopping import StopRequest
 from rlhf.tracking.screen import warn
-from rlhf.watcher import CHECKPOINTS, Follower, Watcher
+from rlhf.watcher import BEST, CHECKPOINTS, Follower, Watcher
 
 GIB = 2**30
 LOCK = ".lock"
@@ -138,7 +138,8 @@ def work(run: Run, identity: Identity, parents: Mapping[str, Artifact], corpus: 
                 result.cost_usd = result.seconds / 3600 * run.hardware.usd_per_hour * run.ranks
         write_atomically(folder / "result.json", result.to_json())  # first: a kill from here on loses nothing
         if result.status is Status.finished:
-            shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+            for kept in (CHECKPOINTS, BEST):
+                shutil.rmtree(folder / kept, ignore_errors=True)
         if isinstance(watcher, Watcher):
             watcher.close(result)
     return result
@@ -174,9 +175,17 @@ def _work(
 ) -> None:
     """Evaluate, train from the checkpoint if there is one, evaluate, save."""
     if watcher.first_round == 0:
-        watcher.evaluated(0, loop.measure(stage, engine, 0))
-    loop.train(stage, engine, watcher, run.seed, watcher.first_round, stop.requested)
-    watcher.evaluated(stage.rounds, loop.measure(stage, engine, stage.rounds))
+        _evaluate(stage, engine, watcher)
+    planned = stage.rounds
+    stage.rounds = loop.train(stage, engine, watcher, run.seed, watcher.first_round, stop.requested, watcher.selection)
+    _evaluate(stage, engine, watcher, stage.rounds)
+    if watcher.selection.keep is not None and watcher.selection.best_round != stage.rounds:
+        watcher.take_best()
+        watcher.evaluated(stage.rounds, loop.measure(stage, engine, stage.rounds))  # the record ends with what is kept
+        result.message = f"kept the weights of round {watcher.selection.best_round}"
+    if stage.rounds < planned:
+        result.reason, early = "early_stop", f"ended after {stage.rounds} of {planned} rounds"
+        result.message = "; ".join(filter(None, (early, result.message)))
     model, tokenizer = stage.export()
     about = {
         "kind": stage.makes,
@@ -194,6 +203,12 @@ def _work(
         if average is not None:
             artifact.save(identity.folder / AVERAGE, model, average, tokenizer, about | {"weights": "running average"})
     result.status, result.artifact = Status.finished, str(identity.folder / "artifact")
+
+
+def _evaluate(stage: Stage[Any], engine: Engine, watcher: Watcher | Follower, round_: int = 0) -> None:
+    evaluation = loop.measure(stage, engine, round_)
+    watcher.evaluated(round_, evaluation)
+    watcher.selection.evaluated(round_, evaluation.metrics)
 
 
 def _write_down(run: Run, folder: Path, corpus: Corpus) -> None:

@@ -3,6 +3,7 @@
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,15 @@ from rlhf.engine.base import Engine
 from rlhf.identity import Identity
 from rlhf.metrics import Metrics
 from rlhf.result import Result
+from rlhf.selection import Selection
 from rlhf.stages.interface import Evaluation, Stage
 from rlhf.tracking.record import Record
 from rlhf.tracking.screen import Screen
 from rlhf.tracking.tracker import Tracker, open_tracker
 
 CHECKPOINTS = "checkpoints"
+BEST = "best"
+"""Folder of the weights of the best evaluation, while a run with `keep_best` goes on."""
 STAGE = "stage/"
 """Begins the names of a stage's own state in a checkpoint."""
 
@@ -28,8 +32,10 @@ class Follower:
     """On the other ranks: takes part in what all ranks must do together, and keeps nothing."""
 
     def __init__(self, run: Run, identity: Identity, stage: Stage[Any], engine: Engine) -> None:
-        self._engine, self._stage = engine, stage
-        self.first_round = _resume(run, identity.folder, stage, engine).round
+        self._engine, self._stage, self._folder = engine, stage, identity.folder
+        state = _resume(run, identity.folder, stage, engine)
+        self.first_round = state.round
+        self.selection = _selection(run, identity.stage, state, self.keep)
         self.final_metrics: dict[str, float] = {}
 
     def log(self, round_: int, metrics: Metrics) -> None:
@@ -42,6 +48,14 @@ class Follower:
         """Give rank 0 this rank's part."""
         _state(self._stage, self._engine)
 
+    def keep(self, round_: int) -> None:
+        """Give rank 0 this rank's part."""
+        _state(self._stage, self._engine)
+
+    def take_best(self) -> None:
+        """Put the weights of the best evaluation back."""
+        _take_best(self._folder, self._stage, self._engine)
+
 
 class Watcher:
     """Carries what the loop reports to the record, the tracker, the screen and the checkpoint."""
@@ -52,6 +66,7 @@ class Watcher:
             _clear(identity.folder)  # only now that everything could be loaded and built
         state = _resume(run, identity.folder, stage, engine)
         self.first_round, self._tokens = state.round, state.tokens
+        self.selection = _selection(run, identity.stage, state, self.keep)
         engine.take_costs()  # setting up belongs to no row
         self._seconds_before, self._began = state.seconds, time.perf_counter()
         self._metrics = Record(identity.folder / "metrics.jsonl", state.metrics_rows)
@@ -99,6 +114,17 @@ class Watcher:
 
     def save(self, round_: int) -> None:
         """A checkpoint from which round ``round_`` is the next."""
+        self._save(round_, CHECKPOINTS)
+
+    def keep(self, round_: int) -> None:
+        """Weights that are the best so far."""
+        self._save(round_, BEST)
+
+    def take_best(self) -> None:
+        """Put the weights of the best evaluation back."""
+        _take_best(self._folder, self._stage, self._engine)
+
+    def _save(self, round_: int, folder: str) -> None:
         state = checkpoint.TrainState(
             round=round_,
             optimizer_steps=self._engine.steps,
@@ -106,8 +132,11 @@ class Watcher:
             tokens=self._tokens,
             metrics_rows=self._metrics.rows,
             samples_rows=self._samples.rows,
+            best=self.selection.best,
+            best_round=self.selection.best_round,
+            waited=self.selection.waited,
         )
-        checkpoint.save(self._folder / CHECKPOINTS, state, _state(self._stage, self._engine))
+        checkpoint.save(self._folder / folder, state, _state(self._stage, self._engine))
 
     def close(self, result: Result) -> None:
         """End record and tracker."""
@@ -122,6 +151,23 @@ class Watcher:
         self.screen.progress(round_, row, always=kind == "eval")
 
 
+def _selection(run: Run, stage: str, state: checkpoint.TrainState, keep: Callable[[int], None]) -> Selection:
+    wanted = keep if getattr(run, stage).keep_best else None
+    return Selection(run.early_stop, stage, wanted, state.best, state.best_round, state.waited)
+
+
+def _take_best(folder: Path, stage: Stage[Any], engine: Engine) -> None:
+    engine.agree(False)  # rank 0 has written them before any other rank reads
+    found = checkpoint.load_latest(folder / BEST)
+    assert found is not None, "the best evaluation was kept"
+    _put(*found, stage, engine)
+
+
+def _put(state: checkpoint.TrainState, tensors: dict[str, Tensor], stage: Stage[Any], engine: Engine) -> None:
+    engine.load(tensors, state.optimizer_steps)
+    stage.restore({name.removeprefix(STAGE): value for name, value in tensors.items() if name.startswith(STAGE)})
+
+
 def _state(stage: Stage[Any], engine: Engine) -> dict[str, Tensor]:
     """All tensors of a checkpoint. Every rank must call it."""
     return engine.tensors() | {f"{STAGE}{name}": value for name, value in stage.state().items()}
@@ -132,14 +178,12 @@ def _resume(run: Run, folder: Path, stage: Stage[Any], engine: Engine) -> checkp
     found = None if run.fresh else checkpoint.load_latest(folder / CHECKPOINTS)
     if found is None:
         return checkpoint.TrainState(0, 0, 0.0, 0.0, 0, 0)
-    state, tensors = found
-    engine.load(tensors, state.optimizer_steps)
-    stage.restore({name.removeprefix(STAGE): value for name, value in tensors.items() if name.startswith(STAGE)})
-    return state
+    _put(*found, stage, engine)
+    return found[0]
 
 
 def _clear(folder: Path) -> None:
-    for name in (CHECKPOINTS, "artifact", "artifact_ema", "tensorboard"):
+    for name in (CHECKPOINTS, BEST, "artifact", "artifact_ema", "tensorboard"):
         shutil.rmtree(folder / name, ignore_errors=True)
     for name in ("result.json", "metrics.jsonl", "samples.jsonl", "scores.jsonl", "crash.txt", "report.html"):
         (folder / name).unlink(missing_ok=True)

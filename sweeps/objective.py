@@ -1,26 +1,8 @@
 """What a study of each stage optimises."""
 
 import math
-from dataclasses import dataclass
-from typing import Literal
 
-from rlhf.result import Result, Status
-
-
-@dataclass(frozen=True)
-class Objective:
-    """A metric of ``result.json`` and which way is better."""
-
-    metric: str
-    direction: Literal["minimize", "maximize"]
-
-
-OBJECTIVES = {
-    "pretrain": Objective("eval/loss", "minimize"),
-    "sft": Objective("eval/loss", "minimize"),
-    "rm": Objective("eval/accuracy", "maximize"),
-    "ppo": Objective("reward/gain", "maximize"),
-}
+from rlhf.result import OBJECTIVES, Result, Status
 
 
 def value(stage: str, result: Result) -> float | None:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from rlhf.result import Result, Status
+from rlhf.result import OBJECTIVES, Result, Status
 from sweeps import objective
 from sweeps.cells import Entry, label
 
@@ -35,7 +35,7 @@ class Progress:
             self._done, self._seconds = self._done + 1, self._seconds + seconds
         how = "/".join(part for part in (result.status.name, result.reason) if part)
         value = objective.value(stage, result)
-        what = f", {objective.OBJECTIVES[stage].metric} {value:.4g}" if value is not None else ""
+        what = f", {OBJECTIVES[stage].metric} {value:.4g}" if value is not None else ""
         why = f": {result.message.splitlines()[0]}" if result.message else ""
         left = "" if stopped else self._eta()
         return f"{self._state()} {entry.number:04d} {how}{what} in {_duration(seconds)}: {label(entry.swept)}{why}{left}"
@@ -50,7 +50,7 @@ class Progress:
 
 def summary(folder: Path, entries: list[Entry], rows: list[dict[str, str]], stage: str, left: int) -> list[str]:
     """The last lines: where the rows are, the best cell, what can be done next. ``left`` cells were kept from running."""
-    goal = objective.OBJECTIVES[stage]
+    goal = OBJECTIVES[stage]
     lines = [f"all metrics: {folder / 'trials.csv'}", f"table again: python -m rlhf study {folder}"]
     judged = [(float(row["objective"]), entry) for entry, row in zip(entries, rows, strict=False) if row["objective"]]
     if judged:

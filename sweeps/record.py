@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from rlhf.fault import Fault
-from rlhf.result import Result, Status
+from rlhf.result import OBJECTIVES, Result, Status
 from sweeps import objective
 from sweeps.cells import RUNNING, Entry
 
@@ -96,7 +96,7 @@ class Record:
             study_name=self._name,
             storage=self._storage,
             sampler=optuna.samplers.RandomSampler(seed=0),  # a grid: every value is given, none is sampled
-            direction=objective.OBJECTIVES[self._stage].direction,
+            direction=OBJECTIVES[self._stage].direction,
             load_if_exists=True,
         )
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rlhf.command_line import EXIT_OK, report_faults
-from rlhf.result import Result
+from rlhf.result import OBJECTIVES, Result
 from rlhf.sealed import write_atomically
 from sweeps import objective
 from sweeps.cells import OF_THE_STUDY, Entry, text
@@ -46,7 +46,7 @@ def row(entry: Entry, result: Result, stage: str) -> dict[str, str]:
     value = objective.value(stage, result)
     message = result.message
     if value is None and entry.status == "finished":
-        message = f"{objective.OBJECTIVES[stage].metric} is missing or not finite"
+        message = f"{OBJECTIVES[stage].metric} is missing or not finite"
     if result.stage != stage:
         message = f"its stage={result.stage}: {message}"
     cells = {

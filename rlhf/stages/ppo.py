@@ -51,7 +51,8 @@ class PPO(Stage[Rollout]):
     """The policy, a frozen copy of where it started, a reward and a critic."""
 
     reads: tuple[str, ...] = (
-        *("seed", "model", "reward_model", "data", "lora", "reward_lora", "ppo", "reward", "rollout", "evaluation"),
+        *("seed", "model", "reward_model", "data", "lora", "reward_lora", "ppo", "reward", "rollout"),
+        *("evaluation", "early_stop"),
     )
     makes = "policy"
 

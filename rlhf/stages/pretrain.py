@@ -40,7 +40,7 @@ BEGINNING = 16
 class Pretrain(Stage[Sequences]):
     """A causal language model trained on documents."""
 
-    reads: tuple[str, ...] = ("seed", "model", "data", "lora", "pretrain", "evaluation")
+    reads: tuple[str, ...] = ("seed", "model", "data", "lora", "pretrain", "evaluation", "early_stop")
     makes = "policy"
 
     def __init__(self, setting: Setting) -> None:

@@ -47,7 +47,7 @@ from rlhf.stages.interface import Evaluation, Setting, Stage
 class RewardModel(Stage[Comparisons]):
     """A scorer trained on preferences."""
 
-    reads: tuple[str, ...] = ("seed", "reward_model", "data", "reward_lora", "rm", "evaluation")
+    reads: tuple[str, ...] = ("seed", "reward_model", "data", "reward_lora", "rm", "evaluation", "early_stop")
     makes = "reward_model"
 
     def __init__(self, setting: Setting) -> None:

@@ -32,7 +32,7 @@ from rlhf.stages.interface import Evaluation, Setting, Stage
 class SFT(Stage[Sequences]):
     """Supervised fine-tuning of the policy on demonstrations."""
 
-    reads: tuple[str, ...] = ("seed", "model", "data", "lora", "sft", "evaluation")
+    reads: tuple[str, ...] = ("seed", "model", "data", "lora", "sft", "evaluation", "early_stop")
     makes = "policy"
 
     def __init__(self, setting: Setting) -> None:
