@@ -9,15 +9,12 @@ from rlhf.config import (
     STAGES,
     ArchConfig,
     ChatConfig,
-    Device,
     Family,
-    Offload,
-    Precision,
     RewardModelInit,
     Run,
     TrackerKind,
-    Zero,
 )
+from rlhf.engine import checks as engine
 from rlhf.lineage import chain, parents
 from rlhf.models import packaged
 
@@ -25,7 +22,7 @@ from rlhf.models import packaged
 def faults(run: Run) -> list[str]:
     """Everything wrong with ``run``, one line each: key, value, rule, fix. Empty if it may start."""
     return [
-        *_engine(run),
+        *engine.faults(run),
         *_model(run),
         *_data(run),
         *_lengths(run),
@@ -34,29 +31,6 @@ def faults(run: Run) -> list[str]:
         *stage_checks.faults(run),
         *(f"chat.{fault}" for fault in chat(run.chat)),
     ]
-
-
-def _engine(run: Run) -> Iterator[str]:
-    one_device = run.zero is Zero["none"]
-    if run.offload is Offload.optimizer and (one_device or run.zero.value < 1):
-        yield f"offload=optimizer: needs zero=1, 2 or 3, and zero is {run.zero.name}"
-    if run.offload is Offload.all and (one_device or run.zero.value < 3):
-        yield f"offload=all: needs zero=3, and zero is {run.zero.name}; offload=optimizer goes with zero=1 and 2"
-    if run.offload is Offload.nvme:
-        yield "offload=nvme: is not wired in yet; use offload=all"
-    if run.ranks < 1:
-        yield f"ranks={run.ranks}: must be at least 1"
-    elif run.ranks > 1 and one_device:
-        yield f"ranks={run.ranks}: zero=none is one device; use zero=0 (or 1, 2, 3) for several"
-    for key, lora in (("lora", run.lora), ("reward_lora", run.reward_lora)):
-        if lora.dim < 0:
-            yield f"{key}.dim={lora.dim}: must be at least 0; 0 trains all weights"
-        if not lora.alpha > 0:
-            yield f"{key}.alpha={lora.alpha}: must be above 0"
-        if lora.targets is not None and not lora.targets:
-            yield f"{key}.targets=[]: names no layer; use null for all, or {key}=none"
-    if run.precision is Precision.bf16 and run.device is Device.cpu:
-        yield "precision=bf16: slower and coarser than fp32 on a CPU; use precision=fp32"
 
 
 def _model(run: Run) -> Iterator[str]:

@@ -36,7 +36,7 @@ Zero = Enum("Zero", {"none": "none", "0": 0, "1": 1, "2": 2, "3": 3})
 """``none``: plain torch on one device. ``0``-``3``: DeepSpeed ZeRO stages (Rajbhandari et al. 2020)."""
 
 Offload = Enum("Offload", ["none", "optimizer", "all", "nvme"])
-Precision = Enum("Precision", ["fp32", "bf16"])
+Precision = Enum("Precision", ["fp32", "bf16", "fp16"])
 Device = Enum("Device", ["auto", "cpu", "cuda"])
 Family = Enum("Family", ["llama", "opt", "gpt_neox", "gpt2", "bloom", "qwen3"])
 Template = Enum("Template", ["roles", "dialogue", "plain", "tokenizer"])
@@ -46,6 +46,8 @@ Format = Enum(
     "scored webgpt comparisons endings passages questions choices summary translation marked rounds scenes reasons",
 )
 Schedule = Enum("Schedule", ["constant", "linear", "cosine"])
+Optimizer = Enum("Optimizer", ["adamw", "adamw_8bit"])
+Quantize = Enum("Quantize", ["none", "nf4", "int8"])
 RewardModelLoss = Enum("RewardModelLoss", ["pairwise", "tokenwise", "margin", "ce", "mse"])
 Pooling = Enum("Pooling", ["last", "mean"])
 KLEstimator = Enum("KLEstimator", ["k1", "k3"])
@@ -115,6 +117,10 @@ class ModelConfig:
     """How turns become text: `roles` (role tokens, for trained tokenizers), `dialogue` ("Human:"/"Assistant:" lines), `plain` (a text that is continued, no roles), `tokenizer` (the chat template that comes with the tokenizer)."""
     dropout: float = result()
     """Probability for every dropout of the network. PPO's old log-probabilities assume 0."""
+    freeze_layers: int = result()
+    """First transformer blocks that are not trained; 0: all are trained. Not with adapters, which freeze every weight."""
+    freeze_embeddings: bool = result()
+    """Do not train the embeddings of tokens and positions, and with `tie_embeddings` so neither the output layer."""
     arch: Optional[ArchConfig] = result()
     """Sizes of the network; null: read from `path`."""
     params: Optional[int] = system()
@@ -179,6 +185,8 @@ class LoraConfig:
     """Scale by alpha / sqrt(dim) instead, so that large ranks learn as fast as small ones (Kalajdzievski 2023)."""
     targets: Optional[list[str]] = result()
     """Names of the linear layers that get an adapter (`[q_proj, v_proj]`); null: all but the output layer."""
+    quantize: Quantize = result()
+    """Keep the frozen weights of linear layers, but for the output layer, in 4 bits (`nf4`) or 8 (`int8`), through bitsandbytes (QLoRA, Dettmers et al. 2023); `zero=none` only."""
 
 
 @dataclass
@@ -197,6 +205,8 @@ class TrainConfig:
     """Longest sequence in tokens. Prompts lose their oldest tokens first; a response that still does not fit is dropped and counted."""
     learning_rate: float = result()
     """Peak learning rate of AdamW (Loshchilov and Hutter 2019)."""
+    optimizer: Optimizer = result()
+    """`adamw_8bit` keeps the moments in 8 bits (Dettmers et al. 2022) through bitsandbytes: 2 bytes a weight instead of 8; `zero=none` only."""
     weight_decay: float = result()
     """Decoupled weight decay, on matrices only (not on biases and norms)."""
     adam_beta1: float = result()
@@ -276,6 +286,8 @@ class PPOConfig:
     """Peak learning rate of the policy's AdamW."""
     critic_learning_rate: float = result()
     """Peak learning rate of the critic's AdamW."""
+    optimizer: Optimizer = result()
+    """`adamw_8bit` keeps the moments in 8 bits (Dettmers et al. 2022) through bitsandbytes: 2 bytes a weight instead of 8; `zero=none` only."""
     weight_decay: float = result()
     """Decoupled weight decay of both, on matrices only."""
     adam_beta1: float = result()
@@ -336,6 +348,10 @@ class PPOConfig:
     """Subtracted from the score of a response that does not end by itself."""
     gradient_checkpointing: bool = system()
     """Recompute activations in the backward pass: less memory, about a third more time."""
+    reference_device: str = system()
+    """Where the SFT policy's weights are: `auto` (beside the policy), `cpu` (in CPU memory until they are used), or a GPU of its own, `cuda:1`. With adapters the policy itself is the reference, and takes no room."""
+    reward_device: str = system()
+    """The same for the reward model."""
     log_every: int = system()
     """Updates between two rows of `metrics.jsonl`."""
     eval_every: int = system()
@@ -426,6 +442,8 @@ class DeepSpeedConfig:
     """Weights gathered at once after a step, under ZeRO 1 and 2."""
     prefetch_bucket_size: int = system()
     """Weights fetched ahead of their use, under ZeRO 3."""
+    nvme_path: Optional[str] = system()
+    """Folder on a local NVMe disk that `offload=nvme` writes to."""
     persistence_threshold: int = system()
     """Weights no larger than this stay whole on every rank, under ZeRO 3."""
     max_live_parameters: int = system()
@@ -533,7 +551,9 @@ class Run:
     seed: int = result()
     """Seed of initial weights, data order and sampling."""
     precision: Precision = result()
-    """Number format of the forward and backward pass; weights and optimizer stay in fp32."""
+    """Number format of the forward and backward pass; weights and optimizer stay in fp32. `fp16` needs a GPU and scales losses dynamically."""
+    fp32_loss: bool = result()
+    """Under bf16 and fp16, work out log-probabilities and entropies of tokens in fp32; false: in the low format, with half the memory of logits and coarser numbers. What follows from them is always in fp32."""
     deterministic: bool = system()
     """Choose kernels that give the same bits from the same inputs, and warn where there is none."""
     device: Device = system()

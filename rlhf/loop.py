@@ -7,14 +7,10 @@ from typing import Any, Protocol
 
 import torch
 
-from rlhf.engine.base import Engine
+from rlhf.engine.base import Engine, NonFinite
 from rlhf.metrics import Mean, Metrics, Total
 from rlhf.selection import Selection
 from rlhf.stages.interface import Evaluation, Stage
-
-
-class NonFinite(RuntimeError):
-    """A loss or gradient is NaN or infinite; every later step would be too."""
 
 
 class Stopped(RuntimeError):

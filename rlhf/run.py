@@ -17,7 +17,7 @@ from rlhf import artifact, loop, provenance, ranks
 from rlhf.artifact import Artifact
 from rlhf.config import Run, Zero
 from rlhf.data.corpus import Corpus
-from rlhf.engine.base import Engine
+from rlhf.engine.base import Engine, NonFinite
 from rlhf.engine.torch_engine import TorchEngine
 from rlhf.fault import Fault
 from rlhf.identity import Identity
@@ -122,7 +122,7 @@ def work(run: Run, identity: Identity, parents: Mapping[str, Artifact], corpus: 
             _work(run, identity, stage, engine, watcher, stop, result)
     except loop.Stopped as stopped:
         result.status, result.reason, result.message = Status.stopped, stop.reason, str(stopped)
-    except loop.NonFinite as error:
+    except NonFinite as error:
         result.status, result.reason, result.message = Status.failed, "nan", str(error)
     except KeyboardInterrupt:  # asked twice: the round in hand is lost, what is behind the last checkpoint is done again
         _stopped_at_once(result, stop)

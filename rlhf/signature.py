@@ -19,7 +19,7 @@ from rlhf.config import Run
 FORMAT = 1
 """Part of every hash; raised when the meaning of a field changes under the same name."""
 
-ENGINE_READS = ("precision", "deterministic", "device", "ranks", "zero", "offload", "deepspeed")
+ENGINE_READS = ("precision", "fp32_loss", "deterministic", "device", "ranks", "zero", "offload", "deepspeed")
 """Read by the engine, and so by every stage."""
 
 

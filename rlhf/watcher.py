@@ -37,12 +37,15 @@ class Follower:
         self.first_round = state.round
         self.selection = _selection(run, identity.stage, state, self.keep)
         self.final_metrics: dict[str, float] = {}
+        engine.take_costs()
 
     def log(self, round_: int, metrics: Metrics) -> None:
-        """Nothing: rank 0 keeps the record."""
+        """Give rank 0 what it cost this rank."""
+        self._engine.take_costs()
 
     def evaluated(self, round_: int, evaluation: Evaluation) -> None:
-        """Nothing: rank 0 keeps the record."""
+        """Give rank 0 what it cost this rank."""
+        self._engine.take_costs()
 
     def save(self, round_: int) -> None:
         """Give rank 0 this rank's part."""

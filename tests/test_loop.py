@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from rlhf import loop
-from rlhf.config import Device, Precision, Schedule
-from rlhf.engine.base import Trainable
+from rlhf.config import Device, Optimizer, Precision, Schedule
+from rlhf.engine.base import NonFinite, Trainable
 from rlhf.engine.optimizer import OptimizerSpec
 from rlhf.engine.torch_engine import TorchEngine
 from rlhf.metrics import Mean, Metrics, Total
@@ -22,6 +22,7 @@ SPEC = OptimizerSpec(
     adam_beta2=0.95,
     adam_eps=1e-8,
     schedule=Schedule.constant,
+    optimizer=Optimizer.adamw,
     warmup_steps=0,
     final_lr_fraction=1.0,
     max_grad_norm=100.0,
@@ -165,5 +166,5 @@ def test_noise_of_a_round_depends_on_the_round_alone() -> None:
 
 def test_a_number_that_is_not_finite_ends_the_run_and_names_the_round() -> None:
     stage = Slope(rounds=5, poison=2)
-    with pytest.raises(loop.NonFinite, match="loss is nan in round 3"):
+    with pytest.raises(NonFinite, match="loss is nan in round 3"):
         run(stage)

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from rlhf.config import Device, Precision
 from rlhf.engine.optimizer import OptimizerSpec
+from rlhf.engine.placement import AUTO, Placement
 from rlhf.fault import Fault
-from rlhf.metrics import Metrics
+from rlhf.metrics import Metrics, Peak
 
 T = TypeVar("T")
 Item = TypeVar("Item")
@@ -26,6 +27,10 @@ N = TypeVar("N", bound=nn.Module)
 
 TRAIN = "train"
 """The phase that everything outside of a named one counts to."""
+
+
+class NonFinite(RuntimeError):
+    """A loss or gradient is NaN or infinite; every later step would be too."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,12 @@ class Engine(ABC):
         self.device = torch.device("cuda" if cuda else "cpu")
         if not cuda:
             os.environ.setdefault("DS_ACCELERATOR", "cpu")  # transformers imports DeepSpeed on saving, which else warns
-        self.bf16 = precision is Precision.bf16
+        if precision is Precision.fp16 and not cuda:
+            raise Fault("precision=fp16: needs a GPU, and torch sees none here; use precision=fp32")
+        self.format = {Precision.fp32: None, Precision.bf16: torch.bfloat16, Precision.fp16: torch.float16}[precision]
+        """Number format of the forward and backward pass where it is not fp32."""
+        self.placement = Placement(self.device)
+        """Of the networks that are only asked."""
         torch.use_deterministic_algorithms(deterministic, warn_only=True)
         self.steps = 0
         """Optimizer steps taken so far."""
@@ -67,8 +77,13 @@ class Engine(ABC):
         """Move a module that will be trained to where it is trained."""
 
     @abstractmethod
-    def freeze(self, module: nn.Module) -> None:
-        """Move a module that is only asked to where it is used; no gradients, no dropout."""
+    def freeze(self, module: nn.Module, where: str = AUTO) -> None:
+        """Prepare a module that is only asked: no gradients, no dropout.
+
+        Args:
+            where: its weights are: `auto` beside those that are trained, `cpu` in CPU memory until they are used, or the
+                name of a device that also computes with them.
+        """
 
     @abstractmethod
     def prepare(self, trainable: dict[str, Trainable]) -> None:
@@ -93,7 +108,7 @@ class Engine(ABC):
     @contextmanager
     def computing(self) -> Iterator[None]:
         """Operations inside run in the run's precision."""
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+        with torch.autocast(self.device.type, self.format, enabled=self.format is not None):
             yield
 
     # steps
@@ -107,7 +122,11 @@ class Engine(ABC):
         """Clip, step and clear every module that has gradients; count one optimizer step.
 
         Returns:
-            Gradient norm before clipping and learning rate of each module that was stepped.
+            Gradient norm before clipping and learning rate of each module that was stepped; in fp16 also whether
+            gradients overflowed, in which case none was.
+
+        Raises:
+            NonFinite: fp16 cannot hold the gradients, however small the loss scale.
         """
 
     @abstractmethod
@@ -156,14 +175,21 @@ class Engine(ABC):
             self._close_peak(name)
 
     def take_costs(self) -> dict[str, float]:
-        """Seconds of each phase since the last call, and each phase's peak memory so far, named as metrics."""
+        """Seconds of each phase since the last call, and each phase's peak memory so far, named as metrics.
+
+        The memory is that of the rank which took most. Every rank must call it.
+        """
         self._close_peak(TRAIN)
+        self._peak_of = self.total(Metrics({name: Peak(peak) for name, peak in self._peak_of.items()})).values_by_name()
         seconds = {f"time/{name}_s": value for name, value in self._seconds_of.items()}
         self._seconds_of = {}
         return seconds | {f"mem/{name}_gib": value for name, value in self._peak_of.items()}
 
     def peak_memory_gib(self) -> float | None:
-        """Largest memory of the device (CPU: resident memory of the process) since the last ``reset_peak_memory``."""
+        """Largest memory of the device (CPU: resident memory of the process) since the last ``reset_peak_memory``.
+
+        Of this rank, and as far as ``take_costs`` has heard, of all.
+        """
         self._close_peak(TRAIN)
         return max(self._peak_of.values(), default=None)
 

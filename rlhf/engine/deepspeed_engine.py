@@ -27,11 +27,14 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 from typing_extensions import override
 
-from rlhf.config import Offload, Run
+from rlhf.config import Run
 from rlhf.engine.base import Engine, Item, N, T, Trainable, trained
-from rlhf.engine.optimizer import OptimizerSpec, adamw
+from rlhf.engine.deepspeed_settings import Settings
+from rlhf.engine.loss_scale import LossScale
+from rlhf.engine.optimizer import optimizer_of
+from rlhf.engine.placement import AUTO, Placement
 from rlhf.fault import Fault
-from rlhf.metrics import Mean, Metrics
+from rlhf.metrics import Mean, Metric, Metrics, Total
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
@@ -53,7 +56,7 @@ class DeepSpeedEngine(Engine):
 
     def __init__(self, run: Run) -> None:
         super().__init__(run.device, run.precision, run.deterministic)
-        self._zero, self._offload, self._knobs = int(run.zero.value), run.offload, run.deepspeed
+        self._zero, self._settings = int(run.zero.value), Settings(run)
         if self.device.type == "cuda":
             if int(os.environ["LOCAL_WORLD_SIZE"]) > torch.cuda.device_count():
                 raise Fault(f"ranks={os.environ['LOCAL_WORLD_SIZE']}: this machine has {torch.cuda.device_count()} GPUs")
@@ -66,7 +69,9 @@ class DeepSpeedEngine(Engine):
             dist.init_process_group("cpu:gloo,cuda:nccl" if self.device.type == "cuda" else "gloo")
         deepspeed.init_distributed(auto_mpi_discovery=False)
         self.rank, self.ranks = dist.get_rank(), dist.get_world_size()
-        self._low = self.bf16 and self._zero > 0
+        self.placement = Placement(self.device)
+        self._low = self.format is not None and self._zero > 0
+        self._scale: LossScale | None = None
         self._trainable: dict[str, Trainable] = {}
         self._hosts: dict[nn.Module, Any] = {}
         self._waiting: set[str] = set()
@@ -79,62 +84,37 @@ class DeepSpeedEngine(Engine):
             module.to(self.device)
 
     @override
-    def freeze(self, module: nn.Module) -> None:
+    def freeze(self, module: nn.Module, where: str = AUTO) -> None:
+        if self._zero < 3:
+            self.placement.put(module, where, self.format if self._low else None)
+            return
         module.eval().requires_grad_(False)
-        if self._zero == 3:
-            self._hosts[module], *_ = deepspeed.initialize(model=_Host(module), config=self._config(module, None))
-        else:
-            module.to(self.device, torch.bfloat16 if self._low else None)
+        config = self._settings.frozen(module, self.device, where)
+        self._hosts[module], *_ = deepspeed.initialize(model=_Host(module), config=config)
 
     @override
     def prepare(self, trainable: dict[str, Trainable]) -> None:
         self._trainable = trainable
+        self._scale = LossScale() if self.format is torch.float16 else None
         for each in trainable.values():
-            host, optimizer = _Host(each.module), adamw(each.module, each.optimizer)
+            host, optimizer = _Host(each.module), optimizer_of(each.module, each.optimizer)
             self._hosts[each.module], *_ = deepspeed.initialize(
-                model=host, optimizer=optimizer, config=self._config(each.module, each.optimizer)
+                model=host, optimizer=optimizer, config=self._settings.trained(each.module, self.device, each.optimizer)
             )
-
-    def _config(self, module: nn.Module, spec: OptimizerSpec | None) -> dict[str, Any]:
-        knobs, size = self._knobs, sum(parameter.numel() for parameter in module.parameters())
-        zero: dict[str, Any] = {
-            "stage": self._zero,
-            "reduce_bucket_size": min(knobs.reduce_bucket_size, size),
-            "allgather_bucket_size": min(knobs.allgather_bucket_size, size),
-            "stage3_prefetch_bucket_size": knobs.prefetch_bucket_size,
-            "stage3_param_persistence_threshold": knobs.persistence_threshold,
-            "stage3_max_live_parameters": knobs.max_live_parameters,
-            "overlap_comm": knobs.overlap_comm,
-        }
-        where = "nvme" if self._offload is Offload.nvme else "cpu"
-        pinned = {"device": where, "pin_memory": self.device.type == "cuda"}
-        if self._offload is not Offload.none and spec is not None:
-            zero["offload_optimizer"] = pinned
-        if self._offload in (Offload.all, Offload.nvme):
-            zero["offload_param"] = pinned
-        limit = spec.max_grad_norm if spec is not None else math.inf
-        return {
-            "train_micro_batch_size_per_gpu": 1,  # only DeepSpeed's own counters read it
-            "gradient_accumulation_steps": 1,  # the loop says which backward is the last before a step
-            "zero_optimization": zero,
-            "bf16": {"enabled": self._low},
-            "gradient_clipping": limit if math.isfinite(limit) else 0.0,
-            "zero_allow_untested_optimizer": True,
-            "zero_force_ds_cpu_optimizer": False,  # torch's AdamW: nothing is compiled, and the numbers stay the same
-            "steps_per_print": 2**31,
-        }
 
     @override
     def forward(self, function: Callable[..., T], module: nn.Module, *arguments: object) -> T:
         with self.computing():
             host = self._hosts.get(module)
-            result: T = function(module, *arguments) if host is None else host(function, *arguments)
+            if host is None:
+                return self.placement.run(function, module, *arguments)
+            result: T = host(function, *arguments)
             return result
 
     @override
     @contextmanager
     def computing(self) -> Iterator[None]:
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16 and not self._low):
+        with torch.autocast(self.device.type, self.format, enabled=self.format is not None and not self._low):
             yield
 
     @override
@@ -142,7 +122,7 @@ class DeepSpeedEngine(Engine):
     def whole(self, module: N) -> Iterator[N]:
         host = self._hosts.get(module)
         if host is None or self._zero < 3:
-            with torch.no_grad(), self.computing():
+            with torch.no_grad(), self.computing(), self.placement.at_home(module):
                 yield module
             return
         # Gathered once, without DeepSpeed's hooks: they would let go of each layer after its first use and fetch it again for
@@ -182,27 +162,57 @@ class DeepSpeedEngine(Engine):
         for name, loss in losses.items():
             host = self._hosts[self._trainable[name].module]
             host.set_gradient_accumulation_boundary(last)
-            host.backward(loss * self.ranks)
+            scale = float(self.ranks)
+            if self._scale is not None and self._zero == 0:
+                scale *= self._scale.value
+            elif self._scale is not None:
+                host.optimizer.loss_scaler.cur_scale = self._scale.value
+            host.backward(loss * scale)
             self._waiting.add(name)
 
     @override
     def step(self) -> Metrics:
-        metrics = {}
-        for name, each in self._trainable.items():
-            if name not in self._waiting:  # a module the loss left alone, such as the policy in the critic's warm-up
-                continue
-            host = self._hosts[each.module]
-            rate = each.optimizer.learning_rate_at(self.steps)
+        metrics: dict[str, Metric] = {}
+        # without those that the loss left alone, such as the policy in the critic's warm-up
+        hosts = {name: self._hosts[each.module] for name, each in self._trainable.items() if name in self._waiting}
+        norms = {name: self._unscaled_norm(name) for name in hosts} if self._zero == 0 else {}
+        overflowed = self._overflowed(hosts, norms) if self._scale is not None else False
+        for name, host in hosts.items():
+            rate = self._trainable[name].optimizer.learning_rate_at(self.steps)
             for group in host.optimizer.param_groups:
                 group["lr"] = rate
-            gradients = [parameter.grad for parameter in each.module.parameters() if parameter.grad is not None]
-            norm = torch.nn.utils.get_total_norm(gradients).item() if self._zero == 0 else None
-            host.step()
-            metrics[f"grad_norm/{name}"] = Mean(float(host.get_global_grad_norm() if norm is None else norm), 1)
-            metrics[f"learning_rate/{name}"] = Mean(rate, 1)
+            if self._scale is not None and self._zero > 0:
+                host.optimizer.has_overflow = lambda *_, skip=overflowed: skip  # one that overflows skips for all
+            if overflowed and self._zero == 0:
+                host.optimizer.zero_grad(set_to_none=True)
+            else:
+                host.step()
+            if not overflowed:
+                whole = self._zero == 0
+                skipped = not whole and host.optimizer.overflow  # DeepSpeed passes over infinite bf16 gradients in silence
+                norm = norms[name] if whole else math.inf if skipped else float(host.get_global_grad_norm())
+                metrics |= {f"grad_norm/{name}": Mean(norm, 1), f"learning_rate/{name}": Mean(rate, 1)}
+        if self._scale is not None:
+            metrics |= {"val/overflow_steps": Total(overflowed), "val/loss_scale": Mean(self._scale.value, 1)}
+            self._scale.update(overflowed)
         self._waiting.clear()
         self.steps += 1
         return Metrics(metrics)
+
+    def _unscaled_norm(self, name: str) -> float:
+        """Under ZeRO 0: undo the loss scale, and the norm of the gradients."""
+        gradients = [parameter.grad for parameter in self._trainable[name].module.parameters() if parameter.grad is not None]
+        if self._scale is not None:
+            torch._foreach_div_(gradients, self._scale.value)
+        return torch.nn.utils.get_total_norm(gradients).item()
+
+    def _overflowed(self, hosts: dict[str, Any], norms: dict[str, float]) -> bool:
+        """Whether a gradient of any network is too large for fp16; every rank hears the same."""
+        if self._zero == 0:
+            return not all(map(math.isfinite, norms.values()))
+        for host in hosts.values():
+            vars(host.optimizer).pop("has_overflow", None)
+        return any([host.optimizer.has_overflow() for host in hosts.values()])
 
     @override
     def tensors(self) -> dict[str, Tensor]:
@@ -219,11 +229,13 @@ class DeepSpeedEngine(Engine):
                     whole = self._zero == 0
                     value = optimizer.state[parameter][moment] if whole else safe_get_full_optimizer_state(parameter, moment)
                     flat[f"{name}/{moment}/{key}"] = value.cpu().reshape(flat[f"{name}/weights/{key}"].shape)
-        return flat
+        return flat if self._scale is None else flat | {"loss_scale": self._scale.tensor()}
 
     @override
     def load(self, tensors: dict[str, Tensor], steps: int) -> None:
         self.steps = steps
+        if self._scale is not None:
+            self._scale.load(tensors["loss_scale"])
         for name, each in self._trainable.items():
             optimizer = self._hosts[each.module].optimizer
             stepped = any(key.startswith(f"{name}/step/") for key in tensors)

@@ -1,4 +1,7 @@
-"""AdamW and its learning rate. The rate is a function of the step, so there is no scheduler state to save."""
+"""AdamW, also in 8 bits (Dettmers et al. 2022), and its learning rate.
+
+The rate is a function of the step, so there is no scheduler state to save.
+"""
 
 import math
 from dataclasses import dataclass
@@ -6,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from rlhf.config import PPOConfig, Schedule, TrainConfig
+from rlhf.config import Optimizer, PPOConfig, Schedule, TrainConfig
+from rlhf.low_bit import bitsandbytes
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,7 @@ class OptimizerSpec:
     warmup_steps: int
     final_lr_fraction: float
     max_grad_norm: float
+    optimizer: Optimizer
     steps: int
     """Optimizer steps of the whole run."""
 
@@ -38,6 +43,7 @@ class OptimizerSpec:
             warmup_steps=config.warmup_steps,
             final_lr_fraction=config.final_lr_fraction,
             max_grad_norm=config.max_grad_norm,
+            optimizer=config.optimizer,
             steps=steps,
         )
 
@@ -57,12 +63,22 @@ class OptimizerSpec:
         return self.learning_rate * (self.final_lr_fraction + (1.0 - self.final_lr_fraction) * left)
 
 
-def adamw(module: nn.Module, spec: OptimizerSpec) -> torch.optim.AdamW:
-    """AdamW over the module's trainable parameters; weight decay touches matrices only."""
+def optimizer_of(module: nn.Module, spec: OptimizerSpec) -> torch.optim.Optimizer:
+    """AdamW over the module's trainable parameters; weight decay touches matrices only.
+
+    Raises:
+        Fault: its 8-bit form is wanted, and bitsandbytes is not installed.
+    """
     trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
     groups = [
         {"params": [parameter for parameter in trainable if parameter.ndim >= 2], "weight_decay": spec.weight_decay},
         {"params": [parameter for parameter in trainable if parameter.ndim < 2], "weight_decay": 0.0},
     ]
     betas = (spec.adam_beta1, spec.adam_beta2)
-    return torch.optim.AdamW([group for group in groups if group["params"]], lr=0.0, betas=betas, eps=spec.adam_eps)
+    filled = [group for group in groups if group["params"]]
+    if spec.optimizer is Optimizer.adamw_8bit:
+        adamw_8bit: torch.optim.Optimizer = bitsandbytes("optimizer=adamw_8bit").optim.AdamW8bit(
+            filled, lr=0.0, betas=betas, eps=spec.adam_eps
+        )
+        return adamw_8bit
+    return torch.optim.AdamW(filled, lr=0.0, betas=betas, eps=spec.adam_eps)

@@ -1,5 +1,6 @@
 """Plain torch on one device: no ranks, no sharding."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import final
@@ -9,10 +10,13 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from rlhf.engine.base import Engine, Item, N, T, Trainable, trained
-from rlhf.engine.optimizer import adamw
-from rlhf.metrics import Mean, Metrics
+from rlhf.engine.loss_scale import LossScale
+from rlhf.engine.optimizer import optimizer_of
+from rlhf.engine.placement import AUTO
+from rlhf.metrics import Mean, Metric, Metrics, Total
 
-MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+MOMENTS = ("exp_avg", "exp_avg_sq", *("state1", "state2", "qmap1", "qmap2", "absmax1", "absmax2"))
+"""Of AdamW, and of its 8-bit form."""
 
 
 @final
@@ -20,30 +24,32 @@ class TorchEngine(Engine):
     """One process that holds everything."""
 
     _trainable: dict[str, Trainable] = {}
-    _optimizers: dict[str, torch.optim.AdamW] = {}
+    _optimizers: dict[str, torch.optim.Optimizer] = {}
+    _scale: LossScale | None = None
 
     @override
     def place(self, module: nn.Module) -> None:
         module.to(self.device)
 
     @override
-    def freeze(self, module: nn.Module) -> None:
-        module.to(self.device).eval().requires_grad_(False)
+    def freeze(self, module: nn.Module, where: str = AUTO) -> None:
+        self.placement.put(module, where, None)
 
     @override
     def prepare(self, trainable: dict[str, Trainable]) -> None:
         self._trainable = trainable
-        self._optimizers = {name: adamw(each.module, each.optimizer) for name, each in trainable.items()}
+        self._optimizers = {name: optimizer_of(each.module, each.optimizer) for name, each in trainable.items()}
+        self._scale = LossScale() if self.format is torch.float16 else None
 
     @override
     def forward(self, function: Callable[..., T], module: nn.Module, *arguments: object) -> T:
         with self.computing():
-            return function(module, *arguments)
+            return self.placement.run(function, module, *arguments)
 
     @override
     @contextmanager
     def whole(self, module: N) -> Iterator[N]:
-        with torch.no_grad(), self.computing():
+        with torch.no_grad(), self.computing(), self.placement.at_home(module):
             yield module
 
     @override
@@ -60,23 +66,26 @@ class TorchEngine(Engine):
     @override
     def backward(self, losses: dict[str, Tensor], last: bool = True) -> None:
         assert self._trainable, "a stage hands what it trains to prepare"
-        torch.stack(list(losses.values())).sum().backward()
+        scale = 1.0 if self._scale is None else self._scale.value
+        (torch.stack(list(losses.values())).sum() * scale).backward()
 
     @override
     def step(self) -> Metrics:
-        metrics = {}
-        for name, each in self._trainable.items():
-            parameters = [parameter for parameter in each.module.parameters() if parameter.grad is not None]
-            if not parameters:  # a module the loss left alone, such as the policy in the critic's warm-up
-                continue
-            norm = nn.utils.clip_grad_norm_(parameters, each.optimizer.max_grad_norm).item()
-            rate = each.optimizer.learning_rate_at(self.steps)
+        metrics: dict[str, Metric] = {}
+        scale = 1.0 if self._scale is None else self._scale.value
+        norms = {name: norm for name, each in self._trainable.items() if (norm := _clip(each, scale)) is not None}
+        overflowed = self._scale is not None and not all(map(math.isfinite, norms.values()))
+        for name, norm in norms.items():
+            rate = self._trainable[name].optimizer.learning_rate_at(self.steps)
             for group in self._optimizers[name].param_groups:
                 group["lr"] = rate
-            self._optimizers[name].step()
+            if not overflowed:
+                self._optimizers[name].step()
+                metrics |= {f"grad_norm/{name}": Mean(norm, 1), f"learning_rate/{name}": Mean(rate, 1)}
             self._optimizers[name].zero_grad(set_to_none=True)
-            metrics[f"grad_norm/{name}"] = Mean(norm, 1)
-            metrics[f"learning_rate/{name}"] = Mean(rate, 1)
+        if self._scale is not None:
+            metrics |= {"val/overflow_steps": Total(overflowed), "val/loss_scale": Mean(scale, 1)}
+            self._scale.update(overflowed)
         self.steps += 1
         return Metrics(metrics)
 
@@ -87,24 +96,27 @@ class TorchEngine(Engine):
             for key, parameter in trained(each.module):
                 flat[f"{name}/weights/{key}"] = parameter.detach()
                 for moment, value in self._optimizers[name].state.get(parameter, {}).items():
-                    flat[f"{name}/{moment}/{key}"] = value
-        return flat
+                    flat[f"{name}/{moment}/{key}"] = torch.as_tensor(value)
+        return flat if self._scale is None else flat | {"loss_scale": self._scale.tensor()}
 
     @override
     def load(self, tensors: dict[str, Tensor], steps: int) -> None:
         self.steps = steps
+        if self._scale is not None:
+            self._scale.load(tensors["loss_scale"])
         for name, each in self._trainable.items():
             state = self._optimizers[name].state
             for key, parameter in trained(each.module):
                 with torch.no_grad():
                     parameter.copy_(tensors[f"{name}/weights/{key}"])
                 moments = {moment: tensors.get(f"{name}/{moment}/{key}") for moment in MOMENTS}
-                if moments["step"] is not None:
-                    state[parameter] = {
-                        moment: value.clone() if moment == "step" else value.to(self.device, copy=True)
-                        for moment, value in moments.items()
-                        if value is not None
-                    }
+                if (step := tensors.get(f"{name}/step/{key}")) is None:
+                    continue
+                state[parameter] = {
+                    moment: value.to(self.device, copy=True) for moment, value in moments.items() if value is not None
+                }
+                # bitsandbytes counts in a plain number
+                state[parameter]["step"] = step.clone() if step.is_floating_point() else int(step)
 
     @override
     def spread(self, items: Sequence[Item], work: Callable[[Item], T]) -> list[T]:
@@ -117,3 +129,13 @@ class TorchEngine(Engine):
     @override
     def agree(self, wish: bool) -> bool:
         return wish
+
+
+def _clip(each: Trainable, scale: float) -> float | None:
+    """Undo the loss scale and clip; the norm before, or None for a module without gradients."""
+    parameters = [parameter for parameter in each.module.parameters() if parameter.grad is not None]
+    if not parameters:  # a module the loss left alone, such as the policy in the critic's warm-up
+        return None
+    if scale != 1.0:
+        torch._foreach_div_([parameter.grad for parameter in parameters if parameter.grad is not None], scale)
+    return nn.utils.clip_grad_norm_(parameters, each.optimizer.max_grad_norm).item()

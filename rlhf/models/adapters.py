@@ -22,6 +22,7 @@ from transformers.pytorch_utils import Conv1D
 
 from rlhf.config import LoraConfig
 from rlhf.fault import Fault
+from rlhf.models.quantize import quantize, whole
 
 NAME = "default"
 ADAPTER = "adapter"
@@ -31,10 +32,12 @@ def add_adapters(network: PreTrainedModel, lora: LoraConfig, key: str, seed: int
     """Freeze ``network`` but for the submodules named in ``keep``, and put an adapter on each target; nothing for dim 0.
 
     Raises:
-        Fault: a target is not in the network. The message names ``key``, the setting's group.
+        Fault: a target is not in the network, or there is no bitsandbytes. The message names ``key``, the setting's group.
     """
     if lora.dim == 0:
         return
+    whole_layers = [*keep, *_heads(network)]
+    quantize(network, lora.quantize, key, whole_layers)
     targets = "all-linear" if lora.targets is None else list(lora.targets)
     settings = peft.LoraConfig(
         r=lora.dim,
@@ -44,7 +47,7 @@ def add_adapters(network: PreTrainedModel, lora: LoraConfig, key: str, seed: int
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in network.modules()),
     )
     if lora.targets is None:
-        settings.exclude_modules = [*keep, *_heads(network)]
+        settings.exclude_modules = whole_layers
     torch.manual_seed(seed)
     try:
         peft.inject_adapter_in_model(settings, network, NAME)
@@ -76,7 +79,7 @@ def merged(network: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
     Args:
         weights: the whole state of ``network``, by name.
     """
-    plain = dict(weights)
+    plain = whole(network, weights)
     for name, layer in _adapted(network):
         base = plain.pop(f"{name}.base_layer.weight")
         down, up = (plain.pop(f"{name}.lora_{part}.{NAME}.weight") for part in "AB")

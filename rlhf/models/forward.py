@@ -37,11 +37,13 @@ def token_logprobs(
     targets_BT: Tensor,
     temperature: float = 1.0,
     entropy_gradient: bool = False,
+    fp32: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """Log-probability of each target token given what stands before it, and the entropy of the distribution it came from.
 
     Args:
         targets_BT: true where a log-probability is wanted; never in column 0.
+        fp32: work them out in fp32 whatever format the logits have.
         temperature: logits are divided by it, as in sampling (Huang et al. 2024, detail 10); 0 (greedy) counts as 1.
 
     Returns:
@@ -52,7 +54,7 @@ def token_logprobs(
     hidden_NH, targets_N = hidden[:, :-1][wanted], ids_BT[:, 1:][wanted]
     head = model.get_output_embeddings()
     chunk = max(1, LOGITS_IN_MEMORY // head.weight.shape[0])
-    settings, pieces = (temperature or 1.0, entropy_gradient), []
+    settings, pieces = (temperature or 1.0, entropy_gradient, fp32), []
     for piece_NH, piece_N in zip(hidden_NH.split(chunk), targets_N.split(chunk), strict=True):
         if torch.is_grad_enabled() and len(targets_N) > chunk:
             pieces.append(checkpoint(_logprobs, head, piece_NH, piece_N, *settings, use_reentrant=False))
@@ -76,12 +78,14 @@ def token_scores(scorer: PreTrainedModel, ids_BT: Tensor, mask_BT: Tensor) -> Te
 
 
 def _logprobs(
-    head: nn.Module, hidden_NH: Tensor, targets_N: Tensor, temperature: float, entropy_gradient: bool
+    head: nn.Module, hidden_NH: Tensor, targets_N: Tensor, temperature: float, entropy_gradient: bool, fp32: bool
 ) -> tuple[Tensor, Tensor]:
-    distribution = (head(hidden_NH).float() / temperature).log_softmax(-1)
-    with torch.set_grad_enabled(entropy_gradient and torch.is_grad_enabled()):
-        entropy = -(distribution.exp() * distribution).sum(-1)
-    return distribution.gather(-1, targets_N[:, None]).squeeze(-1), entropy
+    logits = head(hidden_NH)
+    with torch.autocast(logits.device.type, enabled=False):  # it would take the softmax in fp32 by itself
+        distribution = ((logits.float() if fp32 else logits) / temperature).log_softmax(-1)
+        with torch.set_grad_enabled(entropy_gradient and torch.is_grad_enabled()):
+            entropy = -(distribution.exp() * distribution).sum(-1)
+        return distribution.gather(-1, targets_N[:, None]).squeeze(-1), entropy
 
 
 def takes_positions(trunk: nn.Module) -> bool:

@@ -22,6 +22,7 @@ from transformers.utils import logging as transformers_logging
 from rlhf.config import ModelConfig
 from rlhf.fault import Fault
 from rlhf.models.arch import hf_config
+from rlhf.models.frozen import freeze
 from rlhf.models.packaged import local_source
 
 transformers_logging.set_verbosity_error()  # it warns that a reward model's head is new; that is the point
@@ -103,6 +104,7 @@ def _load(
         loaded.generation_config.eos_token_id = tokenizer.eos_token_id
         loaded.generation_config.pad_token_id = tokenizer.pad_token_id
         loaded.generation_config.bos_token_id = tokenizer.bos_token_id
+    freeze(loaded, model, "model" if auto is AutoModelForCausalLM else "reward_model")
     return loaded
 
 

@@ -65,7 +65,7 @@ class Networks:
             engine.place(trained)
             trained.eval()  # no dropout anywhere: the ratio compares two passes of the same function
         if self._copy is not None:
-            engine.freeze(self._copy)
+            engine.freeze(self._copy, run.ppo.reference_device)
         if run.ppo.gradient_checkpointing:
             for network in (self.policy, self.critic):
                 network.gradient_checkpointing_enable()
@@ -84,7 +84,7 @@ class Networks:
                 self._note_other_tokens()
             elif run.ppo.critic_init is not CriticInit.sft:
                 critic = copy.deepcopy(scorer)
-            self._engine.freeze(scorer)
+            self._engine.freeze(scorer, run.ppo.reward_device)
             if alike:
                 reward = ModelReward(scorer, reader.pad_token_id, self._engine, size)
             else:
@@ -137,8 +137,8 @@ class Networks:
             return self._logprobs(reference, batch)[0]
 
     def _logprobs(self, policy: PreTrainedModel, batch: Padded) -> tuple[Tensor, Tensor]:
-        temperature, bonus = self._run.rollout.temperature, self._run.ppo.entropy_coef != 0
-        return self._engine.forward(token_logprobs, policy, batch.ids, batch.mask, batch.targets, temperature, bonus)
+        settings = (self._run.rollout.temperature, self._run.ppo.entropy_coef != 0, self._run.fp32_loss)
+        return self._engine.forward(token_logprobs, policy, batch.ids, batch.mask, batch.targets, *settings)
 
     def values(self, batch: Padded) -> Tensor:
         """The critic's value before each target, at that token's place; [B, T], 0 elsewhere."""

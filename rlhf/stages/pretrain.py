@@ -121,7 +121,8 @@ class Pretrain(Stage[Sequences]):
         return {"policy": sft_loss(logprobs, batch.targets)}, Metrics(metrics)
 
     def _logprobs(self, batch: Sequences) -> tuple[Tensor, Tensor]:
-        return self._setting.engine.forward(token_logprobs, self._policy, batch.ids, batch.mask, batch.targets)
+        inputs = (batch.ids, batch.mask, batch.targets)
+        return self._setting.engine.forward(token_logprobs, self._policy, *inputs, 1.0, False, self._run.fp32_loss)
 
     # evaluate
 

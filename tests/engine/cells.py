@@ -10,10 +10,14 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from deepspeed.accelerator.cpu_accelerator import CPU_Accelerator
 from deepspeed.comm.torch import TorchBackend
 
-from rlhf.config import Offload, Run
+from rlhf.config import Offload, Precision, Run
+from rlhf.engine.base import Trainable
 from rlhf.engine.deepspeed_engine import DeepSpeedEngine
+from rlhf.engine.deepspeed_settings import Settings
+from rlhf.engine.optimizer import OptimizerSpec
 from rlhf.rollout.sample import sample
 from tests.stages.small import build, faults, learn, make_run, score
 
@@ -26,6 +30,8 @@ def main(folder: Path) -> None:
         run = make_run(folder, *cell["overrides"])
         answers[cell["name"]] = repeat(run, folder / cell["recorded"])
     answers["gathers"] = gathers(folder, [8, 64])
+    answers["peak"] = peak(folder)
+    answers["fp16"] = {zero: overflows(folder, zero) for zero in range(4)}
     dist.barrier()
     dist.destroy_process_group()
     if int(os.environ["RANK"]) == 0:
@@ -65,6 +71,48 @@ def gathers(folder: Path, lengths: list[int]) -> list[int]:
         found.append(counted)
     TorchBackend.all_gather_into_tensor = original
     return found
+
+
+def peak(folder: Path) -> list[float]:
+    """Memory of this rank, and what it hears, after another rank, if there is one, has taken an eighth of a GiB more."""
+    engine = DeepSpeedEngine(make_run(folder, "stage=sft", "zero=0"))
+    engine.reset_peak_memory()
+    with engine.phase("setup"):
+        torch.ones((engine.rank + 1) * 2**25)
+    own = engine.peak_memory_gib() or 0.0
+    return [own, engine.take_costs()["mem/setup_gib"]]
+
+
+def overflows(folder: Path, zero: int) -> list[str]:
+    """In fp16, which only this test allows on a CPU: the second of three steps overflows in one of two networks."""
+    CPU_Accelerator.is_fp16_supported = lambda self: True
+    run = make_run(folder, "stage=sft", f"zero={zero}", "deepspeed=low_memory")
+    engine = DeepSpeedEngine(run)
+    run.precision = Precision.fp16
+    engine.format, engine._low, engine._settings = torch.float16, zero > 0, Settings(run)
+    spec = OptimizerSpec.of(run.sft, learning_rate=0.1, steps=10)
+    networks = {}
+    for seed, name in enumerate(("policy", "critic")):
+        torch.manual_seed(seed)
+        networks[name] = torch.nn.Linear(4, 4)
+        engine.place(networks[name])
+    engine.prepare({name: Trainable(network, spec) for name, network in networks.items()})
+    wrong = []
+    for step, factor in enumerate((1.0, 1e6, 1.0)):
+        before = {name: value.clone() for name, value in engine.tensors().items() if "/weights/" in name}
+        inputs = torch.ones(2, 4, dtype=torch.float16 if zero else torch.float32)
+        losses = {
+            name: engine.forward(lambda module, x: module(x).float().square().mean(), each, inputs)
+            for name, each in networks.items()
+        }
+        engine.backward({"policy": losses["policy"] / engine.ranks, "critic": losses["critic"] * factor / engine.ranks})
+        row = engine.step().values_by_name()
+        same = [torch.equal(value, engine.tensors()[name]) for name, value in before.items()]
+        told = (row["val/overflow_steps"], row["val/loss_scale"], "grad_norm/policy" in row)
+        expected = (1.0, 2.0**16, False) if step == 1 else (0.0, 2.0**16 if step == 0 else 2.0**15, True)
+        if told != expected or not (all(same) if step == 1 else not any(same)):
+            wrong.append(f"step {step}: {row}, unchanged {same}")
+    return wrong
 
 
 if __name__ == "__main__":

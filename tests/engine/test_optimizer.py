@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from rlhf.config import Schedule
-from rlhf.engine.optimizer import OptimizerSpec, adamw
+from rlhf.config import Optimizer, Schedule
+from rlhf.engine.optimizer import OptimizerSpec, optimizer_of
 
 SPEC = OptimizerSpec(
     learning_rate=1.0,
@@ -16,6 +16,7 @@ SPEC = OptimizerSpec(
     adam_beta2=0.95,
     adam_eps=1e-8,
     schedule=Schedule.linear,
+    optimizer=Optimizer.adamw,
     warmup_steps=2,
     final_lr_fraction=0.1,
     max_grad_norm=1.0,
@@ -48,7 +49,7 @@ def test_the_rate_stays_at_its_end_and_never_divides_by_zero() -> None:
 
 def test_weight_decay_is_on_matrices_only() -> None:
     module = nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 3), nn.LayerNorm(3))
-    decayed, plain = adamw(module, SPEC).param_groups
+    decayed, plain = optimizer_of(module, SPEC).param_groups
     assert (decayed["weight_decay"], plain["weight_decay"]) == (0.1, 0.0)
     assert {id(each) for each in decayed["params"]} == {id(module[0].weight), id(module[1].weight)}
     assert {id(each) for each in plain["params"]} == {id(module[1].bias), id(module[2].weight), id(module[2].bias)}
@@ -57,7 +58,7 @@ def test_weight_decay_is_on_matrices_only() -> None:
 def test_frozen_parameters_have_no_optimizer_state() -> None:
     module = nn.Linear(4, 3)
     module.weight.requires_grad_(False)
-    (only,) = adamw(module, SPEC).param_groups
+    (only,) = optimizer_of(module, SPEC).param_groups
     assert [id(each) for each in only["params"]] == [id(module.bias)]
 
 
@@ -67,7 +68,7 @@ def test_a_step_moves_by_the_formula_of_adamw() -> None:
     with torch.no_grad():
         module.weight.fill_(2.0)
         module.bias.fill_(2.0)
-    optimizer = adamw(module, SPEC)
+    optimizer = optimizer_of(module, SPEC)
     for group in optimizer.param_groups:
         group["lr"] = 0.5
     module.weight.grad, module.bias.grad = torch.tensor([[3.0]]), torch.tensor([-3.0])

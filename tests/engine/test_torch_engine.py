@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rlhf.config import Device, Precision, Schedule
+from rlhf.config import Device, Optimizer, Precision, Schedule
 from rlhf.engine.base import Trainable
 from rlhf.engine.optimizer import OptimizerSpec
 from rlhf.engine.torch_engine import TorchEngine
+from rlhf.fault import Fault
 
 SPEC = OptimizerSpec(
     learning_rate=0.05,
@@ -19,6 +20,7 @@ SPEC = OptimizerSpec(
     adam_beta2=0.95,
     adam_eps=1e-8,
     schedule=Schedule.linear,
+    optimizer=Optimizer.adamw,
     warmup_steps=2,
     final_lr_fraction=0.0,
     max_grad_norm=1.0,
@@ -171,3 +173,58 @@ def test_time_and_memory_are_counted_to_the_phase_they_fall_in() -> None:
     assert costs["mem/rollout_gib"] > max(costs["mem/score_gib"], costs["mem/train_gib"]) + 0.2
     assert engine.peak_memory_gib() == costs["mem/rollout_gib"]
     assert [name for name in engine.take_costs() if name.startswith("time/")] == []  # each second is given once
+
+
+def fp16(**modules: nn.Module) -> TorchEngine:
+    """An engine in fp16, which runs on a CPU in tests only."""
+    engine = TorchEngine(Device.cpu, Precision.fp32, deterministic=False)
+    engine.format = torch.float16
+    engine.prepare({name: Trainable(module, SPEC) for name, module in modules.items()})
+    return engine
+
+
+def test_fp16_is_refused_on_a_cpu() -> None:
+    with pytest.raises(Fault, match="precision=fp16: needs a GPU"):
+        TorchEngine(Device.cpu, Precision.fp16, deterministic=False)
+
+
+def test_the_loss_scale_leaves_a_step_as_it_is() -> None:
+    plain, scaled = network(0), network(0)
+    first, second = engine_of(policy=plain), fp16(policy=scaled)
+    assert learn(second, scaled, range(1))[0]["grad_norm/policy"] == pytest.approx(
+        learn(first, plain, range(1))[0]["grad_norm/policy"], rel=1e-6
+    )
+    torch.testing.assert_close(second.tensors()["policy/weights/0.weight"], first.tensors()["policy/weights/0.weight"])
+
+
+def test_an_overflow_in_one_module_skips_the_step_of_all_and_halves_the_scale() -> None:
+    policy, critic = network(0), network(1)
+    engine = fp16(policy=policy, critic=critic)
+    before = [parameter.detach().clone() for parameter in (*policy.parameters(), *critic.parameters())]
+    engine.backward({"policy": policy(torch.ones(1, 3)).sum(), "critic": critic(torch.ones(1, 3)).sum() * float("inf")})
+    assert engine.step().values_by_name() == {"val/overflow_steps": 1.0, "val/loss_scale": 2.0**16}
+    assert all(torch.equal(*pair) for pair in zip(before, (*policy.parameters(), *critic.parameters()), strict=True))
+    assert engine.steps == 1 and not any("exp_avg" in name for name in engine.tensors())
+    row = learn(engine, policy, range(1))[0]
+    assert (row["val/overflow_steps"], row["val/loss_scale"]) == (0.0, 2.0**15)
+    again = fp16(policy=network(0), critic=network(1))
+    again.load({name: tensor.clone() for name, tensor in engine.tensors().items()}, engine.steps)
+    assert torch.equal(again.tensors()["loss_scale"], engine.tensors()["loss_scale"])
+
+
+def test_moments_in_eight_bits_go_on_from_a_checkpoint() -> None:
+    pytest.importorskip("bitsandbytes", reason="adamw_8bit needs bitsandbytes")
+    spec = replace(SPEC, optimizer=Optimizer.adamw_8bit)
+
+    def wide(seed: int) -> nn.Sequential:
+        torch.manual_seed(seed)
+        return nn.Sequential(nn.Linear(3, 2048), nn.Tanh(), nn.Linear(2048, 1))  # smaller weights keep whole moments
+
+    whole, first, second = wide(0), wide(0), wide(1)
+    engine, before, after = (engine_of(spec, policy=each) for each in (whole, first, second))
+    rows = learn(engine, whole, range(6))
+    learn(before, first, range(3))
+    assert before.tensors()["policy/state1/0.weight"].dtype is torch.uint8
+    after.load({name: tensor.clone() for name, tensor in before.tensors().items()}, before.steps)
+    assert learn(after, second, range(3, 6)) == rows[3:]
+    assert all(torch.equal(tensor, after.tensors()[name]) for name, tensor in engine.tensors().items())

@@ -43,6 +43,8 @@ def model_config() -> Callable[..., ModelConfig]:
             revision=None,
             template=Template.roles,
             dropout=0.0,
+            freeze_layers=0,
+            freeze_embeddings=False,
             arch=ArchConfig(**{**arch, **sizes}),
             params=None,
             usual={},

@@ -11,7 +11,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf import artifact
-from rlhf.config import Family, LoraConfig, ModelConfig
+from rlhf.config import Family, LoraConfig, ModelConfig, Quantize
 from rlhf.fault import Fault
 from rlhf.models.adapters import add_adapters, merged
 from rlhf.models.load import load_policy, load_scorer
@@ -21,7 +21,7 @@ ABOUT = {"kind": "policy", "result_signature": "1" * 16, "stage": "sft", "model"
 
 
 def lora(dim: int = 4, alpha: int = 8, rslora: bool = False, targets: list[str] | None = None) -> LoraConfig:
-    return LoraConfig(dim=dim, alpha=alpha, rslora=rslora, targets=targets)
+    return LoraConfig(dim=dim, alpha=alpha, rslora=rslora, targets=targets, quantize=Quantize.none)
 
 
 def trained(network: PreTrainedModel) -> set[str]:

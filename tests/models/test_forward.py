@@ -157,3 +157,21 @@ def test_the_entropy_has_a_gradient_when_it_is_asked_for(policy: PreTrainedModel
     (got,) = torch.autograd.grad(entropies.sum(), weight)
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-6)
     assert not token_logprobs(policy, ids, mask, targets_of(mask))[1].requires_grad
+
+
+def test_under_bf16_the_softmax_is_in_fp32_unless_told_otherwise(
+    tokenizer: PreTrainedTokenizerBase, model_config: Callable[..., ModelConfig]
+) -> None:
+    policy = load_policy(model_config(Family.llama), tokenizer, None, seed=0).eval()
+    ids, mask = padded("right")
+    targets = targets_of(mask)
+    with torch.autocast("cpu", torch.bfloat16):
+        exact, coarse = (token_logprobs(policy, ids, mask, targets, fp32=fp32)[0] for fp32 in (True, False))
+        logits = policy(input_ids=ids, attention_mask=mask).logits[:, :-1]
+    assert logits.dtype is torch.bfloat16
+    distribution = logits.float().log_softmax(-1)
+    expected = distribution.gather(-1, ids[:, 1:, None]).squeeze(-1)[targets[:, 1:]]
+    torch.testing.assert_close(exact[targets], expected, rtol=1e-5, atol=1e-5)
+    assert torch.equal(coarse, coarse.bfloat16().float())  # each is a bf16 number
+    assert not torch.equal(exact, exact.bfloat16().float())
+    assert 0 < (coarse - exact).abs().max() < 0.05

@@ -19,7 +19,7 @@ from rlhf.algorithms.advantages import gae, token_rewards
 from rlhf.algorithms.kl import k1
 from rlhf.algorithms.losses import ppo_policy_loss, value_loss
 from rlhf.algorithms.masks import whiten
-from rlhf.config import Device, Precision, Schedule
+from rlhf.config import Device, Optimizer, Precision, Schedule
 from rlhf.engine.base import Trainable
 from rlhf.engine.optimizer import OptimizerSpec
 from rlhf.engine.torch_engine import TorchEngine
@@ -163,6 +163,7 @@ def learned(beta: float, penalty: Penalty = k1) -> tuple[Tensor, Tensor]:
         adam_beta2=0.95,
         adam_eps=1e-5,
         schedule=Schedule.linear,
+        optimizer=Optimizer.adamw,
         warmup_steps=0,
         final_lr_fraction=0.0,
         max_grad_norm=1.0,

@@ -42,7 +42,16 @@ def policy_of(family: Family, init_std: float = 0.2) -> PreTrainedModel:
         init_std=init_std,
     )
     config = ModelConfig(
-        name="little", path=None, revision=None, template=Template.roles, dropout=0.1, arch=arch, params=None, usual={}
+        name="little",
+        path=None,
+        revision=None,
+        template=Template.roles,
+        dropout=0.1,
+        freeze_layers=0,
+        freeze_embeddings=False,
+        arch=arch,
+        params=None,
+        usual={},
     )
     return load_policy(config, TOKENIZER, None, seed=0)
 

@@ -1,4 +1,4 @@
-"""Stages with adapters: only the adapters learn, and what they leave is a whole model."""
+"""Stages that train a part: adapters, or all but frozen layers; what they leave is a whole model."""
 
 import json
 from collections.abc import Callable
@@ -47,3 +47,19 @@ def test_the_policy_without_its_adapters_is_the_reference(build: Callable[..., S
         assert (now - expected).abs().max() > 1e-3  # the policy itself has moved, and its adapters are on again
     assert ppo._networks._copy is None
     assert learn(ppo, [batch], micro_batch_size=4)[0]["grad_norm/policy"] > 0
+
+
+def test_frozen_layers_keep_their_bytes_and_the_others_learn(build: Callable[..., Stage]) -> None:
+    frozen = [f"{slot}.{what}" for slot in ("model", "reward_model") for what in ("freeze_layers=1", "freeze_embeddings=true")]
+    for stage in ("sft", "rm", "ppo"):
+        built = build(stage, *frozen, "ppo.critic_warmup=0", *(f"{name}.warmup_steps=0" for name in ("sft", "rm")))
+        before = {
+            f"{slot}.{name}": value.clone()
+            for slot, each in built.trainable().items()
+            for name, value in each.module.state_dict().items()
+        }
+        learn(built, record(built, 2), micro_batch_size=4)
+        for slot, each in built.trainable().items():
+            for name, value in each.module.state_dict().items():
+                kept = ".layers.0." in name or "embed_tokens" in name or name == "lm_head.weight"  # tied
+                assert torch.equal(value, before[f"{slot}.{name}"]) == kept, f"{stage}: {slot}.{name}"

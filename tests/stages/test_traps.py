@@ -239,7 +239,7 @@ def small_model(family: Family) -> ModelConfig:
         norm_first=True,
         init_std=0.08,
     )
-    return ModelConfig("small", None, None, Template.roles, 0.0, arch, None, {})
+    return ModelConfig("small", None, None, Template.roles, 0.0, 0, False, arch, None, {})
 
 
 def test_trap_the_k3_penalty_never_pays_for_leaving_the_sft_policy(build: Callable[..., Stage]) -> None:
