@@ -14,6 +14,7 @@ from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig, OmegaConf
 
 from rlhf import __version__, config, page, preflight
+from rlhf.outside import Launcher, without_local_rank
 
 EXIT_OK, EXIT_FAILED, EXIT_FAULTS, EXIT_INFEASIBLE, EXIT_STOPPED = 0, 1, 2, 3, 75
 
@@ -38,6 +39,10 @@ VERBS = {
 
 def main(arguments: list[str]) -> int:
     """Serve help, a verb, or a run; return the exit code."""
+    if (launcher := Launcher.left()) is not None:
+        if launcher.rank > 0:
+            return EXIT_OK
+        arguments = without_local_rank(arguments)
     if arguments and arguments[0].isidentifier():
         return _verb(arguments[0], arguments[1:])
     if {"--help", "-h"} & set(arguments):
@@ -67,7 +72,7 @@ def main(arguments: list[str]) -> int:
 
     @hydra.main(version_base="1.3", config_path=str(config.CONF), config_name="config")
     def task(composed: DictConfig) -> None:
-        codes.append(run(composed))
+        codes.append(run(composed, launcher))
 
     task()
     return max(codes, default=EXIT_OK)
@@ -97,13 +102,13 @@ def _without(arguments: list[str], taken: str) -> list[str]:
     return arguments[:at] + arguments[at + 1 :]
 
 
-def run(composed: DictConfig) -> int:
-    """Check the composed configuration across fields and run its stage."""
+def run(composed: DictConfig, launcher: Launcher | None = None) -> int:
+    """Check the composed configuration across fields, and against what was started around it, and run its stage."""
     from rlhf import checks
 
     run_config = OmegaConf.to_object(composed)
     assert isinstance(run_config, config.Run)
-    faults = checks.faults(run_config)
+    faults = [*(launcher.faults(run_config.ranks) if launcher is not None else []), *checks.faults(run_config)]
     if faults:
         return report_faults(faults)
     from rlhf import chain  # torch is imported from here on

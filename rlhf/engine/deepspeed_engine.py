@@ -29,6 +29,7 @@ from typing_extensions import override
 
 from rlhf.config import Run
 from rlhf.engine.base import Engine, Item, N, T, Trainable, trained
+from rlhf.engine.builds import watch_builds
 from rlhf.engine.deepspeed_settings import Settings
 from rlhf.engine.loss_scale import LossScale
 from rlhf.engine.optimizer import optimizer_of
@@ -67,6 +68,7 @@ class DeepSpeedEngine(Engine):
         logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
         if not dist.is_initialized():
             dist.init_process_group("cpu:gloo,cuda:nccl" if self.device.type == "cuda" else "gloo")
+        watch_builds()
         deepspeed.init_distributed(auto_mpi_discovery=False)
         self.rank, self.ranks = dist.get_rank(), dist.get_world_size()
         self.placement = Placement(self.device)
