@@ -45,7 +45,7 @@ Format = Enum(
     "auto world completion alpaca pair alpaca_pair transcripts judged pandalm ranked messages sharegpt oasst text "
     "scored webgpt comparisons endings passages questions choices summary translation marked rounds scenes reasons",
 )
-Schedule = Enum("Schedule", ["constant", "linear", "cosine"])
+Schedule = Enum("Schedule", ["constant", "linear", "cosine", "polynomial", "cosine_restarts"])
 Optimizer = Enum("Optimizer", ["adamw", "adamw_8bit"])
 Quantize = Enum("Quantize", ["none", "nf4", "int8"])
 RewardModelLoss = Enum("RewardModelLoss", ["pairwise", "tokenwise", "margin", "ce", "mse"])
@@ -217,6 +217,10 @@ class TrainConfig:
     """Added to the root of the second moment."""
     schedule: Schedule = result()
     """Shape of the learning rate after warm-up."""
+    schedule_power: float = result()
+    """Of `schedule=polynomial`: 1 is linear, 2 falls faster at first."""
+    schedule_cycles: int = result()
+    """Of `schedule=cosine_restarts`: how often the rate falls from its peak."""
     warmup_steps: int = result()
     """Optimizer steps over which the learning rate rises from 0."""
     final_lr_fraction: float = result()
@@ -298,6 +302,10 @@ class PPOConfig:
     """Added to the root of the second moment; 1e-5 is PPO's tradition."""
     schedule: Schedule = result()
     """Shape of both learning rates over the run."""
+    schedule_power: float = result()
+    """Of `schedule=polynomial`: 1 is linear, 2 falls faster at first."""
+    schedule_cycles: int = result()
+    """Of `schedule=cosine_restarts`: how often the rate falls from its peak."""
     warmup_steps: int = result()
     """Optimizer steps over which the learning rates rise from 0."""
     final_lr_fraction: float = result()
@@ -336,6 +344,8 @@ class PPOConfig:
     """The probability ratio is clipped to 1 +- this."""
     value_clip_range: Optional[float] = result()
     """Values may move this far from the rollout's before the loss is clipped; null: no clipping."""
+    whiten_rewards: bool = result()
+    """Scale the per-token rewards of a rollout to variance 1, their mean kept (Ziegler et al. 2019; Huang et al. 2024, detail 18)."""
     whiten_advantages: bool = result()
     """Shift and scale the advantages of a rollout to mean 0 and variance 1."""
     reward_normalization: RewardNormalization = result()

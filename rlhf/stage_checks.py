@@ -163,6 +163,10 @@ def _optimizer(name: str, config: TrainConfig | PPOConfig) -> Iterator[str]:
     for key in ("weight_decay", "warmup_steps", "final_lr_fraction", "eval_every", "save_every"):
         if not 0 <= getattr(config, key) < float("inf"):
             yield f"{name}.{key}={getattr(config, key)}: must be 0 or above"
+    if not 0 < config.schedule_power < float("inf"):
+        yield f"{name}.schedule_power={config.schedule_power}: must be above 0; 1 is linear"
+    if config.schedule_cycles < 1:
+        yield f"{name}.schedule_cycles={config.schedule_cycles}: must be at least 1"
     rates = ("learning_rate", "critic_learning_rate") if isinstance(config, PPOConfig) else ("learning_rate",)
     for key in rates:
         if getattr(config, key) == float("inf"):

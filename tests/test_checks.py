@@ -80,6 +80,8 @@ def test_the_default_run_is_sound() -> None:
         ("sft.adam_beta1=2", "sft.adam_beta1=2.0: must be at least 0 and below 1"),
         ("sft.weight_decay=-1", "sft.weight_decay=-1.0: must be 0 or above"),
         ("sft.warmup_steps=-5", "sft.warmup_steps=-5: must be 0 or above"),
+        ("sft.schedule_power=0", "sft.schedule_power=0.0: must be above 0"),
+        ("ppo.schedule_cycles=0", "ppo.schedule_cycles=0: must be at least 1"),
         ("rm.save_every=-1", "rm.save_every=-1: must be 0 or above"),
         ("sft.learning_rate=inf", "sft.learning_rate=inf: must be a finite number"),
         ("evaluation.samples=0", "evaluation.samples=0: must be at least 1"),

@@ -13,11 +13,12 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     return masked_sum(values, mask) / mask.sum().clamp(min=1)
 
 
-def whiten(values: Tensor, mask: Tensor, eps: float = 1e-8) -> Tensor:
-    """Shift and scale to mean 0 and (biased) variance 1 over the mask; 0 outside it."""
+def whiten(values: Tensor, mask: Tensor, shift_mean: bool = True, eps: float = 1e-8) -> Tensor:
+    """Scale to (biased) variance 1 over the mask, and shift the mean to 0 or keep it; 0 outside the mask."""
     mean = masked_mean(values, mask)
     variance = masked_mean((values - mean) ** 2, mask)
-    return ((values - mean) * (variance + eps).rsqrt()).masked_fill(~mask, 0.0)
+    scaled = (values - mean) * (variance + eps).rsqrt()
+    return (scaled if shift_mean else scaled + mean).masked_fill(~mask, 0.0)
 
 
 def last_true(mask_BT: Tensor) -> Tensor:

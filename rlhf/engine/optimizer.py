@@ -23,6 +23,8 @@ class OptimizerSpec:
     adam_beta2: float
     adam_eps: float
     schedule: Schedule
+    schedule_power: float
+    schedule_cycles: int
     warmup_steps: int
     final_lr_fraction: float
     max_grad_norm: float
@@ -40,6 +42,8 @@ class OptimizerSpec:
             adam_beta2=config.adam_beta2,
             adam_eps=config.adam_eps,
             schedule=config.schedule,
+            schedule_power=config.schedule_power,
+            schedule_cycles=config.schedule_cycles,
             warmup_steps=config.warmup_steps,
             final_lr_fraction=config.final_lr_fraction,
             max_grad_norm=config.max_grad_norm,
@@ -60,6 +64,11 @@ class OptimizerSpec:
                 left = 1.0 - progress
             case Schedule.cosine:
                 left = 0.5 * (1.0 + math.cos(math.pi * progress))
+            case Schedule.polynomial:
+                left = (1.0 - progress) ** self.schedule_power
+            case Schedule.cosine_restarts:
+                within = progress * self.schedule_cycles % 1.0 if progress < 1.0 else 1.0
+                left = 0.5 * (1.0 + math.cos(math.pi * within))
         return self.learning_rate * (self.final_lr_fraction + (1.0 - self.final_lr_fraction) * left)
 
 

@@ -172,6 +172,8 @@ class PPO(Stage[Rollout]):
         kl = k1(logprobs, reference)
         penalty = kl if config.kl_estimator is KLEstimator.k1 else k3(logprobs, reference)
         rewards = token_rewards(scores, penalty[:, window], targets[:, window], self._kl_coef)
+        if config.whiten_rewards:
+            rewards = whiten(rewards, targets[:, window], shift_mean=False)
         learnt = (rewards, values[:, window], targets[:, window], config.gamma)
         advantages, returns = gae(*learnt, config.gae_lambda)
         if config.value_lambda is not None:  # decoupled, as in VC-PPO (Yuan et al. 2025)

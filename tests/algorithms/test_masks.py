@@ -73,3 +73,10 @@ def test_two_answers_part_where_their_tokens_differ_or_one_has_ended() -> None:
         [False, False, True, True, False],  # the first has ended, though its padding looks like the second's token
         [False] * 5,  # equal
     ]
+
+
+def test_whitening_may_keep_the_mean() -> None:
+    # 1 and 3: mean 2, deviation 1; scaled to -1 and 1, and shifted back
+    values, mask = torch.tensor([[1.0, 3.0, NAN]]), torch.tensor([[True, True, False]])
+    torch.testing.assert_close(whiten(values, mask, shift_mean=False), torch.tensor([[1.0, 3.0, 0.0]]))
+    torch.testing.assert_close(whiten(10 * values, mask, shift_mean=False), torch.tensor([[19.0, 21.0, 0.0]]))

@@ -16,6 +16,8 @@ SPEC = OptimizerSpec(
     adam_beta2=0.95,
     adam_eps=1e-8,
     schedule=Schedule.linear,
+    schedule_power=1.0,
+    schedule_cycles=1,
     optimizer=Optimizer.adamw,
     warmup_steps=2,
     final_lr_fraction=0.1,
@@ -34,10 +36,12 @@ SPEC = OptimizerSpec(
             Schedule.cosine,
             {0: 0.5, 1: 1.0, 2: 1.0, 4: 0.1 + 0.9 * 0.8535534, 6: 0.1 + 0.9 * 0.5, 10: 0.1},
         ),  # (1 + cos(pi/4)) / 2
+        (Schedule.polynomial, {0: 0.5, 2: 1.0, 4: 0.1 + 0.9 * 0.5625, 6: 0.1 + 0.9 * 0.25, 10: 0.1}),  # squared
+        (Schedule.cosine_restarts, {0: 0.5, 2: 1.0, 4: 0.1 + 0.9 * 0.5, 6: 1.0, 8: 0.1 + 0.9 * 0.5, 10: 0.1, 99: 0.1}),  # twice
     ],
 )
 def test_learning_rates_by_hand(schedule: Schedule, rates: dict[int, float]) -> None:
-    spec = replace(SPEC, schedule=schedule)
+    spec = replace(SPEC, schedule=schedule, schedule_power=2.0, schedule_cycles=2)
     assert {step: spec.learning_rate_at(step) for step in rates} == pytest.approx(rates)
 
 
