@@ -84,6 +84,9 @@ def test_all_faults_in_one_screen(shell: Shell, tmp_path: Path) -> None:
         ["ppo.minibatches=7"],
         ["--cfg", "job"],
         ["-m", "stage=sft", "sft.micro_batch_size=32,7"],
+        ["report", "nowhere"],
+        ["reproduce", "nowhere"],
+        ["chat", "nowhere"],
     ],
     ids=" ".join,
 )

@@ -75,9 +75,10 @@ def folder(make_run: Callable[..., Run], tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("words", "fault"),
     [
-        (["sft.epoch=5"], "sft.epoch=5: "),
+        (["sft.epoch=5"], "sft.epoch=5: there is no key `sft.epoch`; did you mean `sft.epochs`?"),
         (["sft.max_steps=many"], "sft.max_steps=many: "),
         (["sft=ds_chat"], "set single keys"),
+        (["zzz=1"], "set single keys"),
         (["+seed=2"], "one value is set here"),
         (["seed=1,2"], "one value is set here"),
         (["sft.micro_batch_size=3"], "does not divide"),
