@@ -73,6 +73,10 @@ def _data(run: Run) -> Iterator[str]:
         yield f"data.eval_fraction={run.data.eval_fraction}: must be between 0 and 1, or nothing is held out"
     if run.data.max_train_examples is not None and run.data.max_train_examples < 1:
         yield f"data.max_train_examples={run.data.max_train_examples}: must be at least 1, or null for all"
+    if not 0 < run.data.temperature < float("inf"):
+        yield f"data.temperature={run.data.temperature}: must be above 0; 1 leaves the sources as large as they are"
+    if run.data.system_prompt is not None and not run.data.system_prompt.strip():
+        yield "data.system_prompt: is blank; write one, or null for none"
     for name, source in run.data.sources.items():
         key = f"data.sources.{name}"
         if source.weight <= 0:

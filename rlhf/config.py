@@ -45,6 +45,7 @@ Format = Enum(
     "auto world completion alpaca pair alpaca_pair transcripts judged pandalm ranked messages sharegpt oasst text "
     "scored webgpt comparisons endings passages questions choices summary translation marked rounds scenes reasons",
 )
+SFTTargets = Enum("SFTTargets", ["response", "assistant_turns", "all"])
 Schedule = Enum("Schedule", ["constant", "linear", "cosine", "polynomial", "cosine_restarts"])
 Optimizer = Enum("Optimizer", ["adamw", "adamw_8bit"])
 Quantize = Enum("Quantize", ["none", "nf4", "int8"])
@@ -165,6 +166,10 @@ class DataConfig:
     """Name of the mix, for run names and tags."""
     sources: dict[str, SourceConfig] = result()
     """Named sources. `data=local` has one called `mine`; others come with a mix in `conf/data/`, by a name of the catalogue (`+source@data.sources.alpaca=alpaca`), or as your own (`+source@data.sources.mine=default data.sources.mine.path=…`)."""
+    temperature: float = result()
+    """Evens out the sources' shares of an epoch: they go with (weight x size)^(1 / temperature), while the epoch keeps its length. 1: as large as they are; very high: all alike."""
+    system_prompt: Optional[str] = result()
+    """Put before every conversation that has no system turn of its own, in all stages; null: nothing."""
     eval_fraction: float = result()
     """Share of prompts held out from training in every stage, chosen by a hash of the prompt."""
     max_train_examples: Optional[int] = result()
@@ -251,8 +256,8 @@ class SFTConfig(TrainConfig):
     init: SFTInit = result()
     """Start from the `model`'s own weights (`base`) or from the policy of stage `pretrain`."""
 
-    train_on_prompt: bool = result()
-    """Also learn the prompt's tokens, as DeepSpeed-Chat does."""
+    targets: SFTTargets = result()
+    """Tokens that are learnt: the last answer (`response`), every answer of a conversation with its end token (`assistant_turns`), or the prompt too (`all`, as DeepSpeed-Chat)."""
 
 
 @dataclass

@@ -39,6 +39,8 @@ class Corpus:
     """Of everything that decides the examples, as 64 hex digits."""
     gold: Gold | None
     """The true reward of a response to a prompt, where every source has one."""
+    temperature: float
+    """Evens out the sources' shares of an epoch."""
     report: list[str]
     """For a person: what was read, what each stage got, what was left out and where it stands."""
 
@@ -64,19 +66,31 @@ class Corpus:
     def order(self, stage: str, epoch: int, seed: int) -> list[int]:
         """Indices into the training examples in the order of one epoch.
 
-        A source of weight 2 comes twice, one of weight 0.5 with half its examples, drawn anew each epoch (at least one).
+        A source of weight 2 comes twice, one of weight 0.5 with half its examples, drawn anew each epoch (at least one);
+        `data.temperature` changes the weights before.
         A pure function of its arguments, so that a resumed run needs no state.
         """
         by_source: dict[str, list[int]] = defaultdict(list)
         for index, example in enumerate(self.examples(stage, "train")):
             by_source[example.source].append(index)
         order: list[int] = []
+        weights = self._tempered({source: len(indices) for source, indices in by_source.items()})
         for source, indices in by_source.items():
-            whole, share = divmod(self.weights[source], 1)
+            whole, share = divmod(weights[source], 1)
             part = max(round(share * len(indices)), 0 if whole else 1)
             order += indices * int(whole) + generator("weight", seed, stage, epoch, source).sample(indices, part)
         generator("order", seed, stage, epoch).shuffle(order)
         return order
+
+    def _tempered(self, sizes: Mapping[str, int]) -> Mapping[str, float]:
+        """Weights that give sources of ``sizes`` shares as (weight * size)^(1 / temperature), in an epoch as long as before."""
+        if self.temperature == 1:
+            return self.weights
+        shares = {source: self.weights[source] * size for source, size in sizes.items()}
+        most = max(shares.values())  # scaled by it, so that no power overflows
+        powers = {source: (share / most) ** (1 / self.temperature) for source, share in shares.items()}
+        whole = sum(shares.values()) / sum(powers.values())
+        return {source: power * whole / sizes[source] for source, power in powers.items()}
 
 
 def load(data: DataConfig, seed: int, cache: str | None) -> Corpus:
@@ -108,6 +122,8 @@ def load(data: DataConfig, seed: int, cache: str | None) -> Corpus:
             notes[name] = [source.reading, *source.skipped]
     for name, homeless in _deal(data, files, parts).items():
         notes[name] += [f"{homeless} examples left out: their prompt went to another stage"] * (homeless > 0)
+    if data.system_prompt is not None:  # only now, so that it moves no prompt to another stage
+        parts = {place: [each.told(data.system_prompt) for each in examples] for place, examples in parts.items()}
     for split in SPLITS:
         parts["ppo", split] = _distinct(parts["ppo", split])
     if data.max_train_examples is not None:
@@ -117,6 +133,7 @@ def load(data: DataConfig, seed: int, cache: str | None) -> Corpus:
     return Corpus(
         parts=parts,
         weights={name: config.weight for name, config in data.sources.items()},
+        temperature=data.temperature,
         digest=_digest(data, contents),
         gold=generated.gold if not files else None,
         report=[f"{name}: {'; '.join([*lines, *_shares(name, parts)])}" for name, lines in notes.items()],
@@ -202,7 +219,8 @@ def _digest(data: DataConfig, contents: Mapping[str, str]) -> str:
         ]
         for name, config in sorted(data.sources.items())
     ]
-    content = json.dumps([data.eval_fraction, data.max_train_examples, sources], sort_keys=True)
+    mixing = [data.eval_fraction, data.max_train_examples, data.temperature, data.system_prompt]
+    content = json.dumps([*mixing, sources], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
 
 

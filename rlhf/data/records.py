@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 ROLES = ("system", "user", "assistant")
@@ -46,6 +46,12 @@ class Example:
         assert document or (self.turns and self.turns[-1].role == "user"), "a prompt ends with a user turn"
         assert self.rejected is None or self.response is not None, "a rejected answer needs a preferred one"
         assert not self.ranking or (self.response, self.rejected) == (self.ranking[0], self.ranking[-1])
+
+    def told(self, system: str) -> "Example":
+        """This example with ``system`` in front, unless it begins with the system's turn or is a document."""
+        if not self.turns or self.turns[0].role == "system":
+            return self
+        return replace(self, turns=(Turn("system", system.strip()), *self.turns))
 
     @cached_property
     def key(self) -> str:

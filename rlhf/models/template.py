@@ -66,6 +66,27 @@ def prompt_tokens(tokenizer: PreTrainedTokenizerBase, turns: tuple[Turn, ...], l
     return ids[:1] + ids[len(ids) - limit + 1 :] if keep_bos else ids[len(ids) - limit :]
 
 
+def answer_spans(tokenizer: PreTrainedTokenizerBase, turns: tuple[Turn, ...]) -> tuple[int, dict[int, tuple[int, int]]]:
+    """How many token ids the uncut prompt of ``turns`` has, and where the assistant's turns stand in them.
+
+    By the turn's place in ``turns``: from the first token of the answer up to and with its end token. Left out are answers
+    that the template renders otherwise once the conversation goes on, or does not close with an end token.
+    """
+    template, end = str(tokenizer.chat_template), tokenizer.eos_token_id
+    whole = _rendered_tokens(tokenizer, turns, template)
+    spans = {}
+    for place, turn in enumerate(turns):
+        if turn.role != "assistant":
+            continue
+        before = _rendered_tokens(tokenizer, turns[:place], template)
+        if whole[: len(before)] != before or end not in whole[len(before) :]:
+            continue
+        stop = whole.index(end, len(before))
+        if response_text(tokenizer, list(whole[len(before) : stop])).split() == turn.text.split():
+            spans[place] = (len(before), stop + 1)
+    return len(whole), spans
+
+
 def response_tokens(tokenizer: PreTrainedTokenizerBase, responses: Sequence[str]) -> list[list[int]]:
     """Token ids of each response and its one end token."""
     lead = _lead(tokenizer)

@@ -13,6 +13,12 @@ from rlhf.metrics import Metrics
 Tokens = tuple[list[int], list[int]]
 """Prompt and response token ids; the response ends with the end token unless it was cut off while sampling."""
 
+Span = tuple[int, int]
+"""First token and the one behind the last."""
+
+Demonstration = tuple[Tokens, tuple[Span, ...]]
+"""What is learnt: the response, and these parts of the prompt."""
+
 
 @dataclass(frozen=True)
 class Sequences:
@@ -24,17 +30,23 @@ class Sequences:
     metrics: Metrics = field(default_factory=Metrics)
 
     @classmethod
-    def of(cls, rows: Sequence[Tokens], pad: int, device: torch.device, train_on_prompt: bool = False) -> "Sequences":
-        """Pad ``rows``; the targets are the responses, with ``train_on_prompt`` also the prompts behind their first token."""
-        width = max(len(prompt) + len(response) for prompt, response in rows)
+    def of(cls, rows: Sequence[Tokens], pad: int, device: torch.device) -> "Sequences":
+        """Pad ``rows``; the targets are the responses."""
+        return cls.demonstrated([(row, ()) for row in rows], pad, device)
+
+    @classmethod
+    def demonstrated(cls, rows: Sequence[Demonstration], pad: int, device: torch.device) -> "Sequences":
+        """Pad ``rows``; the targets are the responses and the named parts of the prompts, which never hold the first token."""
+        width = max(len(prompt) + len(response) for (prompt, response), _ in rows)
         ids = torch.full((len(rows), width), pad)
         mask = torch.zeros((len(rows), width), dtype=torch.bool)
         targets = torch.zeros((len(rows), width), dtype=torch.bool)
-        for row, (prompt, response) in enumerate(rows):
+        for row, ((prompt, response), spans) in enumerate(rows):
             length = len(prompt) + len(response)
             ids[row, :length] = torch.tensor(prompt + response)
             mask[row, :length] = True
-            targets[row, (1 if train_on_prompt else len(prompt)) : length] = True
+            for start, end in (*spans, (len(prompt), length)):
+                targets[row, start:end] = True
         return cls(ids.to(device), mask.to(device), targets.to(device))
 
     @property

@@ -45,6 +45,7 @@ from rlhf.stages.examples import epoch_batches, in_groups, in_turns, tokens_of
 from rlhf.stages.interface import Evaluation, Setting, Stage
 from rlhf.stages.networks import Networks
 from rlhf.stages.paired import gains
+from rlhf.stages.shown import examples_shown
 
 
 class PPO(Stage[Rollout]):
@@ -76,6 +77,8 @@ class PPO(Stage[Rollout]):
         if self._networks.critic_speaks_scores:
             self._networks.critic_scale = self._scale
         self.notes = [*self._networks.notes, f"scores are (raw - {self._scale.mean:.3f}) / {self._scale.deviation:.3f}"]
+        marked = [[(ids, [(len(ids), len(ids))])] for _, ids in self._prompts]
+        self.notes += examples_shown(self._tokenizer, setting.corpus, "ppo", self._run.seed, marked)
         self._kl_coef = self._config.kl_coef
         decay = self._config.ema_decay
         self._average = None if decay is None else Average(setting.engine, self._networks.policy, decay)

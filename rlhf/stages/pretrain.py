@@ -32,6 +32,7 @@ from rlhf.rollout.sample import noise_keys, sample
 from rlhf.stages.batches import Sequences
 from rlhf.stages.examples import in_groups, in_turns
 from rlhf.stages.interface import Evaluation, Setting, Stage
+from rlhf.stages.shown import COUNT, as_text
 
 BEGINNING = 16
 """Tokens of a held-out document that are continued as a sample."""
@@ -57,6 +58,8 @@ class Pretrain(Stage[Sequences]):
         tokens = sum(len(self._documents[index]) for index in setting.corpus.order("pretrain", 0, self._run.seed))
         self.rounds = self._total_steps(tokens)
         self.notes = [f"{len(examples)} documents, {tokens} tokens an epoch"]
+        blocks = [block.tolist() for block in itertools.islice(self._blocks(), COUNT)]
+        self.notes += [f"block: {as_text(self._tokenizer, block, [(1, len(block))])}" for block in blocks]
         self.micro_batch_size = self._config.micro_batch_size
         self.log_every, self.eval_every, self.save_every = (
             self._config.log_every,

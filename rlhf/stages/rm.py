@@ -38,10 +38,11 @@ from rlhf.models.forward import token_scores
 from rlhf.models.load import load_scorer
 from rlhf.models.tokenizer import load_tokenizer
 from rlhf.rewards.model import pooled_scores, score, set_pooling
-from rlhf.stages.batches import Comparisons, Ranked
+from rlhf.stages.batches import Comparisons, Ranked, Tokens
 from rlhf.stages.comparison import by_source, cheap_scorers, rank_correlation, right
 from rlhf.stages.examples import epoch_batches, in_turns, tokenizer_texts, tokens_of, total_steps
 from rlhf.stages.interface import Evaluation, Setting, Stage
+from rlhf.stages.shown import Marked, examples_shown
 
 
 class RewardModel(Stage[Comparisons]):
@@ -58,6 +59,8 @@ class RewardModel(Stage[Comparisons]):
         examples = setting.corpus.examples("rm", "train")
         self._rows = self._ranked(examples)
         self.notes = self._left_out(examples)
+        marked = [None if row is None else [_marked(answer) for answer in row.answers] for row in self._rows]
+        self.notes += examples_shown(self._tokenizer, setting.corpus, "rm", self._run.seed, marked)
         self._scorer = load_scorer(self._run.reward_model, self._tokenizer, start, self._run.seed, fresh_head=True)
         set_pooling(self._scorer, self._config.pooling)
         add_adapters(self._scorer, self._run.reward_lora, "reward_lora", self._run.seed, keep=["score"])
@@ -208,3 +211,8 @@ def _ratings(example: Example) -> tuple[float, ...] | None:
     if example.rejected is None:
         return (example.rating,)
     return None if example.margin is None else (example.rating, example.rating - example.margin)
+
+
+def _marked(answer: Tokens) -> Marked:
+    prompt, response = answer
+    return prompt + response, [(len(prompt), len(prompt) + len(response))]

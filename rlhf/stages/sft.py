@@ -1,9 +1,10 @@
 """Supervised fine-tuning.
 
-    loss = - sum over response tokens of log pi(token | what stands before it) / number of response tokens in the batch
+    loss = - sum over target tokens of log pi(token | what stands before it) / number of target tokens in the batch
 
-The prompt is context, not target (`sft.train_on_prompt` makes it one); padding is never a target; the end token always
-is. Every sequence is prompt, response, one end token, rendered by the same template that PPO samples with.
+`sft.targets`: the response alone (`response`; the prompt is context), all answers of the conversation, each with its end
+token (`assistant_turns`), or everything (`all`). Padding is never a target; the end token of the response always is. Every
+sequence is prompt, response, one end token, rendered by the same template that PPO samples with.
 """
 
 import math
@@ -24,9 +25,11 @@ from rlhf.models.forward import token_logprobs
 from rlhf.models.load import load_policy
 from rlhf.models.tokenizer import load_tokenizer
 from rlhf.stages.answers import answer
-from rlhf.stages.batches import Sequences, Tokens
+from rlhf.stages.batches import Demonstration, Sequences, Tokens
+from rlhf.stages.conversations import with_targets
 from rlhf.stages.examples import epoch_batches, in_groups, in_turns, tokenizer_texts, tokens_of, total_steps
 from rlhf.stages.interface import Evaluation, Setting, Stage
+from rlhf.stages.shown import Marked, examples_shown
 
 
 class SFT(Stage[Sequences]):
@@ -40,8 +43,14 @@ class SFT(Stage[Sequences]):
         corpus = setting.corpus
         start = setting.parents.get("pretrain")
         self._tokenizer = load_tokenizer(self._run.model, tokenizer_texts(corpus), start)
-        rows = self._rows = self._tokens(corpus.examples("sft", "train"))
-        self.notes = [f"{left_out} of {len(rows)} rows do not fit sft.max_length"] if (left_out := rows.count(None)) else []
+        examples = corpus.examples("sft", "train")
+        tokens = self._tokens(examples)
+        rows = self._rows = with_targets(self._tokenizer, examples, tokens, self._config.targets)
+        left_out = tokens.count(None)
+        self.notes = [f"{left_out} of {len(rows)} rows do not fit sft.max_length"] if left_out else []
+        if joined := rows.count(None) - left_out:
+            self.notes.append(f"{joined} of {len(rows)} rows are the beginnings of others, where their answers are learnt")
+        self.notes += examples_shown(self._tokenizer, corpus, "sft", self._run.seed, [row and _marked(row) for row in rows])
         self._policy = load_policy(self._run.model, self._tokenizer, start, self._run.seed)
         add_adapters(self._policy, self._run.lora, "lora", self._run.seed)
         if self._config.gradient_checkpointing:
@@ -67,7 +76,7 @@ class SFT(Stage[Sequences]):
         """One batch a step; rows too long for `sft.max_length` are passed over."""
         corpus, device = self._setting.corpus, self._setting.engine.device
         for rows in epoch_batches(corpus, "sft", self._run.seed, self._rows, self._config.batch_size, first_round):
-            yield [Sequences.of(rows, self._pad, device, self._config.train_on_prompt)]
+            yield [Sequences.demonstrated(rows, self._pad, device)]
 
     def _tokens(self, examples: list[Example]) -> list[Tokens | None]:
         answers = [[example.response or ""] for example in examples]
@@ -131,3 +140,8 @@ class SFT(Stage[Sequences]):
     @property
     def _pad(self) -> int:
         return self._tokenizer.pad_token_id
+
+
+def _marked(row: Demonstration) -> list[Marked]:
+    (prompt, response), spans = row
+    return [(prompt + response, [*spans, (len(prompt), len(prompt) + len(response))])]

@@ -1,6 +1,7 @@
 """What each stage gets, in which order, and what is said about it."""
 
 import dataclasses
+import itertools
 import json
 from collections import Counter
 from pathlib import Path
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from rlhf.config import DataConfig, Format, SourceConfig
 from rlhf.data import generated, world
 from rlhf.data.corpus import SPLITS, Corpus, load
+from rlhf.data.records import Turn
 from rlhf.fault import Fault
 
 STAGES = ("sft", "rm", "ppo")
@@ -33,9 +35,14 @@ def source(
 
 
 def mix(
-    eval_fraction: float = 0.2, max_bad_fraction: float = 0.0, most: int | None = None, **sources: SourceConfig
+    eval_fraction: float = 0.2,
+    max_bad_fraction: float = 0.0,
+    most: int | None = None,
+    temperature: float = 1.0,
+    system: str | None = None,
+    **sources: SourceConfig,
 ) -> DataConfig:
-    return DataConfig("mix", sources, eval_fraction, max_train_examples=most, max_bad_fraction=max_bad_fraction)
+    return DataConfig("mix", sources, temperature, system, eval_fraction, most, max_bad_fraction)
 
 
 def pairs(count: int, first: int = 0) -> list[dict[str, Any]]:
@@ -100,6 +107,80 @@ def test_a_demonstration_that_comes_twice_counts_twice(tmp_path: Path) -> None:
     rows = [{"instruction": f"do {n}", "output": "done"} for n in range(90)]
     corpus = load(mix(mine=source(write(tmp_path / "a.jsonl", rows + rows), ("sft",))), 1, None)
     assert set(Counter(example.key for example in corpus.examples("sft", "train")).values()) == {2}
+
+
+def test_what_people_disliked_is_no_demonstration_but_rates_an_answer(tmp_path: Path) -> None:
+    rows = [{"prompt": f"question {n}", "completion": "so", "label": n % 2 == 0} for n in range(300)]
+    corpus = load(mix(mine=source(write(tmp_path / "a.jsonl", rows))), 1, None)
+    for split in SPLITS:
+        assert {each.rating for each in corpus.examples("sft", split)} == {1.0}
+        assert {each.rating for each in corpus.examples("rm", split)} == {0.0, 1.0}
+        assert {(each.response, each.rating) for each in corpus.examples("ppo", split)} == {(None, None)}
+    for one, other in itertools.permutations(STAGES, 2):
+        assert not prompts(corpus, one, "train") & prompts(corpus, other, "train")
+        assert not prompts(corpus, one, "train") & prompts(corpus, other, "held_out")
+
+
+def test_all_of_a_tree_and_of_a_conversation_goes_to_one_place(tmp_path: Path) -> None:
+    def tree(n: int) -> dict[str, Any]:
+        follow = [{"text": f"and {n}?", "replies": [{"text": "yes", "rank": 0}, {"text": "no", "rank": 1}]}]
+        replies = [{"text": "a", "rank": 0, "replies": follow}, {"text": "b", "rank": 1}, {"text": "c", "rank": 2}]
+        return {"message_tree_id": str(n), "prompt": {"text": f"question {n}", "replies": replies}}
+
+    def chat(n: int) -> dict[str, Any]:
+        texts = [f"question {n}", "so", "and?", "yes"]
+        return {"messages": [{"role": ("user", "assistant")[k % 2], "content": text} for k, text in enumerate(texts)]}
+
+    trees = source(write(tmp_path / "a.jsonl", [tree(n) for n in range(200)]))
+    chats = source(write(tmp_path / "b.jsonl", [chat(n) for n in range(100, 300)]))
+    corpus = load(mix(trees=trees, chats=chats), 1, None)
+    places: dict[str, set[tuple[str, str]]] = {}
+    for place in PLACES:
+        for example in corpus.parts[place]:
+            places.setdefault(example.turns[0].text, set()).add(place)
+    for found in places.values():
+        assert len(found) == 1 or {split for _, split in found} == {"held_out"}
+    assert {len(each.ranking) for each in corpus.examples("rm", "train")} == {0, 3}
+    assert not any(each.ranking for each in corpus.examples("sft", "train"))
+
+
+def test_a_system_prompt_goes_before_every_prompt_and_moves_none(tmp_path: Path) -> None:
+    own = [{"prompt": f"own {n}", "completion": "so", "system": "Mine."} for n in range(100)]
+    files = {
+        "plain": source(write(tmp_path / "a.jsonl", pairs(200))),
+        "own": source(write(tmp_path / "b.jsonl", own)),
+        "town": source("world", cap=5),
+        "text": source(write(tmp_path / "c.jsonl", [{"text": f"document {n}"} for n in range(20)]), ("pretrain",)),
+    }
+    plain, told = (load(mix(system=system, **files), 1, None) for system in (None, "Be kind."))
+    for place in PLACES:
+        assert [each.turns[-1] for each in told.parts[place]] == [each.turns[-1] for each in plain.parts[place]]
+        for each in told.parts[place]:
+            assert each.turns[0] == Turn("system", "Mine." if each.source == "own" else "Be kind.")
+    assert told.parts["pretrain", "train"] == plain.parts["pretrain", "train"]
+    assert told.digest != plain.digest
+
+
+def test_temperature_evens_out_the_sources_and_keeps_the_length(tmp_path: Path) -> None:
+    files = {
+        "large": source(write(tmp_path / "a.jsonl", pairs(900)), ("sft",)),
+        "small": source(write(tmp_path / "b.jsonl", pairs(100, 900)), ("sft",)),
+        "half": source(write(tmp_path / "c.jsonl", pairs(200, 1000)), ("sft",), weight=0.5),
+    }
+    shares = {}
+    for temperature in (1.0, 2.0, 1e9):
+        corpus = load(mix(temperature=temperature, **files), 1, None)
+        examples, order = corpus.examples("sft", "train"), corpus.order("sft", 3, 7)
+        assert order == corpus.order("sft", 3, 7) != corpus.order("sft", 4, 7)
+        shares[temperature] = Counter(examples[index].source for index in order)
+    sizes = Counter(example.source for example in examples)
+    weighted = {"large": sizes["large"], "small": sizes["small"], "half": sizes["half"] / 2}
+    roots = {name: size**0.5 for name, size in weighted.items()}
+    total = sum(weighted.values())
+    for name, size in weighted.items():
+        assert shares[1.0][name] == pytest.approx(size, abs=1)
+        assert shares[2.0][name] == pytest.approx(total * roots[name] / sum(roots.values()), abs=1)
+        assert shares[1e9][name] == pytest.approx(total / 3, abs=1)
 
 
 def test_a_demonstration_is_not_wasted_on_the_reward_model(tmp_path: Path) -> None:

@@ -17,8 +17,9 @@ def test_the_targets_are_the_responses() -> None:
     assert batch.weight == 7
 
 
-def test_with_the_prompt_only_its_first_token_is_no_target() -> None:
-    assert Sequences.of(ROWS, 0, CPU, train_on_prompt=True).targets.int().tolist() == [
+def test_parts_of_a_prompt_can_be_targets_too() -> None:
+    rows = [(row, ((1, len(row[0])),)) for row in ROWS]
+    assert Sequences.demonstrated(rows, 0, CPU).targets.int().tolist() == [
         [0, 1, 1, 1, 0],
         [0, 1, 1, 1, 1],
         [0, 1, 1, 1, 0],

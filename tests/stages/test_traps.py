@@ -39,7 +39,9 @@ def test_trap_padding_is_not_in_the_sft_loss(build: Callable[..., Stage]) -> Non
 def test_trap_prompt_is_not_in_the_sft_loss_unless_asked_for() -> None:
     rows = [([1, 5, 6], [7, 8, 2])]
     assert Sequences.of(rows, 0, CPU).targets.tolist() == [[False, False, False, True, True, True]]
-    assert Sequences.of(rows, 0, CPU, train_on_prompt=True).targets.tolist() == [[False, True, True, True, True, True]]
+    assert Sequences.demonstrated([(row, ((1, 3),)) for row in rows], 0, CPU).targets.tolist() == [
+        [False, True, True, True, True, True]
+    ]
 
 
 def test_trap_all_stages_end_a_response_with_the_same_single_token(build: Callable[..., Stage]) -> None:
