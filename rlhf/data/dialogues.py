@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from rlhf.config import Format
-from rlhf.data.fields import not_a, object_of, text_of
+from rlhf.data.fields import not_a, object_of, text_of, verdict_of
 from rlhf.data.reader import Row
 from rlhf.data.records import BadRow, Example, Turn
 
@@ -32,9 +32,9 @@ def messages(row: Row, source: str) -> list[Example]:
     found = _answers(*_apart(turns), source)
     if "label" not in row:
         return found
-    if not isinstance(row["label"], bool):
+    if (rating := verdict_of(row["label"])) is None:
         raise BadRow("label", not_a(row["label"], "true or false"))
-    return [replace(each, rating=float(row["label"])) for each in found[-1:]]
+    return [replace(each, rating=rating) for each in found[-1:]]
 
 
 def sharegpt(row: Row, source: str) -> list[Example]:

@@ -24,6 +24,12 @@ def text_of(row: Row, column: str, within: str = "", may_be_empty: bool = False)
     return value
 
 
+def verdict_of(label: Any) -> float | None:
+    """1 for true and 0 for false, also as text (a CSV file holds nothing else); None: no verdict."""
+    known = {"true": 1.0, "false": 0.0}
+    return known.get(str(label).lower()) if isinstance(label, bool | str) else None
+
+
 def object_of(value: Any, field: str) -> Row:
     """``value`` if it is an object with named columns."""
     if not isinstance(value, dict):

@@ -9,6 +9,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 from rlhf.config import Format
@@ -16,6 +17,7 @@ from rlhf.data.dialogues import ranked_list, turns_of
 from rlhf.data.fields import not_a as _not
 from rlhf.data.fields import object_of as _object
 from rlhf.data.fields import text_of as _text
+from rlhf.data.fields import verdict_of
 from rlhf.data.reader import Row
 from rlhf.data.records import BadRow, Example, Turn
 
@@ -37,9 +39,7 @@ def completion(row: Row, source: str) -> list[Example]:
     column = next((name for name in ANSWER_COLUMNS if name in row), None)
     if column is None:
         return [Example(_prompt(row), None, None, source)]
-    label = row.get("label")
-    rating = float(label) if isinstance(label, bool) else None
-    return [Example(_prompt(row), _answer(row, column), None, source, rating=rating)]
+    return [Example(_prompt(row), _answer(row, column), None, source, rating=verdict_of(row.get("label")))]
 
 
 def ranked(row: Row, source: str) -> list[Example]:
@@ -69,10 +69,17 @@ def alpaca(row: Row, source: str) -> list[Example]:
 
 
 def pair(row: Row, source: str) -> list[Example]:
-    """`prompt`, `chosen`, `rejected`, and perhaps a `margin`, by which the first is better."""
+    """`prompt`, `chosen`, `rejected`, and perhaps a `margin`, by which the first is better.
+
+    Answers that are whole dialogues, as messages, hold the prompt themselves.
+    """
     margin = row.get("margin")
+    if isinstance(margin, str):  # as in a CSV file
+        margin = float(margin) if re.fullmatch(r"\d+(\.\d+)?", margin) else margin
     if margin is not None and not (isinstance(margin, int | float) and margin >= 0):
         raise BadRow("margin", _not(margin, "a number of at least 0"))
+    if isinstance(row.get("chosen"), list) and len(row["chosen"]) > 1:
+        return [replace(each, margin=margin) for each in _with_common_turns(row, source)]
     return [Example(_prompt(row), _answer(row, "chosen"), _answer(row, "rejected"), source, margin=margin)]
 
 

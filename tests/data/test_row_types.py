@@ -37,12 +37,12 @@ def test_each_answer_of_a_conversation_is_learnt_with_what_came_before_it() -> N
     ]
 
 
-@pytest.mark.parametrize("label", [True, False])
-def test_a_label_rates_the_last_answer(label: bool) -> None:
+@pytest.mark.parametrize(("label", "rating"), [(True, 1.0), (False, 0.0), ("True", 1.0), ("false", 0.0)])
+def test_a_label_rates_the_last_answer(label: object, rating: float) -> None:
     row = {"messages": [message(each) for each in (ASK, SAY)], "label": label}
-    assert read(row) == [Example((ASK,), "So.", None, "mine", rating=float(label))]
+    assert read(row) == [Example((ASK,), "So.", None, "mine", rating=rating)]
     flat = {"prompt": "Why?", "completion": "So.", "label": label}
-    assert read(flat) == [Example((ASK,), "So.", None, "mine", rating=float(label))]
+    assert read(flat) == [Example((ASK,), "So.", None, "mine", rating=rating)]
 
 
 def test_prompts_and_answers_may_be_lists_of_messages() -> None:
@@ -124,3 +124,12 @@ def test_real_files(file: str, kind: Format, counts: dict[str, int]) -> None:
     }
     assert all(found[name] >= 0.9 * count for name, count in counts.items()), found
     assert set(READERS) <= set(ALL)
+
+
+def test_whole_dialogues_beside_a_prompt_and_margins_as_text() -> None:
+    sides = {"chosen": [message(ASK), message(SAY)], "rejected": [message(ASK), message(Turn("assistant", "No."))]}
+    assert read({"prompt": "Why?", **sides, "margin": 2}) == [Example((ASK,), "So.", "No.", "mine", margin=2)]
+    flat = {"prompt": "Why?", "chosen": "So.", "rejected": "No."}
+    assert read(flat | {"margin": "1.5"}) == [Example((ASK,), "So.", "No.", "mine", margin=1.5)]
+    with pytest.raises(BadRow, match="margin: is 'much'"):
+        read(flat | {"margin": "much"})
