@@ -128,7 +128,7 @@ def load(data: DataConfig, seed: int, cache: str | None) -> Corpus:
         parts["ppo", split] = _distinct(parts["ppo", split])
     if data.max_train_examples is not None:
         for stage in STAGES:
-            by_hash = sorted(parts[stage, "train"], key=lambda example: fraction("subset", example.key))
+            by_hash = sorted(parts[stage, "train"], key=lambda example: fraction("subset", example.talk))
             parts[stage, "train"] = by_hash[: data.max_train_examples]
     return Corpus(
         parts=parts,

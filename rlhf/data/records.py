@@ -59,6 +59,11 @@ class Example:
         return _digest(self.turns or [Turn("document", self.response or "")])
 
     @cached_property
+    def talk(self) -> str:
+        """As ``key``, of the turns but the system's: what is drawn by it stays the same under another system prompt."""
+        return _digest([turn for turn in self.turns if turn.role != "system"]) if self.turns else self.key
+
+    @cached_property
     def opening(self) -> str:
         """What identifies the dialogue: as ``key``, of the turns up to the first of the user.
 

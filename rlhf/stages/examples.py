@@ -93,12 +93,12 @@ def in_groups(rows: Sequence[Row], size: int) -> Iterator[Sequence[Row]]:
 def in_turns(examples: Sequence[Example], count: int) -> list[int]:
     """Indices of at most ``count`` examples of each source, for an evaluation.
 
-    A source gives them in the order of a hash of their prompts, since files are often sorted; the sources take turns, so
-    that any first part of the list holds as much of one as of another.
+    A source gives them in the order of a hash of their prompts, since files are often sorted, and under any system prompt
+    in the same; the sources take turns, so that any first part of the list holds as much of one as of another.
     """
     taken: Counter[str] = Counter()
     turns = []
-    for index in sorted(range(len(examples)), key=lambda each: fraction("evaluation", examples[each].key)):
+    for index in sorted(range(len(examples)), key=lambda each: fraction("evaluation", examples[each].talk)):
         source = examples[index].source
         turns.append((taken[source], index))
         taken[source] += 1

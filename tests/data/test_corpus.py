@@ -161,6 +161,14 @@ def test_a_system_prompt_goes_before_every_prompt_and_moves_none(tmp_path: Path)
     assert told.digest != plain.digest
 
 
+def test_a_system_prompt_changes_nothing_in_which_part_of_the_rows_is_used(tmp_path: Path) -> None:
+    files = {"mine": source(write(tmp_path / "a.jsonl", pairs(300)))}
+    plain, told = (load(mix(most=20, system=system, **files), 1, None) for system in (None, "Be kind."))
+    for stage in STAGES:
+        assert len(plain.examples(stage, "train")) == 20
+        assert train(told, stage) == train(plain, stage)
+
+
 def test_temperature_evens_out_the_sources_and_keeps_the_length(tmp_path: Path) -> None:
     files = {
         "large": source(write(tmp_path / "a.jsonl", pairs(900)), ("sft",)),

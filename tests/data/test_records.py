@@ -37,6 +37,13 @@ def test_a_dialogue_and_its_continuation_share_their_opening_only() -> None:
     assert example(("system", "s"), ("user", "a")).opening != short.opening
 
 
+def test_the_talk_is_the_prompt_without_the_system() -> None:
+    plain = example(("user", "a"), ("assistant", "b"), ("user", "c"))
+    assert plain.told("Be kind.").talk == plain.talk == plain.key != plain.told("Be kind.").key
+    documents = [Example((), text, None, "mine") for text in ("one", "two")]
+    assert [each.talk for each in documents] == [each.key for each in documents]
+
+
 @pytest.mark.parametrize("turns", [(), (("user", "a"), ("assistant", "b"))])
 def test_a_prompt_ends_with_the_user(turns: tuple[tuple[str, str], ...]) -> None:
     with pytest.raises(AssertionError):

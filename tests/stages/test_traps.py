@@ -103,6 +103,11 @@ def test_trap_no_source_and_no_end_of_a_file_is_left_out_of_an_evaluation() -> N
     assert max(index for index in first if index < 90) > 45 and first == in_turns(examples, 20)
 
 
+def test_trap_runs_with_other_system_prompts_are_measured_on_the_same_questions() -> None:
+    examples = [example(f"question {index}") for index in range(100)]
+    assert in_turns([each.told("Be kind.") for each in examples], 20) == in_turns(examples, 20)
+
+
 def test_trap_a_prompt_that_comes_twice_gets_two_responses(build: Callable[..., Stage]) -> None:
     ppo = build("ppo")
     prompt = ppo._prompts[0]
