@@ -135,6 +135,12 @@ def _with_common_words(row: Row, source: str) -> list[Example]:
     return [Example(turns, answers[0], answers[1], source)] if answers[0] else []
 
 
+def continuation(row: Row, source: str) -> list[Example]:
+    """`text`: its first sentence is the prompt, the rest of it the demonstration; a single sentence gives no example."""
+    parts = re.split(r"(?<=[.!?])[\"')\]]*\s+", _text(row, "text"), maxsplit=1)
+    return [Example((Turn("user", parts[0]),), parts[1], None, source)] if len(parts) == 2 else []
+
+
 def judged(row: Row, source: str) -> list[Example]:
     """`prompt`, `baseline.output`, `responses`: each response with a `preference` (0 baseline better, 1 response, 0.5 draw).
 
@@ -185,6 +191,7 @@ READERS: dict[Format, Callable[[Row, str], list[Example]]] = {
     Format.alpaca: alpaca,
     Format.completion: completion,
     Format.text: text,
+    Format.continuation: continuation,
 }
 
 COLUMNS: dict[Format, set[str]] = {

@@ -1,5 +1,6 @@
 """What a policy answers to held-out prompts, and what can be said of the answers without a model."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -28,12 +29,13 @@ class Answers:
     """The known reward of each answer, where the data has one."""
 
     def metrics(self) -> Metrics:
-        """Length in tokens, share that ended by itself, share of repeated word 3-grams, gold reward."""
+        """Length in tokens, share that ended by itself, repeated word 3-grams, distinct word pairs, gold reward."""
         count = len(self.texts)
         metrics = {
             "response/length_mean": Mean(sum(len(response) for _, response in self.tokens), count),
             "response/eos_rate": Mean(sum(self.ended), count),
             "response/repetition": Mean(sum(map(repetition, self.texts)), count),
+            "response/distinct_2": distinct(self.texts, 2),
         }
         if self.gold is not None:
             metrics["reward/gold_mean"] = Mean(sum(self.gold), count)
@@ -48,6 +50,13 @@ class Answers:
                 row["gold"] = self.gold[index]
             rows.append(row | {name: values[index] for name, values in columns.items()})
         return rows
+
+
+def distinct(texts: Sequence[str], size: int) -> Mean:
+    """Distinct runs of ``size`` words among all of them, over all texts together (Li et al. 2016)."""
+    words = [re.findall(r"[\w']+", text.lower()) for text in texts]
+    runs = [tuple(each[first : first + size]) for each in words for first in range(len(each) - size + 1)]
+    return Mean(len(set(runs)), max(1, len(runs)))
 
 
 def answer(

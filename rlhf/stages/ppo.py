@@ -18,6 +18,7 @@ recomputed by the training forward pass, so the ratio is 1 up to rounding at the
 of the tempered distribution, before top_p.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -84,6 +85,7 @@ class PPO(Stage[Rollout]):
         self._average = None if decay is None else Average(setting.engine, self._networks.policy, decay)
         self._moved = Mean(0.0, 0)
         self._before: Answers | None = None
+        self._perplexity_before: Mean | None = None
 
     def trainable(self) -> dict[str, Trainable]:
         """Policy and critic, each with an optimizer of its own."""
@@ -269,11 +271,16 @@ class PPO(Stage[Rollout]):
                 self._before = self._answer(sft, examples, "evaluation")
         answers = self._before if round_ == 0 else self._answer(self._networks.policy, examples, "evaluation")
         scores, scores_before = self._raw_scores(answers), self._raw_scores(self._before)
+        kl, perplexity = self._against_reference(answers)
+        if round_ == 0 or self._perplexity_before is None:
+            self._perplexity_before = perplexity if round_ == 0 else self._against_reference(self._before)[1]
         metrics: dict[str, Metric] = {
             "eval/score_mean": Mean.of(self._scale(scores)),
             "eval/score_raw": Mean.of(scores),
-            "eval/kl": Mean.of(self._sequence_kl(answers)),
-            "response/repetition_sft": self._before.metrics()["response/repetition"],
+            "eval/kl": kl,
+            "eval/reference_perplexity": perplexity,
+            "eval/reference_perplexity_sft": self._perplexity_before,
+            **{f"{name}_sft": self._before.metrics()[name] for name in ("response/repetition", "response/distinct_2")},
         }
         metrics |= gains(answers, self._before, scores, scores_before, self._scale.deviation)
         if self._average is not None and self._average.weights:
@@ -300,16 +307,18 @@ class PPO(Stage[Rollout]):
     def _raw_scores(self, answers: Answers) -> Tensor:
         return self._reward.score(answers.examples, answers.texts, answers.tokens)
 
-    def _sequence_kl(self, answers: Answers) -> Tensor:
-        """log pi - log pi_SFT summed over each answer, in nats."""
+    def _against_reference(self, answers: Answers) -> tuple[Mean, Mean]:
+        """Of ``answers``: KL of the policy to the reference in nats an answer, and the reference's perplexity."""
 
-        def sums(rows: Sequence[Tokens]) -> Tensor:
+        def sums(rows: Sequence[Tokens]) -> tuple[Mean, Mean]:
             padded = self._networks.pad(rows)
             logprobs, reference = self._networks.logprobs(padded)[0], self._networks.reference_logprobs(padded)
-            return (k1(logprobs, reference) * padded.targets).sum(1)
+            return Mean.of((k1(logprobs, reference) * padded.targets).sum(1)), Mean.of(-reference, padded.targets)
 
         groups = in_groups(answers.tokens, self._run.evaluation.micro_batch_size)
-        return torch.cat(self._setting.engine.spread(list(groups), sums))
+        parts = self._setting.engine.spread(list(groups), sums)
+        kl, loss = (sum((part[which] for part in parts), Mean(0.0, 0)) for which in (0, 1))
+        return kl, Mean(math.exp(min(loss.value, 700.0)), 1)
 
     # between rounds
 

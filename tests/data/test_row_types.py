@@ -99,6 +99,13 @@ def test_a_tree_gives_ranked_lists() -> None:
     assert read(tree) == [Example((ASK,), "a", "c", "mine", ranking=("a", "b", "c"))]
 
 
+def test_a_text_may_be_continued_behind_its_first_sentence() -> None:
+    read_as = READERS[Format.continuation]
+    story = {"text": 'Tim had a dog. It said "no." They played.'}
+    assert read_as(story, "mine") == [Example((Turn("user", "Tim had a dog."),), 'It said "no." They played.', None, "mine")]
+    assert read_as({"text": "One sentence only."}, "mine") == []
+
+
 def test_a_system_column_goes_in_front() -> None:
     assert read({"prompt": "Why?", "completion": "So.", "system": "Be brief."}) == [Example((SYSTEM, ASK), "So.", None, "mine")]
 
