@@ -4,13 +4,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
+from omegaconf import OmegaConf
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 import rlhf.stages  # noqa: F401  # before the rewards, which its table imports and which import its batches
 from rlhf import artifact
 from rlhf.chat.find import name_of
-from rlhf.config import ChatConfig, Device, ModelConfig, Precision, RolloutConfig, Template
+from rlhf.config import CONF, ChatConfig, Device, ModelConfig, Precision, RolloutConfig, Template
 from rlhf.data.records import Turn
 from rlhf.engine.torch_engine import TorchEngine
 from rlhf.models.load import load_policy, load_scorer
@@ -119,7 +120,10 @@ def _text(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
 
 
 def _described(name: str) -> ModelConfig:
-    """An artifact brings its own sizes, weights, tokenizer and template."""
-    return ModelConfig(
-        name=name, path=None, revision=None, template=Template.tokenizer, dropout=0.0, arch=None, params=None, usual={}
-    )
+    """What `model=custom` is, of which an artifact brings its own weights, sizes, tokenizer and template."""
+    own = {"name": name, "path": None, "template": Template.tokenizer.name}
+    root, custom = (OmegaConf.load(CONF / file) for file in ("config.yaml", "model/custom.yaml"))
+    described = OmegaConf.merge(OmegaConf.structured(ModelConfig), root.model, custom, own)
+    model = OmegaConf.to_object(described)
+    assert isinstance(model, ModelConfig)
+    return model
