@@ -28,6 +28,7 @@ class Verb:
 
 
 VERBS = {
+    "explain": Verb("rlhf.explain.answer", "what a key, a metric or a term means: explain WORD [key=value ...]"),
     "study": Verb("sweeps.table", "print the table of a study: study DIR"),
     "report": Verb("rlhf.report.page", "write report.html of a run anew: report RUN"),
     "chat": Verb("rlhf.chat.terminal", "talk to a run, or to two side by side: chat RUN [RUN2] [key=value ...]"),

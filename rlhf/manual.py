@@ -68,7 +68,7 @@ def faults(module: types.ModuleType) -> list[str]:
         ):
             continue
         for field in dataclasses.fields(schema):
-            if not _meaning(schema, field.name, documented):
+            if not meaning(schema, field.name, documented):
                 found.append(f"{name}.{field.name}: has no docstring; write one on the line under it")
             if field.metadata.get("affects") not in ("result", "system"):
                 found.append(f"{name}.{field.name}: does not say what it touches; declare it with result() or system()")
@@ -105,7 +105,7 @@ def render() -> str:
         values = _load(CONF / name / f"{option}.yaml") if option else root[name]
         sections.append("\n".join(_section(name, schema, option, values, documented)))
     sections.append("## experiment, debug\n\nRecipes: they set keys of several groups at once.\n")
-    sections.append("\n".join(_options("experiment") + _options("debug")) + "\n")
+    sections.append("\n".join(options("experiment") + options("debug")) + "\n")
     return "\n".join(sections)
 
 
@@ -114,13 +114,13 @@ def _section(
 ) -> Iterator[str]:
     yield f"## {name}\n\n{inspect.getdoc(schema)}\n"
     if option:
-        yield "\n".join(_options(name)) + "\n"
+        yield "\n".join(options(name)) + "\n"
         usual = ", else `default`" if (CONF / name / "default.yaml").is_file() else ""
         auto = f"; without a choice the model's usual one{usual}" if name in COMPANIONS else ""
         yield f"The defaults below are those of `{name}={option}`{auto}.\n"
     yield _table(f"{name}.", schema, values, documented)
     for field, kind in get_type_hints(schema).items():
-        inner = next((each for each in _parts(kind) if inspect.isclass(each) and dataclasses.is_dataclass(each)), None)
+        inner = next((each for each in parts(kind) if inspect.isclass(each) and dataclasses.is_dataclass(each)), None)
         if inner is not None:
             path = f"{name}.{field}.<name>." if get_origin(kind) is dict else f"{name}.{field}."
             inner_values = _load(CONF / "source" / "default.yaml") if field == "sources" else values.get(field) or {}
@@ -135,32 +135,34 @@ def _table(prefix: str, schema: type, values: dict[str, Any], documented: dict[t
         kind = kinds[field.name]
         if not prefix and dataclasses.is_dataclass(kind):
             continue  # has a section of its own
-        meaning = _meaning(schema, field.name, documented)
+        told = meaning(schema, field.name, documented)
         default = _value(values[field.name]) if field.name in values else "–"
-        if any(dataclasses.is_dataclass(part) for part in _parts(kind)) and get_origin(kind) is not dict:
+        if any(dataclasses.is_dataclass(part) for part in parts(kind)) and get_origin(kind) is not dict:
             default = "–"
-        cells = [f"`{prefix}{field.name}`", _type(kind), default, field.metadata["affects"], meaning]
+        cells = [f"`{prefix}{field.name}`", type_text(kind), default, field.metadata["affects"], told]
         rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(rows) + "\n"
 
 
-def _meaning(schema: type, field: str, documented: dict[tuple[str, str], str]) -> str:
+def meaning(schema: type, field: str, documented: dict[tuple[str, str], str]) -> str:
     """The docstring of a field, its own or inherited."""
     return next((documented[each.__name__, field] for each in schema.__mro__ if (each.__name__, field) in documented), "")
 
 
-def _parts(kind: Any) -> tuple[Any, ...]:
+def parts(kind: Any) -> tuple[Any, ...]:
+    """What a type such as a list, a dict or an optional is made of; another type itself."""
     return get_args(kind) or (kind,)
 
 
-def _type(kind: Any) -> str:
-    origin, parts = get_origin(kind), get_args(kind)
+def type_text(kind: Any) -> str:
+    """A type in plain words; an enumeration as its choices."""
+    origin, inner = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
-        return " or ".join("`null`" if part is type(None) else _type(part) for part in parts)
+        return " or ".join("`null`" if part is type(None) else type_text(part) for part in inner)
     if origin is list:
-        return f"list of {_type(parts[0])}"
+        return f"list of {type_text(inner[0])}"
     if origin is dict:
-        return f"{_type(parts[1])} by name"
+        return f"{type_text(inner[1])} by name"
     if dataclasses.is_dataclass(kind):
         return "keys below"
     if isinstance(kind, type) and issubclass(kind, Enum):
@@ -187,7 +189,7 @@ def _default_option(group: str, chosen: dict[str, str]) -> str:
     return option
 
 
-def _options(group: str) -> list[str]:
+def options(group: str) -> list[str]:
     """The options of a group as a list, each with the comment at the head of its file."""
     found = [f"- `{group}={file.stem}`{_comment(file)}" for file in sorted((CONF / group).glob("*.yaml"))]
     return [*found, "- `data=NAME`: One data set of the [catalogue](catalogue.md) alone."] if group == "data" else found

@@ -61,6 +61,10 @@ def test_the_wheel_holds_the_tree(wheel: Path, root: Path) -> None:
     tree = {file.relative_to(root / "conf") for file in (root / "conf").rglob("*.yaml")}
     assert {f"rlhf/conf/{file}" for file in tree if file.parts[0] != "local"} == {name for name in inside if "conf/" in name}
     assert {"hydra_plugins/rlhf_sweeper.py", "rlhf/report/page.html", "rlhf/report/style.css"} <= inside
+    assert {name for name in inside if name.endswith(".md") and "dist-info" not in name} == {
+        "rlhf/docs/glossary.md",
+        "rlhf/docs/metrics.md",
+    }
     assert {name.split("/")[0] for name in inside} == {"rlhf", "sweeps", "launchers", "hydra_plugins", "rlhf-0.1.0.dist-info"}
     assert not any("hydra_plugins" in name for name in inside if name.startswith("launchers/"))  # once, or Hydra lists it twice
 
