@@ -22,7 +22,7 @@ from rlhf.result import HEADLINES, Result, Status
 from rlhf.rewards import own
 from rlhf.run import NO_RESULT, claimed, finished, run_stage
 from rlhf.sealed import is_sealed
-from rlhf.stages import TABLE
+from rlhf.stages.table import TABLE
 from rlhf.stopping import StopRequest
 from rlhf.tracking.screen import warn
 from rlhf.watcher import CHECKPOINTS

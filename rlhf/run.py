@@ -24,8 +24,8 @@ from rlhf.identity import Identity
 from rlhf.result import Result, Status
 from rlhf.sealed import Broken, make_folder, open_sealed, write_atomically
 from rlhf.signature import ENGINE_READS
-from rlhf.stages import TABLE
 from rlhf.stages.interface import Setting, Stage
+from rlhf.stages.table import TABLE
 from rlhf.stopping import StopRequest
 from rlhf.tracking.screen import warn
 from rlhf.watcher import BEST, CHECKPOINTS, Follower, Watcher

@@ -13,7 +13,7 @@ import pytest
 from rlhf import config
 from rlhf.config import Run, SourceConfig
 from rlhf.signature import ENGINE_READS, FORMAT, result_signature, run_signature, signed_fields
-from rlhf.stages import TABLE
+from rlhf.stages.table import TABLE
 
 DATACLASSES = [each for each in vars(config).values() if isinstance(each, type) and dataclasses.is_dataclass(each)]
 PARENTS = {"sft": "0123456789abcdef"}

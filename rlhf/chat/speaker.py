@@ -8,7 +8,6 @@ from omegaconf import OmegaConf
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-import rlhf.stages  # noqa: F401  # before the rewards, which its table imports and which import its batches
 from rlhf import artifact
 from rlhf.chat.find import name_of
 from rlhf.config import CONF, ChatConfig, Device, ModelConfig, Precision, RolloutConfig, Template

@@ -65,14 +65,15 @@ class Example:
 
     @cached_property
     def opening(self) -> str:
-        """What identifies the dialogue: as ``key``, of the turns up to the first of the user.
+        """What identifies the dialogue: as ``key``, of its first user turn alone.
 
-        Data sets cut one dialogue into several prompts, each a continuation of the last; they share their opening.
+        Data sets cut one dialogue into several prompts, each a continuation of the last; they share their opening, as do
+        dialogues that differ in what the system says first.
         """
         if not self.turns:
             return self.key
         first = next(index for index, turn in enumerate(self.turns) if turn.role == "user")
-        return _digest(self.turns[: first + 1])
+        return _digest(self.turns[first : first + 1])
 
 
 class BadRow(ValueError):

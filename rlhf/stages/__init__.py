@@ -1,11 +1,1 @@
-"""One file an algorithm, read top to bottom; this table says which name runs which."""
-
-from typing import Any
-
-from rlhf.stages.interface import Stage
-from rlhf.stages.ppo import PPO
-from rlhf.stages.pretrain import Pretrain
-from rlhf.stages.rm import RewardModel
-from rlhf.stages.sft import SFT
-
-TABLE: dict[str, type[Stage[Any]]] = {"pretrain": Pretrain, "sft": SFT, "rm": RewardModel, "ppo": PPO}
+"""One file an algorithm, read top to bottom."""

@@ -11,8 +11,8 @@ from rlhf.visible import visible
 COUNT = 2
 """Rows that are shown."""
 
-LONGEST = 400
-"""Characters of a row; of a longer one the middle is left out."""
+LONGEST = 200
+"""Characters of a part, learnt or not; of a longer one the middle is left out."""
 
 Marked = tuple[list[int], list[Span]]
 """Token ids and what is learnt, or judged, of them; an empty part is where an answer will be sampled."""
@@ -28,10 +28,13 @@ def examples_shown(
 
 def as_text(tokenizer: PreTrainedTokenizerBase, ids: list[int], spans: Sequence[Span]) -> str:
     """One line: the tokens as text, line ends as \\n, ``spans`` in double brackets."""
-    text, place = "", 0
+    parts, place = [], 0
     for start, end in sorted(spans):
-        text += f"{tokenizer.decode(ids[place:start])}[[{tokenizer.decode(ids[start:end])}]]"
+        parts += [_short(tokenizer, ids[place:start]), f"[[{_short(tokenizer, ids[start:end])}]]"]
         place = end
-    text = visible(f"{text}{tokenizer.decode(ids[place:])}").replace("\n", "\\n")
-    half = LONGEST // 2
-    return text if len(text) <= LONGEST else f"{text[:half]} ... {text[-half:]}"
+    return "".join([*parts, _short(tokenizer, ids[place:])])
+
+
+def _short(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
+    line, half = visible(str(tokenizer.decode(ids))).replace("\n", "\\n"), LONGEST // 2
+    return line if len(line) <= LONGEST else f"{line[:half]} ... {line[-half:]}"

@@ -12,9 +12,9 @@ from rlhf import chain, config, lineage, preflight
 from rlhf.config import Run
 from rlhf.engine.base import Engine
 from rlhf.metrics import Mean, Metrics
-from rlhf.stages import TABLE
 from rlhf.stages.interface import Batch, Setting, Stage
 from rlhf.stages.ppo import PPO
+from rlhf.stages.table import TABLE
 
 
 def make_run(outputs: Path, *overrides: str) -> Run:

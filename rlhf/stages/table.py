@@ -1,0 +1,11 @@
+"""This table says which name runs which algorithm."""
+
+from typing import Any
+
+from rlhf.stages.interface import Stage
+from rlhf.stages.ppo import PPO
+from rlhf.stages.pretrain import Pretrain
+from rlhf.stages.rm import RewardModel
+from rlhf.stages.sft import SFT
+
+TABLE: dict[str, type[Stage[Any]]] = {"pretrain": Pretrain, "sft": SFT, "rm": RewardModel, "ppo": PPO}
