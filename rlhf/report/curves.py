@@ -3,7 +3,7 @@
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -18,7 +18,7 @@ NO_CURVES = ("baseline/", "progress/", "eval/pairs/")
 PEAK = "mem/peak_gib"
 OF_THE_REFERENCE = "_sft"
 """End of the names of what is measured on the SFT policy, and so never moves."""
-TRAIN, HELD_OUT = 0, 1
+TRAIN, HELD_OUT, PUBLISHED = 0, 1, 2
 """Colours."""
 
 SECTIONS = (
@@ -37,16 +37,19 @@ class Figure:
     last: str
     """The latest value."""
     drawing: Markup
-    both: bool
-    """Whether it holds a training and a held-out line."""
+    legend: Sequence[tuple[str, int]]
+    """Name and colour of its lines."""
 
 
-def sections(rows: Sequence[Row]) -> list[tuple[str, list[Figure]]]:
-    """The charts of a run by section; a metric that was measured once is no curve, unless nothing was measured twice."""
+def sections(rows: Sequence[Row], published: Mapping[str, Sequence[chart.Point]] = {}) -> list[tuple[str, list[Figure]]]:
+    """The charts of a run by section; a metric that was measured once is no curve, unless nothing was measured twice.
+
+    ``published`` holds (round, value) of others by metric, drawn beside the run's own.
+    """
     by_section: dict[str, list[Figure]] = {title: [] for title, _ in SECTIONS}
     bands = _bands(row for row in rows if row["kind"] == "eval")
     for name in _names(rows):
-        figure = _figure(name, rows, bands[name])
+        figure = _figure(name, rows, bands[name], published.get(name, ()))
         if figure is not None:
             by_section[_section(name)].append(figure)
     return [(title, figures) for title, figures in by_section.items() if figures]
@@ -78,7 +81,9 @@ def _section(name: str) -> str:
     return next((title for title, starts in SECTIONS if name.startswith(starts)), "Training")
 
 
-def _figure(name: str, rows: Sequence[Row], band: Sequence[tuple[float, float, float]]) -> Figure | None:
+def _figure(
+    name: str, rows: Sequence[Row], band: Sequence[tuple[float, float, float]], published: Sequence[chart.Point]
+) -> Figure | None:
     series = []
     for kind, title, colour in (("train", "training", TRAIN), ("eval", "held-out", HELD_OUT)):
         points = [(row["round"], number(row[name])) for row in rows if row["kind"] == kind and name in row]
@@ -87,8 +92,10 @@ def _figure(name: str, rows: Sequence[Row], band: Sequence[tuple[float, float, f
             series.append(chart.Series(title, points, colour, band if held_out else (), dots=held_out))
     if not series or max(len({x for x, _ in each.points}) for each in series) < 2:
         return None
-    drawing = chart.lines(series, _references(name, rows))
-    return Figure(name, chart.short(series[-1].points[-1][1]), drawing, both=len(series) > 1)
+    last = chart.short(series[-1].points[-1][1])
+    if published:
+        series.append(chart.Series("published", published, PUBLISHED))
+    return Figure(name, last, chart.lines(series, _references(name, rows)), [(each.name, each.colour) for each in series])
 
 
 def _bands(rows: Iterable[Row]) -> dict[str, list[tuple[float, float, float]]]:

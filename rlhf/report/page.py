@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from rlhf.fault import Fault
-from rlhf.report import changes, chart, costs, curves, findings
+from rlhf.report import changes, chart, costs, curves, findings, published
 from rlhf.report.folder import Row, RunFolder, read
 from rlhf.result import HEADLINES, Result
 from rlhf.runs import folder_of
@@ -94,7 +94,7 @@ def write_or_warn(folder: Path) -> None:
 def contents(run: RunFolder) -> dict[str, Any]:
     """Everything the template shows."""
     altered, complaint = _changes(run)
-    problems = list(findings.problems(run))
+    problems, theirs = list(findings.problems(run)), published.of(run)
     return {
         "run": run,
         "result": run.result,
@@ -103,7 +103,8 @@ def contents(run: RunFolder) -> dict[str, Any]:
         "remarks": [] if problems else list(findings.remarks(run)),
         "headlines": list(_headlines(run)),
         "ancestors": list(_ancestors(run)),
-        "sections": curves.sections(run.metrics),
+        "sections": curves.sections(run.metrics, theirs.curves),
+        "published": theirs,
         "distributions": list(_distributions(run)),
         "labels": ("chosen", "rejected") if "chosen" in (run.samples or [{}])[0] else TURNS.get(run.stage, ("before", "after")),
         "exchanges": list(_exchanges(run.samples)),
