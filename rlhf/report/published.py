@@ -35,6 +35,6 @@ def of(run: RunFolder) -> Published:
     if found is None or run.stage not in found["stages"]:
         return Published()
     stage = found["stages"][run.stage]
-    batch = OmegaConf.load(run.path / "config.yaml")[run.stage].batch_size
+    batch = OmegaConf.select(OmegaConf.load(run.path / "config.yaml"), f"{run.stage}.batch_size")
     curves = {name: [(seen / batch, value) for seen, value in points] for name, points in stage["curves"].items()}
     return Published(found["source"], stage["remark"], curves)
