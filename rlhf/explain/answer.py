@@ -78,13 +78,13 @@ def _metric(word: str, row: pages.MetricRow) -> Iterator[str]:
         yield f"  together with {', '.join(name for name in row.names if name != word)}"
     for title, cell in (("meaning", row.meaning), ("healthy", row.healthy), ("outside it", row.outside)):
         if cell.strip("–"):
-            yield f"  {title}: {_unquoted(cell)}"
+            yield f"  {title}: {_shown(cell)}"
 
 
 def _term(entry: pages.Entry, run: config.Run | None, composed: DictConfig) -> Iterator[str]:
     """A glossary entry, with its figures if the run could start."""
     yield f"{entry.names[0]}{' (' + ', '.join(entry.names[1:]) + ')' if entry.names[1:] else ''}"
-    yield from (f"  {_unquoted(line)}" for line in entry.text.splitlines())
+    yield from (f"  {_shown(line)}" for line in entry.text.splitlines())
     told = figures.of(pages.plain(entry.names[0]), run) if run is not None else []
     if told:
         yield "  in this run:"
@@ -95,8 +95,9 @@ def _term(entry: pages.Entry, run: config.Run | None, composed: DictConfig) -> I
         yield f"  metrics: {', '.join(entry.metrics)}"
 
 
-def _unquoted(text: str) -> str:
-    return text.replace("`", "").replace("\\|", "|")
+def _shown(text: str) -> str:
+    """Text of a page as it reads in a terminal: a link as the page it leads to."""
+    return re.sub(r"\[[^\]]+\]\((\w+\.md)\)", r"docs/\1", text).replace("\\|", "|")
 
 
 def _near(word: str) -> str:

@@ -58,13 +58,13 @@ def lines(key: Key, word: str, run: DictConfig) -> Iterator[str]:
     group = key.group
     if group is not None:
         yield f"{path}: a group of keys"
-        yield f"  {inspect.getdoc(group)}".replace("`", "")
+        yield f"  {inspect.getdoc(group)}"
         yield from _options(path)
         yield from (f"  {name} = {_text(value)}" for name, value in _inside(OmegaConf.select(run, path), path))
         return
     kind = manual.type_text(key.kind)
     yield f"{path}: {'one of ' if kind.startswith('`') else ''}{kind}".replace("`", "")
-    yield f"  {key.meaning}".replace("`", "")
+    yield f"  {key.meaning}"
     yield from (f"  here {name} = {_text(value)}" for name, value in _values(path, run))
     yield f"  touches {key.affects}: {TOUCHES[key.affects]}"
 
@@ -110,8 +110,11 @@ def _inside(node: Any, path: str) -> Iterator[tuple[str, Any]]:
 
 
 def _options(group: str) -> Iterator[str]:
+    """The options of a group, each with the first sentence of what its file says."""
     for line in manual.options(group):
-        yield "  " + re.sub(r"[`]|\[(\w+)\]\(\S+\)", r"\1", line.removeprefix("- "))
+        option, about, comment = line.removeprefix("- ").replace("`", "").partition(": ")
+        first, stop, _ = comment.partition(". ")
+        yield f"  {option}{about}{first}{stop.strip()}"
 
 
 def _text(value: Any) -> str:
