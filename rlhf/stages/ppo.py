@@ -18,7 +18,6 @@ recomputed by the training forward pass, so the ratio is 1 up to rounding at the
 of the tempered distribution, before top_p.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -40,12 +39,12 @@ from rlhf.models.average import Average
 from rlhf.models.template import prompt_tokens, response_text
 from rlhf.rewards.scale import Scale
 from rlhf.rollout.sample import noise_keys, sample
-from rlhf.stages.answers import Answers, answer
+from rlhf.stages.answers import answer
 from rlhf.stages.batches import Rollout, Sequences, Tokens
-from rlhf.stages.examples import epoch_batches, in_groups, in_turns, tokens_of
+from rlhf.stages.exam import Exam
+from rlhf.stages.examples import epoch_batches, tokens_of
 from rlhf.stages.interface import Evaluation, Setting, Stage
 from rlhf.stages.networks import Networks
-from rlhf.stages.paired import gains
 from rlhf.stages.shown import examples_shown
 
 
@@ -84,8 +83,7 @@ class PPO(Stage[Rollout]):
         decay = self._config.ema_decay
         self._average = None if decay is None else Average(setting.engine, self._networks.policy, decay)
         self._moved = Mean(0.0, 0)
-        self._before: Answers | None = None
-        self._perplexity_before: Mean | None = None
+        self._exam = Exam(setting, self._networks, self._scale)
 
     def trainable(self) -> dict[str, Trainable]:
         """Policy and critic, each with an optimizer of its own."""
@@ -220,9 +218,9 @@ class PPO(Stage[Rollout]):
         count = self._config.normalization_prompts
         prompts = next(epoch_batches(self._setting.corpus, "ppo", self._run.seed, self._prompts, count, 0))
         examples = [example for example, _ in prompts]
-        with self._networks.reference() as sft:
-            answers = self._answer(sft, examples, "normalisation")
-        return Scale.of(self._raw_scores(answers))
+        with self._networks.reference() as start:
+            answers = answer(self._setting, start, self._tokenizer, examples, self._run.rollout, "normalisation")
+        return Scale.of(self._reward.score(answers.examples, answers.texts, answers.tokens))
 
     # loss
 
@@ -261,64 +259,9 @@ class PPO(Stage[Rollout]):
 
     # evaluate
 
-    @torch.no_grad()
     def evaluate(self, round_: int) -> Evaluation:
-        """Answers to the fixed held-out prompts, paired with the SFT policy's answers under the same noise."""
-        held_out, count = self._setting.corpus.examples("ppo", "held_out"), self._run.evaluation.prompts
-        examples = [held_out[index] for index in in_turns(held_out, count)[:count]]
-        if self._before is None:
-            with self._networks.reference() as sft:
-                self._before = self._answer(sft, examples, "evaluation")
-        answers = self._before if round_ == 0 else self._answer(self._networks.policy, examples, "evaluation")
-        scores, scores_before = self._raw_scores(answers), self._raw_scores(self._before)
-        kl, perplexity = self._against_reference(answers)
-        if round_ == 0 or self._perplexity_before is None:
-            self._perplexity_before = perplexity if round_ == 0 else self._against_reference(self._before)[1]
-        metrics: dict[str, Metric] = {
-            "eval/score_mean": Mean.of(self._scale(scores)),
-            "eval/score_raw": Mean.of(scores),
-            "eval/kl": kl,
-            "eval/reference_perplexity": perplexity,
-            "eval/reference_perplexity_sft": self._perplexity_before,
-            **{f"{name}_sft": self._before.metrics()[name] for name in ("response/repetition", "response/distinct_2")},
-        }
-        metrics |= gains(answers, self._before, scores, scores_before, self._scale.deviation)
-        if self._average is not None and self._average.weights:
-            metrics |= self._evaluate_average(examples, scores_before)
-        limit = self._run.evaluation.samples
-        shown = replace(answers, examples=answers.examples[:limit], texts=answers.texts[:limit])
-        before = {"sft_score": scores_before.tolist(), "sft_response": self._before.texts}
-        spread = {"score": self._scale(scores).tolist()} | ({"gold": answers.gold} if answers.gold else {})
-        return Evaluation(answers.metrics() + metrics, shown.samples(score=scores.tolist(), **before), spread)
-
-    def _evaluate_average(self, examples: Sequence[Example], scores_before: Tensor) -> dict[str, Metric]:
-        """The same of the running average of the policy, as `ema/...`."""
-        assert self._average is not None and self._before is not None
-        with self._average.swapped_in():
-            answers = self._answer(self._networks.policy, examples, "evaluation")
-        measured = answers.metrics() + gains(
-            answers, self._before, self._raw_scores(answers), scores_before, self._scale.deviation
-        )
-        return {f"ema/{name}": metric for name, metric in measured.items()}
-
-    def _answer(self, policy: PreTrainedModel, examples: Sequence[Example], purpose: str) -> Answers:
-        return answer(self._setting, policy, self._tokenizer, examples, self._run.rollout, purpose)
-
-    def _raw_scores(self, answers: Answers) -> Tensor:
-        return self._reward.score(answers.examples, answers.texts, answers.tokens)
-
-    def _against_reference(self, answers: Answers) -> tuple[Mean, Mean]:
-        """Of ``answers``: KL of the policy to the reference in nats an answer, and the reference's perplexity."""
-
-        def sums(rows: Sequence[Tokens]) -> tuple[Mean, Mean]:
-            padded = self._networks.pad(rows)
-            logprobs, reference = self._networks.logprobs(padded)[0], self._networks.reference_logprobs(padded)
-            return Mean.of((k1(logprobs, reference) * padded.targets).sum(1)), Mean.of(-reference, padded.targets)
-
-        groups = in_groups(answers.tokens, self._run.evaluation.micro_batch_size)
-        parts = self._setting.engine.spread(list(groups), sums)
-        kl, loss = (sum((part[which] for part in parts), Mean(0.0, 0)) for which in (0, 1))
-        return kl, Mean(math.exp(min(loss.value, 700.0)), 1)
+        """Answers to the fixed held-out prompts, paired with those of the policy it started from under the same noise."""
+        return self._exam.take(self._average, first=round_ == 0)
 
     # between rounds
 
