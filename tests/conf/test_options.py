@@ -15,7 +15,6 @@ from transformers import AutoModelForCausalLM
 
 from rlhf import checks, config, preflight
 from rlhf.config import CONF, ArchConfig, Run
-from rlhf.models import packaged
 from rlhf.models.arch import hf_config
 
 SCHEMA = OmegaConf.structured(ArchConfig)
@@ -65,9 +64,7 @@ def test_every_option_composes_into_a_sound_run(group: str, option: str) -> None
         base = [f"model={option}"]
     run = run_of(*base, f"{group}={option}", *SAY.get((group, option), []))
     assert run.seed == 1
-    if packaged.fault("model", run.model.path, run.model.revision) is not None:
-        pytest.skip(f"model={option}: its weights are not installed here")
-    assert checks.faults(run) == []
+    assert [fault for fault in checks.faults(run) if " not installed; pip install " not in fault] == []
 
 
 @pytest.mark.parametrize(("recipe", "model"), list(itertools.product(["smoke", "overfit"], ONE_OF_EACH_FAMILY)))
