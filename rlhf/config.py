@@ -506,7 +506,7 @@ class PathsConfig:
     outputs: str = system()
     """Folder of `runs/` and `studies/`."""
     cache: Optional[str] = system()
-    """Folder for downloaded data sets; null: the library's own. Models go where `HF_HOME` says."""
+    """Folder for downloaded data sets and for the token ids of large ones; null: the library's own, and `paths.outputs`. Models go where `HF_HOME` says."""
 
 
 @dataclass

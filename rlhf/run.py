@@ -34,6 +34,8 @@ GIB = 2**30
 LOCK = ".lock"
 AVERAGE = "artifact_ema"
 """Beside `artifact`, where a stage keeps a running average of its weights."""
+TOKENS = "tokens"
+"""Folder of token ids, which all runs share."""
 NO_RESULT = {LOCK, "config.yaml", "overrides.txt", ranks.JOB, *provenance.FILES}
 """What the folder of a run holds that could not start."""
 
@@ -117,7 +119,8 @@ def work(run: Run, identity: Identity, parents: Mapping[str, Artifact], corpus: 
         view = cast(Run, SimpleNamespace(**{name: getattr(run, name) for name in (*ENGINE_READS, *kind.reads)}))
         with _limited_memory(run):
             with engine.phase("setup"):
-                stage = kind(Setting(view, corpus, engine, {name: parent.path for name, parent in parents.items()}))
+                paths = {name: parent.path for name, parent in parents.items()}
+                stage = kind(Setting(view, corpus, engine, paths, Path(run.paths.cache or run.paths.outputs) / TOKENS))
             watcher = (Watcher if engine.rank == 0 else Follower)(run, identity, stage, engine)
             _work(run, identity, stage, engine, watcher, stop, result)
     except loop.Stopped as stopped:

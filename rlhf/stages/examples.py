@@ -4,6 +4,7 @@ import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from operator import itemgetter
+from pathlib import Path
 from typing import TypeVar
 
 from transformers import PreTrainedTokenizerBase
@@ -14,26 +15,41 @@ from rlhf.data.partition import fraction
 from rlhf.data.records import Example
 from rlhf.fault import Fault
 from rlhf.models.template import prompt_tokens, response_tokens
-from rlhf.stages.batches import Tokens
+from rlhf.stages import token_cache
+from rlhf.stages.token_cache import Asked, Rows
 
 
 def tokens_of(
-    tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], answers: Sequence[Sequence[str]], max_length: int
-) -> list[list[Tokens] | None]:
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Sequence[Example],
+    answers: Sequence[Sequence[str]],
+    max_length: int,
+    cache: Path | None = None,
+) -> Rows:
     """Prompt and response ids within ``max_length`` for each answer to each example; None where one leaves no prompt.
 
     A response is never cut: a cut one has no end token, and two cut ones can become the same text. The prompt is cut to
     what the longest answer leaves, the same for all of them, so that a comparison is between answers alone.
+
+    Many rows are tokenised on all cores and kept in ``cache``, if there is one.
     """
-    encoded = iter(response_tokens(tokenizer, [text for texts in answers for text in texts]))
-    rows: list[list[Tokens] | None] = []
-    for example, texts in zip(examples, answers, strict=True):
+    asked = [(example.turns, texts) for example, texts in zip(examples, answers, strict=True)]
+    if cache is not None and len(asked) >= token_cache.KEPT_FROM:
+        return token_cache.kept(tokenise, tokenizer, asked, max_length, cache)
+    return tokenise(tokenizer, asked, max_length)
+
+
+def tokenise(tokenizer: PreTrainedTokenizerBase, asked: Sequence[Asked], max_length: int) -> Rows:
+    """What ``tokens_of`` says, here and now."""
+    encoded = iter(response_tokens(tokenizer, [text for _, texts in asked for text in texts]))
+    rows: Rows = []
+    for turns, texts in asked:
         responses = list(itertools.islice(encoded, len(texts)))
         room = max_length - max(map(len, responses))
         if room < MIN_PROMPT_TOKENS:
             rows.append(None)
         else:
-            prompt = prompt_tokens(tokenizer, example.turns, room)
+            prompt = prompt_tokens(tokenizer, turns, room)
             rows.append([(prompt, response) for response in responses])
     return rows
 

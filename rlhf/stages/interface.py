@@ -52,6 +52,8 @@ class Setting:
     corpus: Corpus
     engine: Engine
     parents: dict[str, Path]
+    token_cache: Path | None = None
+    """Where the token ids of large data sets are kept."""
 
 
 B = TypeVar("B", bound=Batch)

@@ -142,7 +142,7 @@ class PPO(Stage[Rollout]):
         examples = self._setting.corpus.examples(self._config.ptx_data.name, "train")
         answers = [[example.response or ""] for example in examples]
         longest = self._run.rollout.max_prompt_tokens + self._run.rollout.max_new_tokens
-        rows = tokens_of(self._tokenizer, examples, answers, longest)
+        rows = tokens_of(self._tokenizer, examples, answers, longest, self._setting.token_cache)
         return [None if row is None else row[0] for row in rows]
 
     # rollout

@@ -95,7 +95,7 @@ class RewardModel(Stage[Comparisons]):
         """All answers of each example, best first; None where one does not fit or nothing can be learnt."""
         rated = self._config.loss is RewardModelLoss.mse
         answers = [_answers(example) for example in examples]
-        rows = tokens_of(self._tokenizer, examples, answers, self._config.max_length)
+        rows = tokens_of(self._tokenizer, examples, answers, self._config.max_length, self._setting.token_cache)
         ranked: list[Ranked | None] = []
         for example, row in zip(examples, rows, strict=True):
             ratings = _ratings(example)

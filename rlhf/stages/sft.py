@@ -80,7 +80,7 @@ class SFT(Stage[Sequences]):
 
     def _tokens(self, examples: list[Example]) -> list[Tokens | None]:
         answers = [[example.response or ""] for example in examples]
-        rows = tokens_of(self._tokenizer, examples, answers, self._config.max_length)
+        rows = tokens_of(self._tokenizer, examples, answers, self._config.max_length, self._setting.token_cache)
         return [row[0] if row is not None else None for row in rows]
 
     # loss
