@@ -17,8 +17,8 @@ def result_of(end: End, run: Run) -> Result:
     """The result the trial wrote, or one told from its exit.
 
     Past its timeout: `failed/timeout`. Stopped by the user: `stopped/interrupted`. Killed from outside: `lost`, with the
-    signal as the reason. Anything else that left no result, a crash of native code included: `failed/crash`, with the
-    last lines of its log.
+    signal as the reason. More GPUs than the machine has: `failed/fault`. Anything else that left no result, a crash of
+    native code included: `failed/crash`, with the last lines of its log.
     """
     written = read(end.job.folder)
     if end.cause is Cause.timeout and (written is None or written.status is not Status.finished):
@@ -30,7 +30,8 @@ def result_of(end: End, run: Run) -> Result:
     if end.cause is Cause.interrupt:
         return replace(blank, status=Status.stopped, reason="interrupted", message="stopped before it could write a result")
     if end.code is None:
-        return replace(blank, status=Status.failed, reason="crash", message=end.error)
+        reason = "fault" if end.cause is Cause.fault else "crash"
+        return replace(blank, status=Status.failed, reason=reason, message=end.error)
     if end.code < 0 and signal.Signals(-end.code) not in _OWN_FAULT:
         name = signal.Signals(-end.code).name
         hint = "; if not by you, then often by the kernel when the machine's memory runs out" if name == "SIGKILL" else ""

@@ -1,4 +1,4 @@
-"""A pool of processes on this machine: jobs run as fresh processes, several at a time, and each of them ends as an ``End``.
+"""A pool of processes on this machine: jobs run as processes of their own, several at a time, and each ends as an ``End``.
 
 A job leads a session and a process group of its own, so Ctrl-C reaches it only through us and nothing is ever killed by
 name. Whatever is left of a group when its leader has ended is killed with it.
@@ -9,28 +9,40 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from types import FrameType
 
+from launchers.slots import Slot, Slots
+from rlhf.fault import Fault
+
 POLL_SECONDS = 0.05
+ASK_SECONDS = 1.0
 GRACE_SECONDS = 30.0
 
-Cause = Enum("Cause", ["itself", "timeout", "interrupt"])
-"""Why a job ended: of its own accord, because its time was over, or because the user (or the machine) stopped us."""
+Cause = Enum("Cause", ["itself", "timeout", "interrupt", "fault"])
+"""Why a job ended: of its own accord; because its time was over; because the user, the machine or the study stopped it;
+because it never could start here."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """A process to run. Its output goes to ``folder/log.txt``; ``timeout`` is in seconds."""
+    """A process to run. Its output goes to ``folder/log.txt``; ``timeout`` is in seconds.
+
+    ``devices`` are the GPUs it takes on a machine that has some, ``ranks`` the processes that share its cores.
+    """
 
     name: str
     folder: Path
-    command: list[str]
-    environment: dict[str, str]
+    command: list[str] | None = None
+    """null: the frozen trial in ``folder``."""
+    environment: dict[str, str] = field(default_factory=dict)
+    """What it has beyond our environment and its slot's."""
+    devices: int = 1
+    ranks: int = 1
     timeout: float | None = None
 
 
@@ -45,13 +57,69 @@ class End:
     error: str = ""
 
 
+class Later(Enum):
+    """A source's answer when it has no job now and may have one later."""
+
+    later = "later"
+
+
+LATER = Later.later
+
+Source = Callable[[int], Job | Later | None]
+"""Called with the room there is (``Slots.free``): the job to start next, ``LATER``, or null when there will be no more.
+
+A job that does not fit yet waits for its room, and no other starts before it. After ``LATER`` the source is asked again
+when a job has ended, and every ``ASK_SECONDS``."""
+
+
 @dataclass
-class _Process:
+class Running:
+    """A job that runs."""
+
     job: Job
+    slot: Slot
     popen: subprocess.Popen[bytes]
     began: float
     cause: Cause = Cause.itself
     kill_at: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        """For how long it has."""
+        return time.monotonic() - self.began
+
+    def stop(self) -> None:
+        """Ask it, once, to save what it has and end, as Ctrl-C does."""
+        if self.cause is Cause.itself:
+            self.cause = Cause.interrupt
+            self.signal(signal.SIGINT)
+
+    def signal(self, number: int) -> None:
+        """Send a signal to its whole group."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.popen.pid, number)
+
+    def keep_to_time(self, grace: float) -> None:
+        """End it when its time is over: SIGTERM, and SIGKILL after ``grace`` seconds."""
+        limit = self.job.timeout
+        if self.cause is Cause.itself and limit is not None and self.seconds > limit:
+            self.cause, self.kill_at = Cause.timeout, time.monotonic() + grace
+            self.signal(signal.SIGTERM)
+        if self.kill_at is not None and time.monotonic() > self.kill_at:
+            self.signal(signal.SIGKILL)
+
+    def has_ended(self) -> bool:
+        """Whether the leader is gone, without reaping it: its number, which names the group, must stay taken until ``reap``."""
+        return os.waitid(os.P_PID, self.popen.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+    def reap(self) -> End:
+        """Kill what the leader left behind; only when it has ended, or shall."""
+        self.signal(signal.SIGKILL)
+        code = self.popen.wait()
+        return End(self.job, code, self.cause, self.seconds)
+
+
+Tick = Callable[[Sequence[Running]], None]
 
 
 def trial_command(folder: Path) -> list[str]:
@@ -59,106 +127,148 @@ def trial_command(folder: Path) -> list[str]:
     return [sys.executable, "-m", "launchers.trial", str(folder.resolve()), str(os.getpid())]
 
 
-def environment(threads: int) -> dict[str, str]:
-    """This process's environment with ``threads`` CPU threads for every library, and our packages to be found from anywhere."""
+def environment() -> dict[str, str]:
+    """This process's environment, with our packages to be found from anywhere."""
     root = str(Path(__file__).resolve().parent.parent)
-    counts = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS", "RAYON_NUM_THREADS")
     path = os.pathsep.join(part for part in (root, os.environ.get("PYTHONPATH", "")) if part)
-    return {**os.environ, **{name: str(threads) for name in counts}, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+    return {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
 
 
-def cores() -> int:
-    """CPU cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def each(jobs: Iterable[Job]) -> Source:
+    """``jobs`` in their order."""
+    rest = iter(jobs)
+    return lambda free: next(rest, None)
 
 
 def run(
-    jobs: Iterator[Job],
-    parallel: int,
+    source: Source,
+    slots: Slots,
     ended: Callable[[End], None],
     say: Callable[[str], None] = print,
     grace: float = GRACE_SECONDS,
+    tick: Tick = lambda running: None,
 ) -> bool:
-    """Run ``jobs``, ``parallel`` at a time; the next one is taken when a place is free. Call from the main thread.
+    """Run the jobs of ``source``, as many at a time as ``slots`` holds. Call from the main thread.
 
-    ``ended`` is called once for each job, here, not in a thread. A job past its timeout gets SIGTERM, and SIGKILL after
-    ``grace`` seconds. The first Ctrl-C (or SIGTERM) is passed on to the jobs as SIGINT and no new one starts; the second
-    kills them.
+    ``ended`` is called once for each job, and ``tick`` every ``ASK_SECONDS`` while jobs run or are awaited: both here, not
+    in a thread. A job past its timeout gets SIGTERM, and SIGKILL after ``grace`` seconds. The first Ctrl-C (or SIGTERM) is
+    passed on to the jobs as SIGINT and no new one starts; the second kills them.
 
     Returns:
         Whether it was interrupted.
     """
-    running: list[_Process] = []
+    running: list[Running] = []
+    queue = _Queue(source, slots)
     with _counted_signals() as signals:
         try:
             while True:
-                while not signals and len(running) < parallel and (job := next(jobs, None)) is not None:
-                    _start(job, running, ended)
-                if not running:
+                while not signals and (found := queue.next()) is not None:
+                    _start(*found, slots, running, ended)
+                if signals and (left := queue.give_up()) is not None:
+                    ended(End(left, None, Cause.interrupt, 0.0))
+                if not running and (signals or queue.exhausted):
                     return bool(signals)
                 _pass_on(signals, running, say)
                 for process in list(running):
-                    _keep_to_time(process, grace)
-                    if _has_ended(process):
+                    process.keep_to_time(grace)
+                    if process.has_ended():
                         running.remove(process)
-                        ended(_reap(process))
+                        end = process.reap()
+                        slots.give_back(process.slot)
+                        ended(end)
+                        queue.ask_again()
+                if queue.is_time():
+                    tick(running)
                 time.sleep(POLL_SECONDS)
         finally:
             for process in running:  # only when something of ours raised
-                _signal(process, signal.SIGKILL)
-                process.popen.wait()
+                process.reap()
+                slots.give_back(process.slot)
 
 
-def _start(job: Job, running: list[_Process], ended: Callable[[End], None]) -> None:
+class _Queue:
+    """The source, the job of it that waits for room, and when to ask again."""
+
+    def __init__(self, source: Source, slots: Slots) -> None:
+        self._source, self._slots = source, slots
+        self._waiting: Job | None = None
+        self._asks = True
+        self._due = time.monotonic() + ASK_SECONDS
+        self._dry = False
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether there will be no more."""
+        return self._dry and self._waiting is None
+
+    def next(self) -> tuple[Job, Slot | str] | None:
+        """A job with its place, or with why it can have none; null if nothing can start now."""
+        if self._waiting is None and self._asks and not self._dry and self._slots.free > 0:
+            found = self._source(self._slots.free)
+            self._dry, self._asks = found is None, found is not LATER
+            self._waiting = found if isinstance(found, Job) else None
+        if self._waiting is None:
+            return None
+        place: Slot | str | None
+        try:
+            self._slots.require(self._waiting.devices)
+            place = self._slots.take(self._waiting.devices, self._waiting.ranks)
+        except Fault as fault:
+            place = str(fault)
+        if place is None:
+            return None
+        job, self._waiting = self._waiting, None
+        return job, place
+
+    def give_up(self) -> Job | None:
+        """The job that waited for room; it will not start."""
+        left, self._waiting = self._waiting, None
+        return left
+
+    def ask_again(self) -> None:
+        """Something has changed."""
+        self._asks = True
+
+    def is_time(self) -> bool:
+        """Whether another ``ASK_SECONDS`` have gone by."""
+        if time.monotonic() < self._due:
+            return False
+        self._due, self._asks = time.monotonic() + ASK_SECONDS, True
+        return True
+
+
+def _start(job: Job, place: Slot | str, slots: Slots, running: list[Running], ended: Callable[[End], None]) -> None:
+    if isinstance(place, str):
+        ended(End(job, None, Cause.fault, 0.0, place))
+        return
     try:
         with (job.folder / "log.txt").open("ab") as log:
             popen = subprocess.Popen(
-                job.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=job.environment, start_new_session=True
+                job.command or trial_command(job.folder),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment() | place.environment | job.environment,
+                start_new_session=True,
             )
     except OSError as error:
+        slots.give_back(place)
         ended(End(job, None, Cause.itself, 0.0, f"could not be started: {error}"))
     else:
-        running.append(_Process(job, popen, time.monotonic()))
+        running.append(Running(job, place, popen, time.monotonic()))
 
 
-def _pass_on(signals: list[int], running: list[_Process], say: Callable[[str], None]) -> None:
+def _pass_on(signals: list[int], running: list[Running], say: Callable[[str], None]) -> None:
     if not signals:
         return
     fresh = [process for process in running if process.cause is Cause.itself]
     if fresh:
         say(f"stopping: {len(fresh)} running, they save what they have; Ctrl-C again kills them")
     for process in fresh:
-        process.cause = Cause.interrupt
-        _signal(process, signal.SIGINT)
+        process.stop()
     if len(signals) > 1:
         for process in running:
-            _signal(process, signal.SIGKILL)
-
-
-def _keep_to_time(process: _Process, grace: float) -> None:
-    now = time.monotonic()
-    limit = process.job.timeout
-    if process.cause is Cause.itself and limit is not None and now - process.began > limit:
-        process.cause, process.kill_at = Cause.timeout, now + grace
-        _signal(process, signal.SIGTERM)
-    if process.kill_at is not None and now > process.kill_at:
-        _signal(process, signal.SIGKILL)
-
-
-def _has_ended(process: _Process) -> bool:
-    """Whether the leader is gone, without reaping it: its number, which names the group, must stay taken until ``_reap``."""
-    return os.waitid(os.P_PID, process.popen.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-
-
-def _reap(process: _Process) -> End:
-    _signal(process, signal.SIGKILL)  # what the leader left behind
-    code = process.popen.wait()
-    return End(process.job, code, process.cause, time.monotonic() - process.began)
-
-
-def _signal(process: _Process, number: int) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(process.popen.pid, number)
+            process.signal(signal.SIGKILL)
 
 
 @contextmanager

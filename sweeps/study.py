@@ -15,7 +15,9 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from launchers import outcome, pool
+from launchers.slots import Slots
 from rlhf.command_line import EXIT_OK, EXIT_STOPPED, report_faults
+from rlhf.config import Device
 from rlhf.fault import Fault
 from rlhf.result import Result, Status
 from rlhf.sealed import make_folder, write_atomically
@@ -27,10 +29,10 @@ from sweeps.record import Record
 AGAIN = {Status.stopped.name, Status.lost.name}
 
 
-def main(arguments: list[str], command: Callable[[Path], list[str]] = pool.trial_command) -> int:
+def main(arguments: list[str], command: Callable[[Path], list[str]] | None = None) -> int:
     """Run the grid in ``arguments`` and return the exit code: 0 whatever the trials came to, 2 for faults, 75 if stopped.
 
-    Needs an initialised Hydra. ``command`` gives the process of a trial folder.
+    Needs an initialised Hydra. ``command`` gives the process of a trial folder; null: that of a real trial.
     """
     with ExitStack() as held:
         try:
@@ -64,13 +66,12 @@ class _Study:
         self._todo = [cell for cell in cells if self._is_due(cell, entries.get(cell.digest))]
         self._progress = Progress(len(cells), len(cells) - len(self._todo), self._sweep.parallel)
 
-    def run(self, command: Callable[[Path], list[str]]) -> int:
+    def run(self, command: Callable[[Path], list[str]] | None) -> int:
         """Run what is due, then show the table; return the exit code."""
         print(self._progress.opening(self._folder), flush=True)
-        threads = self._sweep.threads or max(1, pool.cores() // self._sweep.parallel)
-        environment = pool.environment(threads)
-        jobs = (self._begin(cell, command, environment) for cell in self._todo)
-        interrupted = pool.run(jobs, self._sweep.parallel, self._end, lambda line: print(line, flush=True))
+        jobs = pool.each(self._begin(cell, command) for cell in self._todo)
+        slots = Slots.here(self._sweep.parallel, self._sweep.threads)
+        interrupted = pool.run(jobs, slots, self._end, lambda line: print(line, flush=True))
         rows = self._write_rows()
         table.show(rows, self._folder.name)
         left = len([cell for cell in self._todo if cell.digest not in self._closed]) if interrupted else 0
@@ -93,7 +94,7 @@ class _Study:
             return True
         return outcome.read(self._trial_folder(entry.number)) is None
 
-    def _begin(self, cell: Cell, command: Callable[[Path], list[str]], environment: dict[str, str]) -> pool.Job:
+    def _begin(self, cell: Cell, command: Callable[[Path], list[str]] | None) -> pool.Job:
         """Freeze the cell into its folder, so that no later edit of the configuration reaches it, and record its start."""
         entries = self._record.entries()
         known = entries.get(cell.digest)
@@ -111,7 +112,9 @@ class _Study:
         entry = self._record.begin(number, cell.digest, cell.overrides, cell.swept)
         self._begun[folder] = cell, entry
         print(self._progress.started(entry), flush=True)
-        return pool.Job(cell.label, folder, command(folder), environment, self._sweep.trial_timeout)
+        own = command(folder) if command is not None else None
+        devices = 0 if cell.run.device is Device.cpu else cell.run.ranks
+        return pool.Job(cell.label, folder, own, devices=devices, ranks=cell.run.ranks, timeout=self._sweep.trial_timeout)
 
     def _end(self, end: pool.End) -> None:
         cell, entry = self._begun.pop(end.job.folder)

@@ -38,6 +38,8 @@ def main(way: str, folder: Path) -> int:
         raise RuntimeError("the middle of nowhere")
     elif way == "silent":
         return 0
+    elif way == "environment":
+        (folder / "environment.json").write_text(json.dumps(dict(os.environ)))
     elif way in ("SIGKILL", "SIGSEGV", "SIGTERM"):
         os.kill(os.getpid(), getattr(signal, way))
     elif way in ("sleep", "stubborn", "polite", "family"):

@@ -1,12 +1,13 @@
 """Every way a trial's process can end, with real processes."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -14,7 +15,8 @@ from typing import Any, cast
 import pytest
 
 from launchers import outcome, pool
-from launchers.pool import Cause, End, Job
+from launchers.pool import LATER, Cause, End, Job, Later, Running
+from launchers.slots import Slots
 from rlhf.config import Run
 from rlhf.result import Result, Status
 
@@ -24,12 +26,12 @@ RUN = cast(Run, SimpleNamespace(stage="sft", model=SimpleNamespace(name="tiny"),
 
 def job(folder: Path, way: str, **settings: Any) -> Job:
     folder.mkdir()
-    return Job(way, folder, [sys.executable, str(JOBS), way, str(folder)], dict(os.environ), **settings)
+    return Job(way, folder, [sys.executable, str(JOBS), way, str(folder)], **settings)
 
 
 def run(jobs: Iterator[Job], parallel: int = 1, grace: float = 30.0) -> tuple[list[End], bool]:
     ends: list[End] = []
-    interrupted = pool.run(jobs, parallel, ends.append, say=lambda line: None, grace=grace)
+    interrupted = pool.run(pool.each(jobs), Slots(parallel), ends.append, say=lambda line: None, grace=grace)
     return ends, interrupted
 
 
@@ -96,7 +98,7 @@ def test_a_crash_keeps_the_end_of_its_log_without_control_characters(tmp_path: P
 
 
 def test_a_command_that_cannot_start_is_a_crash(tmp_path: Path) -> None:
-    (end,), _ = run(iter([Job("x", tmp_path, [str(tmp_path / "no_such_program")], {})]))
+    (end,), _ = run(iter([Job("x", tmp_path, [str(tmp_path / "no_such_program")])]))
     result = outcome.result_of(end, RUN)
     assert (result.status, result.reason) == (Status.failed, "crash")
     assert "no_such_program" in result.message
@@ -114,7 +116,7 @@ def test_ctrl_c_lets_trials_save_and_starts_no_more(tmp_path: Path) -> None:
     started: list[str] = []
 
     def jobs() -> Iterator[Job]:
-        for each in (polite, sleeper, Job("never", tmp_path, ["false"], {})):
+        for each in (polite, sleeper, Job("never", tmp_path, ["false"])):
             started.append(each.name)
             yield each
 
@@ -173,11 +175,80 @@ def test_the_old_signal_handlers_are_back(tmp_path: Path) -> None:
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_threads_and_packages_reach_the_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_source_may_have_nothing_now_and_something_later(tmp_path: Path) -> None:
+    """As a study whose second job starts from what the first one makes."""
+    left = [job(tmp_path / "parent", "ok"), job(tmp_path / "child", "ok")]
+    ends: list[End] = []
+    begun: list[tuple[str, int]] = []
+
+    def source(free: int) -> Job | Later | None:
+        if len(left) == 1 and not ends:
+            return LATER
+        if not left:
+            return None
+        begun.append((left[0].folder.name, len(ends)))
+        return left.pop(0)
+
+    assert not pool.run(source, Slots(2), ends.append)
+    assert begun == [("parent", 0), ("child", 1)] and [end.code for end in ends] == [0, 0]
+
+
+def test_a_source_that_waits_for_something_else_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "ASK_SECONDS", 0.1)
+    answers: list[Job | Later | None] = [LATER, LATER, job(tmp_path / "a", "ok"), None]
+    ends: list[End] = []
+    assert not pool.run(lambda free: answers.pop(0), Slots(1), ends.append)
+    assert [end.code for end in ends] == [0] and not answers
+
+
+def test_the_study_looks_in_while_jobs_run_and_can_stop_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "ASK_SECONDS", 0.1)
+    seen: list[str] = []
+
+    def tick(running: Sequence[Running]) -> None:
+        for each in running:
+            seen.append(each.job.name)
+            if (each.job.folder / "ready").exists():
+                each.stop()
+
+    ends: list[End] = []
+    interrupted = pool.run(pool.each([job(tmp_path / "a", "polite")]), Slots(1), ends.append, tick=tick)
+    assert not interrupted and set(seen) == {"polite"}
+    result = outcome.result_of(ends[0], RUN)
+    assert (result.status, result.message) == (Status.stopped, "stopped after 7 of 10 steps")
+
+
+def test_a_trial_sees_its_devices_and_threads(tmp_path: Path) -> None:
+    jobs = [job(tmp_path / name, "environment", devices=devices, ranks=devices) for name, devices in (("a", 2), ("b", 1))]
+    ends: list[End] = []
+    pool.run(pool.each(jobs), Slots(None, 6, ("4", "5", "6")), ends.append)
+    told = [json.loads((each.folder / "environment.json").read_text()) for each in jobs]
+    assert [(each["CUDA_VISIBLE_DEVICES"], each["OMP_NUM_THREADS"]) for each in told] == [("4,5", "3"), ("6", "6")]
+
+
+def test_a_trial_that_can_never_start_is_a_fault_and_the_others_run(tmp_path: Path) -> None:
+    big, small = job(tmp_path / "big", "ok", devices=4), job(tmp_path / "small", "ok")
+    ends: list[End] = []
+    pool.run(pool.each([big, small]), Slots(None, 1, ("0", "1")), ends.append)
+    result = outcome.result_of(ends[0], RUN)
+    assert (result.status, result.reason) == (Status.failed, "fault") and "ranks=4" in result.message
+    assert ends[1].code == 0
+
+
+def test_a_job_that_waited_for_room_ends_as_interrupted(tmp_path: Path) -> None:
+    small, big = job(tmp_path / "small", "polite"), job(tmp_path / "big", "ok", devices=2)
+    when(lambda: (tmp_path / "small/ready").exists(), interrupt)
+    ends: list[End] = []
+    assert pool.run(pool.each([small, big]), Slots(None, 1, ("0", "1")), ends.append, say=lambda line: None)
+    assert {end.job.folder.name: (end.cause, end.code) for end in ends} == {
+        "big": (Cause.interrupt, None),
+        "small": (Cause.interrupt, 0),
+    }
+
+
+def test_packages_reach_the_trial(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", "/somewhere")
-    environment = pool.environment(3)
-    assert environment["OMP_NUM_THREADS"] == environment["MKL_NUM_THREADS"] == "3"
-    root, rest = environment["PYTHONPATH"].split(os.pathsep)
+    root, rest = pool.environment()["PYTHONPATH"].split(os.pathsep)
     assert rest == "/somewhere" and (Path(root) / "launchers" / "trial.py").is_file()
 
 

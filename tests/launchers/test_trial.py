@@ -75,7 +75,7 @@ def trial_script(frozen: Path, body: str) -> list[str]:
 
 def trial_process(frozen: Path, body: str, *, parent: int | None = None) -> subprocess.Popen[str]:
     command = [*trial_script(frozen, body), *([str(parent)] if parent else [])]
-    return subprocess.Popen(command, env=pool.environment(1), cwd=frozen, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, env=pool.environment(), cwd=frozen, stderr=subprocess.PIPE, text=True)
 
 
 def test_a_result_is_left_and_its_exit_code_returned(frozen: Path) -> None:
@@ -111,7 +111,7 @@ def test_a_trial_whose_sweeper_is_gone_does_not_begin(frozen: Path) -> None:
 def test_a_trial_dies_with_its_sweeper(frozen: Path) -> None:
     command = trial_script(frozen, "Path('pid').write_text(str(os.getpid())); time.sleep(60)")
     code = f"import os, subprocess; subprocess.run([*{command!r}, str(os.getpid())])"
-    sweeper = subprocess.Popen([sys.executable, "-c", code], env=pool.environment(1), cwd=frozen)
+    sweeper = subprocess.Popen([sys.executable, "-c", code], env=pool.environment(), cwd=frozen)
     while not ((frozen / "pid").exists() and (frozen / "pid").read_text()):
         assert sweeper.poll() is None
         time.sleep(0.01)
