@@ -1,14 +1,16 @@
 """One trial: ``python -m launchers.trial FOLDER [PARENT]`` runs FOLDER's frozen ``config.yaml`` and leaves ``result.json``.
 
-With PARENT, the process id of the sweeper, it dies when that process does.
+With PARENT, the process id of the sweeper, it dies when that process does. A run that its study prunes ends with exit code 0.
 """
 
+import shutil
 import sys
 from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from rlhf.config import Run
+from rlhf import verdicts
+from rlhf.config import Pruner, Run
 from rlhf.fault import Fault
 from rlhf.result import Result, Status
 from rlhf.sealed import write_atomically
@@ -21,11 +23,13 @@ def main(arguments: list[str]) -> int:
     if len(arguments) > 1:
         die_with(int(arguments[1]))
     run = read_config(folder)
+    if run.fresh:
+        shutil.rmtree(folder / verdicts.FOLDER, ignore_errors=True)
     try:
         from rlhf import chain, provenance  # torch is imported from here on
 
         with provenance.overridden_by(read_overrides(folder)):
-            result = chain.execute(run)
+            result = chain.execute(run, trial=None if run.sweep.pruner is Pruner.none else folder.resolve())
     except KeyboardInterrupt:  # before the run could answer it
         result = _without_run(run, Status.stopped, "interrupted", "interrupted before it began")
     except Fault as error:  # something the user named cannot be used; no traceback for that

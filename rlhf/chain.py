@@ -46,10 +46,11 @@ def main(run: Run) -> int:
     return result.exit_code
 
 
-def execute(run: Run, ended: Callable[[Result, bool], None] = lambda result, reused: None) -> Result:
+def execute(run: Run, ended: Callable[[Result, bool], None] = lambda result, reused: None, trial: Path | None = None) -> Result:
     """Run ``run`` after its parents and return its typed result; ``ended`` hears of every stage once, as it ends.
 
-    A parent that does not finish ends the chain with its status and reason.
+    A parent that does not finish ends the chain with its status and reason. ``trial`` is the folder in which a study
+    leaves its verdicts, if it may end the last stage early.
 
     Raises:
         Fault: something the user named cannot be used; no folder is left behind for it.
@@ -64,10 +65,12 @@ def execute(run: Run, ended: Callable[[Result, bool], None] = lambda result, reu
             ended(result, reused)
 
     with StopRequest() as stop:
-        return _execute(run, run.stage, stop, tell)
+        return _execute(run, run.stage, stop, tell, trial)
 
 
-def _execute(run: Run, stage: str, stop: StopRequest, ended: Callable[[Result, bool], None]) -> Result:
+def _execute(
+    run: Run, stage: str, stop: StopRequest, ended: Callable[[Result, bool], None], trial: Path | None = None
+) -> Result:
     identity = identify(run, stage)
     done = None if run.fresh else finished(identity)
     parents: dict[str, Artifact] = {}
@@ -94,7 +97,7 @@ def _execute(run: Run, stage: str, stop: StopRequest, ended: Callable[[Result, b
     try:
         with claimed(identity.folder):
             done = None if run.fresh else finished(identity)
-            result = done or run_stage(run, identity, parents, load_corpus(run), stop)
+            result = done or run_stage(run, identity, parents, load_corpus(run), stop, trial)
             if done is None:
                 report.write_or_warn(identity.folder)
     except Fault:

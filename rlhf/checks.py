@@ -10,6 +10,7 @@ from rlhf.config import (
     ArchConfig,
     ChatConfig,
     Family,
+    Pruner,
     RewardModelInit,
     Run,
     TrackerKind,
@@ -28,6 +29,7 @@ def faults(run: Run) -> list[str]:
         *_lengths(run),
         *_parents(run),
         *_tracker(run),
+        *_pruning(run),
         *stage_checks.faults(run),
         *(f"chat.{fault}" for fault in chat(run.chat)),
     ]
@@ -150,3 +152,19 @@ def _tracker(run: Run) -> Iterator[str]:
         yield "tracker=tensorboard: is not installed; pip install 'rlhf[tensorboard]', or tracker=none"
     if not 0 <= run.tracker.finish_seconds < float("inf"):
         yield f"tracker.finish_seconds={run.tracker.finish_seconds}: must be a number of seconds, 0 or above"
+
+
+def _pruning(run: Run) -> Iterator[str]:
+    sweep = run.sweep
+    if sweep.reduction < 2:
+        yield f"sweep.reduction={sweep.reduction}: must be at least 2, or no trial is ever behind"
+    for key in ("brackets", "min_rung", "warmup_trials"):
+        if getattr(sweep, key) < 1:
+            yield f"sweep.{key}={getattr(sweep, key)}: must be at least 1"
+    if not 0 < sweep.verdict_seconds <= 300:  # the other ranks wait too, and their links give up after ten minutes
+        yield f"sweep.verdict_seconds={sweep.verdict_seconds}: must be above 0 and at most 300"
+    if sweep.pruner is not Pruner.none and run.stage in STAGES and not getattr(run, run.stage).eval_every:
+        yield (
+            f"sweep.pruner={sweep.pruner.name}: judges evaluations on the way, and {run.stage}.eval_every=0 makes none; "
+            f"set {run.stage}.eval_every to a number of rounds"
+        )

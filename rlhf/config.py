@@ -56,6 +56,8 @@ SFTInit = Enum("SFTInit", ["base", "pretrain"])
 PPOInit = Enum("PPOInit", ["sft", "pretrain"])
 RewardModelInit = Enum("RewardModelInit", ["base", "sft"])
 RewardNormalization = Enum("RewardNormalization", ["none", "reference"])
+Pruner = Enum("Pruner", ["none", "asha", "hyperband", "median"])
+Resource = Enum("Resource", ["tokens", "rounds"])
 MissingParents = Enum("MissingParents", ["train", "require"])
 RewardKind = Enum("RewardKind", ["model", "function", "file", "http"])
 RewardFunction = Enum("RewardFunction", ["length", "regex", "answer", "sentiment"])
@@ -555,6 +557,20 @@ class SweepConfig:
     """CPU threads of a trial; null: the machine's cores divided by `parallel`."""
     trial_timeout: Optional[float] = system()
     """Seconds after which a trial is ended (`failed`, `timeout`); null: never."""
+    pruner: Pruner = system()
+    """Which trials end early, judged at their evaluations while they train (`<stage>.eval_every`). `asha`: those behind the best 1/`reduction` at evaluation `min_rung`, `reduction` times that, and so on; `hyperband`: the same, a part of the trials beginning later; `median`: those whose best is behind the median of the others' averages."""
+    reduction: int = system()
+    """`asha` and `hyperband`: one trial of so many goes on after a rung, and the next rung is so many times further."""
+    brackets: int = system()
+    """`hyperband`: groups of trials; each one's first rung is `reduction` times further than that of the one before."""
+    min_rung: int = system()
+    """Number of the evaluation at which a trial can be ended first."""
+    warmup_trials: int = system()
+    """`median`: trials that must have come as far before one is ended."""
+    resource: Resource = system()
+    """By what trials are compared: after as many trained `tokens`, or after as many `rounds`."""
+    verdict_seconds: float = system()
+    """How long a trial waits at a rung for the study's verdict; then it goes on."""
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 import torch
@@ -15,6 +15,10 @@ from rlhf.stages.interface import Evaluation, Stage
 
 class Stopped(RuntimeError):
     """The run was asked to stop and has saved a checkpoint."""
+
+
+class Pruned(RuntimeError):
+    """The study ended the run at a rung; a checkpoint has been saved."""
 
 
 class Watcher(Protocol):
@@ -41,8 +45,12 @@ def train(
     first_round: int = 0,
     stop: Callable[[], bool] = lambda: False,
     selection: Selection | None = None,
+    prunes: Callable[[int], bool] | None = None,
 ) -> int:
     """Train ``stage`` from ``first_round`` to its last, or until ``selection`` has seen enough.
+
+    Args:
+        prunes: asked on rank 0 after each evaluation on the way, with the rounds done, whether the study ends the run here.
 
     Returns:
         rounds done.
@@ -50,25 +58,14 @@ def train(
     Raises:
         NonFinite: a loss or a gradient norm is not a finite number.
         Stopped: ``stop`` returned true; a checkpoint has been saved.
+        Pruned: ``prunes`` returned true; a checkpoint has been saved.
     """
     batches = stage.batches(first_round)
     pending = Metrics()
     for round_ in range(first_round, stage.rounds):
         torch.manual_seed(_round_seed(seed, round_))  # dropout: the same after a resume, whatever was evaluated in between
         began, elsewhere = time.perf_counter(), engine.phase_seconds
-        metrics_of_round = Metrics()
-        for batch in next(batches):
-            metrics = Metrics(batch.metrics if engine.rank == 0 else {})  # of the whole batch, so one rank counts them
-            weight = batch.weight
-            micro_batches = engine.share(batch.split(stage.micro_batch_size))
-            for index, micro_batch in enumerate(micro_batches, 1):
-                losses, measured = stage.loss(micro_batch)
-                engine.backward({name: loss / weight for name, loss in losses.items()}, last=index == len(micro_batches))
-                metrics += measured
-                metrics += {"loss": Mean(sum(loss.item() for loss in losses.values()), micro_batch.weight)}
-            metrics = engine.total(metrics) + engine.step()
-            _refuse_non_finite(metrics, round_)
-            metrics_of_round += metrics
+        metrics_of_round = _learn(stage, engine, next(batches), round_)
         pending += metrics_of_round
         pending += {"time/train_s": Total(time.perf_counter() - began - (engine.phase_seconds - elsewhere))}
 
@@ -77,20 +74,45 @@ def train(
         stopping = engine.agree(stop()) and not last
         saving = stopping or (not last and _due(stage.save_every, done))
         enough = selection is not None and selection.moved_too_far(metrics_of_round)
-        if last or saving or enough or _due(stage.log_every, done):  # a checkpoint never falls inside a row
+        evaluating = not last and not enough and _due(stage.eval_every, done)
+        rung = prunes is not None and evaluating
+        if last or saving or enough or rung or _due(stage.log_every, done):  # a checkpoint never falls inside a row
             watcher.log(done, pending)
             pending = Metrics()
-        if not last and not enough and _due(stage.eval_every, done):
+        pruned = False
+        if evaluating:
             evaluation = measure(stage, engine, done)
             watcher.evaluated(done, evaluation)
             enough = selection is not None and selection.evaluated(done, evaluation.metrics)
+            if prunes is not None and not enough:
+                pruned = engine.agree(engine.rank == 0 and prunes(done))
         if enough:
             return done
-        if saving:
+        if saving or pruned:
             watcher.save(done)
+        if pruned:
+            raise Pruned(f"ended after {done} of {stage.rounds} rounds")
         if stopping:
             raise Stopped(f"stopped after {done} of {stage.rounds}")
     return stage.rounds
+
+
+def _learn(stage: Stage[Any], engine: Engine, batches: Iterable[Any], round_: int) -> Metrics:
+    """One optimizer step on each batch of a round, and what was measured on the way."""
+    metrics_of_round = Metrics()
+    for batch in batches:
+        metrics = Metrics(batch.metrics if engine.rank == 0 else {})  # of the whole batch, so one rank counts them
+        weight = batch.weight
+        micro_batches = engine.share(batch.split(stage.micro_batch_size))
+        for index, micro_batch in enumerate(micro_batches, 1):
+            losses, measured = stage.loss(micro_batch)
+            engine.backward({name: loss / weight for name, loss in losses.items()}, last=index == len(micro_batches))
+            metrics += measured
+            metrics += {"loss": Mean(sum(loss.item() for loss in losses.values()), micro_batch.weight)}
+        metrics = engine.total(metrics) + engine.step()
+        _refuse_non_finite(metrics, round_)
+        metrics_of_round += metrics
+    return metrics_of_round
 
 
 def measure(stage: Stage[Any], engine: Engine, round_: int) -> Evaluation:

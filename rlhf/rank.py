@@ -25,7 +25,7 @@ def main(folder: Path) -> int:
     run = job.run
     try:
         engine = DeepSpeedEngine(run)
-        result = work(run, job.identity, job.parents, chain.load_corpus(run), engine, StopFile(folder))
+        result = work(run, job.identity, job.parents, chain.load_corpus(run), engine, StopFile(folder), job.trial)
     except Fault as fault:
         write_atomically(ended_by(rank, folder), json.dumps({"fault": str(fault)}))
         return 1

@@ -30,17 +30,20 @@ JOB, STOP = "job.json", ".stop"
 
 @dataclass(frozen=True)
 class Job:
-    """What each rank must know: the run, what it is called, and where its parents are."""
+    """What each rank must know: the run, what it is called, where its parents are, and who may end it early."""
 
     run: Run
     identity: Identity
     parents: Mapping[str, Artifact]
+    trial: Path | None = None
+    """The folder in which a study leaves its verdicts; null: nobody ends the run early."""
 
     def save(self) -> None:
         """Write it into the run's folder, beside ``config.yaml``."""
         parents = {name: {**asdict(each), "path": str(each.path)} for name, each in self.parents.items()}
         identity = {**asdict(self.identity), "folder": str(self.identity.folder)}
-        write_atomically(self.identity.folder / JOB, json.dumps({"identity": identity, "parents": parents}, indent=2) + "\n")
+        content = {"identity": identity, "parents": parents, "trial": self.trial and str(self.trial)}
+        write_atomically(self.identity.folder / JOB, json.dumps(content, indent=2) + "\n")
 
     @classmethod
     def load(cls, folder: Path) -> "Job":
@@ -49,7 +52,8 @@ class Job:
         run = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Run), OmegaConf.load(folder / "config.yaml")))
         assert isinstance(run, Run)
         parents = {name: Artifact(**{**each, "path": Path(each["path"])}) for name, each in content["parents"].items()}
-        return cls(run, Identity(**{**content["identity"], "folder": folder}), parents)
+        trial = content["trial"] and Path(content["trial"])
+        return cls(run, Identity(**{**content["identity"], "folder": folder}), parents, trial)
 
 
 class StopFile:

@@ -28,6 +28,7 @@ from rlhf.stages.interface import Setting, Stage
 from rlhf.stages.table import TABLE
 from rlhf.stopping import StopRequest
 from rlhf.tracking.screen import warn
+from rlhf.verdicts import Rungs
 from rlhf.watcher import BEST, CHECKPOINTS, Follower, Watcher
 
 GIB = 2**30
@@ -83,8 +84,17 @@ class Stop(Protocol):
         ...
 
 
-def run_stage(run: Run, identity: Identity, parents: Mapping[str, Artifact], corpus: Corpus, stop: StopRequest) -> Result:
+def run_stage(
+    run: Run,
+    identity: Identity,
+    parents: Mapping[str, Artifact],
+    corpus: Corpus,
+    stop: StopRequest,
+    trial: Path | None = None,
+) -> Result:
     """Train, evaluate and save one stage, here or on ranks of their own; every end but a fault of the user is a ``Result``.
+
+    ``trial`` is the folder in which a study leaves its verdicts, if it may end the run early.
 
     Raises:
         Fault: something the user named cannot be used (data, model, batch); nothing was trained.
@@ -92,18 +102,26 @@ def run_stage(run: Run, identity: Identity, parents: Mapping[str, Artifact], cor
     _write_down(run, identity.folder, corpus)
     if run.zero is Zero["none"]:
         engine = TorchEngine(run.device, run.precision, run.deterministic)
-        return work(run, identity, parents, corpus, engine, stop)
+        return work(run, identity, parents, corpus, engine, stop, trial)
     result = _unfinished(run, identity)
     try:
         result.status, result.reason = Status.failed, "rank_lost"
-        result = ranks.launch(ranks.Job(run, identity, parents), result, stop)
+        result = ranks.launch(ranks.Job(run, identity, parents, trial), result, stop)
     except KeyboardInterrupt:
         _stopped_at_once(result, stop)
     write_atomically(identity.folder / "result.json", result.to_json())
     return result
 
 
-def work(run: Run, identity: Identity, parents: Mapping[str, Artifact], corpus: Corpus, engine: Engine, stop: Stop) -> Result:
+def work(
+    run: Run,
+    identity: Identity,
+    parents: Mapping[str, Artifact],
+    corpus: Corpus,
+    engine: Engine,
+    stop: Stop,
+    trial: Path | None = None,
+) -> Result:
     """This process's part of a stage; rank 0 keeps the record and the result.
 
     Raises:
@@ -113,6 +131,7 @@ def work(run: Run, identity: Identity, parents: Mapping[str, Artifact], corpus: 
     engine.reset_peak_memory()
     result = _unfinished(run, identity)
     watcher: Watcher | Follower | None = None
+    rungs = None if trial is None else Rungs(trial, folder, run.sweep.verdict_seconds, stop.requested)
     try:
         kind = TABLE[identity.stage]
         corpus.examples(identity.stage, "held_out")  # now, not after hours: is there anything to measure on?
@@ -122,9 +141,13 @@ def work(run: Run, identity: Identity, parents: Mapping[str, Artifact], corpus: 
                 paths = {name: parent.path for name, parent in parents.items()}
                 stage = kind(Setting(view, corpus, engine, paths, Path(run.paths.cache or run.paths.outputs) / TOKENS))
             watcher = (Watcher if engine.rank == 0 else Follower)(run, identity, stage, engine)
-            _work(run, identity, stage, engine, watcher, stop, result)
+            _work(run, identity, stage, engine, watcher, stop, result, rungs)
     except loop.Stopped as stopped:
         result.status, result.reason, result.message = Status.stopped, stop.reason, str(stopped)
+    except loop.Pruned as pruned:
+        result.status = Status.pruned
+        if rungs is not None:
+            result.reason, result.message = rungs.last.by, f"{rungs.last.why}; {pruned}"
     except NonFinite as error:
         result.status, result.reason, result.message = Status.failed, "nan", str(error)
     except KeyboardInterrupt:  # asked twice: the round in hand is lost, what is behind the last checkpoint is done again
@@ -175,12 +198,14 @@ def _work(
     watcher: Watcher | Follower,
     stop: Stop,
     result: Result,
+    rungs: Rungs | None,
 ) -> None:
     """Evaluate, train from the checkpoint if there is one, evaluate, save."""
     if watcher.first_round == 0:
         _evaluate(stage, engine, watcher)
     planned = stage.rounds
-    stage.rounds = loop.train(stage, engine, watcher, run.seed, watcher.first_round, stop.requested, watcher.selection)
+    prunes = None if rungs is None else rungs.prunes
+    stage.rounds = loop.train(stage, engine, watcher, run.seed, watcher.first_round, stop.requested, watcher.selection, prunes)
     _evaluate(stage, engine, watcher, stage.rounds)
     if watcher.selection.keep is not None and watcher.selection.best_round != stage.rounds:
         watcher.take_best()

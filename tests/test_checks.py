@@ -26,6 +26,10 @@ def test_the_default_run_is_sound() -> None:
 @pytest.mark.parametrize(
     ("override", "fault"),
     [
+        ("sweep.pruner=asha", "sweep.pruner=asha: judges evaluations on the way, and ppo.eval_every=0 makes none"),
+        ("sweep.reduction=1", "sweep.reduction=1: must be at least 2"),
+        ("sweep.min_rung=0", "sweep.min_rung=0: must be at least 1"),
+        ("sweep.verdict_seconds=900", "sweep.verdict_seconds=900.0: must be above 0 and at most 300"),
         ("offload=optimizer", "offload=optimizer: needs zero=1, 2 or 3, and zero is none"),
         ("offload=optimizer zero=0", "offload=optimizer: needs zero=1, 2 or 3, and zero is 0"),
         ("offload=all zero=2", "offload=all: needs zero=3, and zero is 2"),

@@ -155,6 +155,46 @@ def test_a_stop_saves_a_checkpoint_and_the_last_round_is_never_stopped() -> None
     assert run(Slope(rounds=1), stop=lambda: True).events == ["log 1"]
 
 
+def test_a_pruned_run_has_its_evaluation_and_a_checkpoint_and_ends_at_once() -> None:
+    stage, asked = Slope(rounds=9), []
+    stage.log_every, stage.eval_every = 4, 3
+    engine = TorchEngine(Device.cpu, Precision.fp32, deterministic=False)
+    engine.prepare({"policy": Trainable(stage.module, SPEC)})
+    notes = Notes()
+
+    def prunes(round_: int) -> bool:
+        asked.append(round_)
+        notes.events.append(f"ask {round_}")
+        return round_ == 6
+
+    with pytest.raises(loop.Pruned, match="6 of 9"):
+        loop.train(stage, engine, notes, seed=0, prunes=prunes)
+    assert notes.events == ["log 3", "evaluate 3", "ask 3", "log 4", "log 6", "evaluate 6", "ask 6", "save 6"]
+    whole = Slope(rounds=6)
+    whole.eval_every = 3
+    run(whole, prunes=lambda round_: asked.append(-round_) or False)
+    assert asked == [3, 6, -3]  # the last evaluation ends the run anyway
+
+
+def test_ranks_end_together_though_only_rank_0_asks() -> None:
+    class Second(TorchEngine):
+        """The other of two ranks, the first of which has been told to end."""
+
+        rank, ranks, agreed = 1, 2, 0
+
+        def agree(self, wish: bool) -> bool:
+            self.agreed += 1
+            return wish or self.agreed == 4  # after three rounds whether to stop, then whether rank 0 was told to end
+
+    stage, notes = Slope(micro_batch_size=4, rounds=9), Notes()
+    stage.eval_every = 3
+    engine = Second(Device.cpu, Precision.fp32, deterministic=False)
+    engine.prepare({"policy": Trainable(stage.module, SPEC)})
+    with pytest.raises(loop.Pruned):
+        loop.train(stage, engine, notes, seed=0, prunes=lambda round_: pytest.fail("only rank 0 asks"))
+    assert notes.events[-2:] == ["evaluate 3", "save 3"]
+
+
 def test_noise_of_a_round_depends_on_the_round_alone() -> None:
     whole, evaluated, later = Slope(rounds=4), Slope(rounds=4), Slope(rounds=4)
     evaluated.eval_every = 1

@@ -45,21 +45,21 @@ def read(path: Path) -> RunFolder:
         raise Fault(f"{path}: is not the folder of a run (it has no config.yaml); name one of outputs/runs")
     overrides, crash, environment = path / "overrides.txt", path / "crash.txt", path / "environment.json"
     scores: dict[int, dict[str, list[float]]] = {}
-    for row in _rows(path / "scores.jsonl"):  # after a resume a round may come again, with the same scores
+    for row in rows(path / "scores.jsonl"):  # after a resume a round may come again, with the same scores
         scores[row.pop("round")] = row
     return RunFolder(
         path=path,
         result=Result.read(path / "result.json"),
         overrides=overrides.read_text().splitlines() if overrides.is_file() else [],
-        metrics=list(_rows(path / "metrics.jsonl")),
-        samples=list(_rows(path / "samples.jsonl")),
+        metrics=list(rows(path / "metrics.jsonl")),
+        samples=list(rows(path / "samples.jsonl")),
         scores=scores,
-        environment=next(_rows(environment), {}),
+        environment=next(rows(environment), {}),
         crash=crash.read_text(errors="replace") if crash.is_file() else "",
     )
 
 
-def _rows(path: Path) -> Iterator[Row]:
+def rows(path: Path) -> Iterator[Row]:
     """The rows of a file of JSON rows, or the one object of a JSON file."""
     if not path.is_file():
         return

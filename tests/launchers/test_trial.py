@@ -52,7 +52,7 @@ import os, time
 from pathlib import Path
 from rlhf.result import Result, Status
 
-def execute(run):
+def execute(run, trial=None):
     {body}
     return Result(Status.finished, run.stage, run.model.name, "r", "s", metrics={{"eval/loss": float("nan")}})
 """
