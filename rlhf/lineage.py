@@ -1,6 +1,17 @@
-"""Which stages a stage starts from. Torch-free, so that a whole chain can be checked before anything is loaded."""
+"""What a stage reads and which stages it starts from. Torch-free, so that a chain can be checked before anything is loaded."""
 
 from rlhf.config import PPOInit, RewardKind, RewardModelInit, Run, SFTInit
+
+READS: dict[str, tuple[str, ...]] = {
+    "pretrain": ("seed", "model", "data", "lora", "pretrain", "evaluation", "early_stop"),
+    "sft": ("seed", "model", "data", "lora", "sft", "evaluation", "early_stop"),
+    "rm": ("seed", "reward_model", "data", "reward_lora", "rm", "evaluation", "early_stop"),
+    "ppo": (
+        *("seed", "model", "reward_model", "data", "lora", "reward_lora", "ppo", "reward", "rollout"),
+        *("evaluation", "early_stop"),
+    ),
+}
+"""Parts of a run that each stage is handed; its engine reads some more (``signature.ENGINE_READS``)."""
 
 
 def parents(run: Run, stage: str) -> list[str]:

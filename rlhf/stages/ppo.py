@@ -34,6 +34,7 @@ from rlhf.config import KLEstimator, RewardNormalization
 from rlhf.data.records import Example
 from rlhf.engine.base import Trainable
 from rlhf.engine.optimizer import OptimizerSpec
+from rlhf.lineage import READS
 from rlhf.metrics import Mean, Metric, Metrics, Peak, Total
 from rlhf.models.average import Average
 from rlhf.models.template import prompt_tokens, response_text
@@ -51,10 +52,7 @@ from rlhf.stages.shown import examples_shown
 class PPO(Stage[Rollout]):
     """The policy, a frozen copy of where it started, a reward and a critic."""
 
-    reads: tuple[str, ...] = (
-        *("seed", "model", "reward_model", "data", "lora", "reward_lora", "ppo", "reward", "rollout"),
-        *("evaluation", "early_stop"),
-    )
+    reads = READS["ppo"]
     makes = "policy"
 
     def __init__(self, setting: Setting) -> None:

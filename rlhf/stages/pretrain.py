@@ -22,6 +22,7 @@ from rlhf.data.records import Example
 from rlhf.engine.base import Trainable
 from rlhf.engine.optimizer import OptimizerSpec
 from rlhf.fault import Fault
+from rlhf.lineage import READS
 from rlhf.metrics import Mean, Metric, Metrics, Total
 from rlhf.models.adapters import add_adapters
 from rlhf.models.forward import token_logprobs
@@ -41,7 +42,7 @@ BEGINNING = 16
 class Pretrain(Stage[Sequences]):
     """A causal language model trained on documents."""
 
-    reads: tuple[str, ...] = ("seed", "model", "data", "lora", "pretrain", "evaluation", "early_stop")
+    reads = READS["pretrain"]
     makes = "policy"
 
     def __init__(self, setting: Setting) -> None:

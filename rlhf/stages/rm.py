@@ -32,6 +32,7 @@ from rlhf.data.records import Example
 from rlhf.engine.base import Trainable
 from rlhf.engine.optimizer import OptimizerSpec
 from rlhf.fault import Fault
+from rlhf.lineage import READS
 from rlhf.metrics import Mean, Metric, Metrics, Total
 from rlhf.models.adapters import add_adapters
 from rlhf.models.forward import token_scores
@@ -48,7 +49,7 @@ from rlhf.stages.shown import Marked, examples_shown
 class RewardModel(Stage[Comparisons]):
     """A scorer trained on preferences."""
 
-    reads: tuple[str, ...] = ("seed", "reward_model", "data", "reward_lora", "rm", "evaluation", "early_stop")
+    reads = READS["rm"]
     makes = "reward_model"
 
     def __init__(self, setting: Setting) -> None:

@@ -19,6 +19,7 @@ from rlhf.config import RolloutConfig
 from rlhf.data.records import Example
 from rlhf.engine.base import Trainable
 from rlhf.engine.optimizer import OptimizerSpec
+from rlhf.lineage import READS
 from rlhf.metrics import Mean, Metric, Metrics, Total
 from rlhf.models.adapters import add_adapters
 from rlhf.models.forward import token_logprobs
@@ -35,7 +36,7 @@ from rlhf.stages.shown import Marked, examples_shown
 class SFT(Stage[Sequences]):
     """Supervised fine-tuning of the policy on demonstrations."""
 
-    reads: tuple[str, ...] = ("seed", "model", "data", "lora", "sft", "evaluation", "early_stop")
+    reads = READS["sft"]
     makes = "policy"
 
     def __init__(self, setting: Setting) -> None:
