@@ -31,6 +31,9 @@ VERBS = {
     "explain": Verb("rlhf.explain.answer", "what a key, a metric or a term means: explain WORD [key=value ...]"),
     "study": Verb("sweeps.table", "print the table of a study: study DIR"),
     "report": Verb("rlhf.report.page", "write report.html of a run anew: report RUN"),
+    "compare": Verb(
+        "rlhf.compare.command", "what sets runs apart and what came of it: compare RUN RUN ... [--html FILE] [--json]"
+    ),
     "chat": Verb("rlhf.chat.terminal", "talk to a run, or to two side by side: chat RUN [RUN2] [key=value ...]"),
     "reproduce": Verb(
         "rlhf.reproduce", "run a run again from its own configuration and compare: reproduce RUN [key=value ...]"

@@ -17,6 +17,7 @@ def render() -> str:
         "  python -m rlhf study outputs/studies/<name>       the table of a study",
         "  python -m rlhf chat outputs/runs/<name>           talk to what a run has trained, or to two side by side",
         "  python -m rlhf report outputs/runs/<name>         the page of a run, report.html, anew",
+        "  python -m rlhf compare outputs/runs/<name> ...    what sets runs apart, what came of it, and how sure that is",
         "  python -m rlhf reproduce outputs/runs/<name>      the run again, and whether it comes out the same",
         "  python -m rlhf explain ppo.kl_coef                what a key, a metric or a term means",
         "",

@@ -42,15 +42,15 @@ def changes(path: Path, overrides: Sequence[str], stage: str) -> list[Change]:
     ``overrides`` are those of the run, companions included. Keys of later stages and folders are left out.
     """
     saved = OmegaConf.load(path)
-    whole = _flat(OmegaConf.merge(OmegaConf.structured(Run), saved))
-    values = {key: whole[key] for key in _flat(saved) if key in whole}  # keys that came since were not there to differ
+    whole = flat(OmegaConf.merge(OmegaConf.structured(Run), saved))
+    values = {key: whole[key] for key in flat(saved) if key in whole}  # keys that came since were not there to differ
     groups = [text for text in overrides if (CONF / text.partition("=")[0]).is_dir() or text.startswith("stage=")]
     options = [text for text in groups if text.partition("=")[0] not in RECIPES]
     plain = [f"{group}=default" if group in COMPARED else text for text, group in _named(options)]
     keys = ((text.lstrip("+~").partition("=")[0], text) for text in overrides if text not in groups)
     typed = {key.rpartition("@")[2]: text for key, text in keys}
     with _hydra():
-        layers = [_flat(compose("config", [*chosen, NO_SWEEPER])) for chosen in (plain, options, groups)]
+        layers = [flat(compose("config", [*chosen, NO_SWEEPER])) for chosen in (plain, options, groups)]
         usual = dict(compose("config", [*options, NO_SWEEPER]).model.usual)
     defaults = layers[0]
     hidden = (*STAGES[STAGES.index(stage) + 1 :], "paths", "stage") if stage in STAGES else ("paths", "stage")
@@ -99,17 +99,17 @@ def _hydra() -> Iterator[None]:
         yield
 
 
-def _flat(node: Any, prefix: str = "") -> dict[str, str]:
-    """Every leaf as text by its full key."""
+def flat(node: Any, prefix: str = "") -> dict[str, str]:
+    """Every leaf of a configuration as text by its full key."""
     if isinstance(node, DictConfig):
         node = OmegaConf.to_container(node, resolve=True, throw_on_missing=False, enum_to_str=True)
-    flat: dict[str, str] = {}
+    found: dict[str, str] = {}
     for key, value in node.items():
         if isinstance(value, dict) and value:
-            flat |= _flat(value, f"{prefix}{key}.")
+            found |= flat(value, f"{prefix}{key}.")
         else:
-            flat[f"{prefix}{key}"] = _text(value)
-    return flat
+            found[f"{prefix}{key}"] = _text(value)
+    return found
 
 
 def _text(value: Any) -> str:

@@ -69,18 +69,23 @@ def write(folder: Path) -> Path:
         Fault: ``folder`` is not a run's.
     """
     run = read(folder)
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+    path = folder / NAME
+    write_atomically(path, environment(Path(__file__).parent).get_template("page.html").render(contents(run)))
+    return path
+
+
+def environment(folder: Path) -> Environment:
+    """Templates of ``folder`` and the style of this one; whatever they print is made visible and escaped."""
+    made = Environment(
+        loader=FileSystemLoader([folder, Path(__file__).parent]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         finalize=_finalize,
     )
-    environment.filters |= {"short": chart.short, "clock": clock}
-    path = folder / NAME
-    write_atomically(path, environment.get_template("page.html").render(contents(run)))
-    return path
+    made.filters |= {"short": chart.short, "clock": clock}
+    return made
 
 
 def write_or_warn(folder: Path) -> None:

@@ -1,0 +1,156 @@
+"""From what a person writes to the runs that are compared: folders, studies, trials, W&B runs, published curves."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rlhf.compare import others, wandb_run
+from rlhf.compare.subject import Subject, of_folder
+from rlhf.fault import Fault
+from rlhf.report.folder import read
+from rlhf.result import OBJECTIVES, Result, Status
+from rlhf.runs import CONFIG, folder_of, usual
+
+MOST = 8
+"""Settings of a study that are compared unless a number is asked for."""
+TRIALS = "trials"
+OF_THE_STUDY = ("sweep", "paths", "tracker", "fresh", "stage", "seed")
+"""Parts of a trial's overrides that are no setting of it."""
+
+PUBLISHED, WANDB = "published:", "wandb:"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run of a study."""
+
+    folder: Path
+    settings: Mapping[str, str]
+    """Key and value of each override, without the seed and what belongs to the study."""
+    seed: str
+    result: Result
+
+    def run(self, study: Path) -> Path:
+        """The folder of its run, also where `outputs` was moved; the trial's own where it has none."""
+        near = (Path(self.result.folder), study.parents[1] / "runs" / Path(self.result.folder).name)
+        return next((each for each in near if self.result.folder and (each / CONFIG).is_file()), self.folder)
+
+
+def subjects(words: Sequence[str], best: int | None) -> tuple[list[Subject], list[str]]:
+    """The runs that ``words`` mean, the first of them the base line, and what was left out.
+
+    Raises:
+        Fault: one of them means nothing, or there are fewer than two in all.
+    """
+    notes: list[str] = []
+    own: dict[str, list[Subject]] = {}
+    for word in words:
+        if word in own:
+            raise Fault(f"{word}: is named twice; name it once, and another run beside it")
+        if (study := _study(word)) is not None:
+            own[word], left = _chosen(study, best)
+            notes += left
+        elif (study := _study_around(Path(word))) is not None:
+            own[word] = _of_number(study, Path(word))
+        elif not word.startswith(PUBLISHED):
+            own[word] = [_run(word)]
+    runs = [each for word in words for each in own.get(word, ())]
+    found: list[Subject] = []
+    for word in words:
+        found += own.get(word) or [others.published(word.removeprefix(PUBLISHED), runs)]
+    places = [os.path.realpath(each.source) for each in found]
+    if twice := [each for at, each in enumerate(found) if places[at] in places[:at]]:
+        raise Fault(f"{twice[0].source}: is named twice; name it once, and another run beside it")
+    if len(found) < 2:
+        only = f" ({found[0].name} alone was found)" if found else ""
+        raise Fault(f"compare: takes two runs or more{only}; write python -m rlhf compare outputs/runs/A outputs/runs/B")
+    return found, notes
+
+
+def _run(word: str) -> Subject:
+    """A run of W&B or of `outputs/runs`."""
+    if word.startswith(WANDB):
+        return wandb_run.online(word.removeprefix(WANDB))
+    path = Path(word)
+    if (offline := wandb_run.file_in(path)) is not None:
+        return wandb_run.offline(offline)
+    return of_folder(read(folder_of(word)))
+
+
+def _study(word: str) -> Path | None:
+    """The folder of the study that ``word`` means, if it means one."""
+    for folder in (Path(word), usual().parent / "studies" / word):
+        if (folder / TRIALS).is_dir():
+            return folder.resolve()
+    return None
+
+
+def _study_around(path: Path) -> Path | None:
+    """The study whose trial ``path`` is, or one of whose seeds."""
+    above = [path.resolve(), *path.resolve().parents][1:3] if path.is_dir() else []
+    return next((each.parent for each in above if each.name == TRIALS), None)
+
+
+def _of_number(study: Path, path: Path) -> list[Subject]:
+    """The runs of one trial."""
+    every = list(_trials(study))
+    found = [trial for trial in every if path.resolve() in (trial.folder, trial.folder.parent)]
+    if not found:
+        raise Fault(f"{path}: this trial has no {CONFIG} and result.json yet; wait for its end, or name another one")
+    return [_of_trial(study, trial, _varied(every)) for trial in found]
+
+
+def _trials(study: Path) -> Iterator[Trial]:
+    """The trials that have ended."""
+    ends = [*(study / TRIALS).glob("*/result.json"), *(study / TRIALS).glob("*/*/result.json")]
+    of_seeds = {path.parent.parent for path in ends}  # that of a trial under several seeds is their mean
+    for path in sorted(path for path in ends if path.parent not in of_seeds):
+        result, overrides = Result.read(path), path.with_name("overrides.txt")
+        if result is not None and path.with_name(CONFIG).is_file():
+            pairs = [line.partition("=") for line in overrides.read_text().splitlines()] if overrides.is_file() else []
+            settings = {key: value for key, _, value in pairs}
+            kept = {key: value for key, value in settings.items() if key.replace("/", ".").split(".")[0] not in OF_THE_STUDY}
+            yield Trial(path.parent, kept, settings.get("seed", str(result.seed)), result)
+
+
+def _chosen(study: Path, best: int | None) -> tuple[list[Subject], list[str]]:
+    """The finished runs of a study in the order of their numbers, or those of its best settings, with all their seeds."""
+    ended = [trial for trial in _trials(study) if trial.result.status is Status.finished]
+    trials = list({trial.run(study): trial for trial in reversed(ended)}.values())[::-1]  # a trial can reuse another's run
+    if not trials:
+        raise Fault(f"{study}: no trial of this study has finished; see python -m rlhf study {os.path.relpath(study)}")
+    swept = _varied(trials)
+    by_setting: dict[tuple[tuple[str, str], ...], list[Trial]] = {}
+    for trial in trials:
+        by_setting.setdefault(tuple(sorted(trial.settings.items())), []).append(trial)
+    settings = list(by_setting.values())
+    count = MOST if best is None else best
+    if best is not None or len(settings) > count:
+        settings = sorted(settings, key=_badness)[:count]
+    left = len(by_setting) - len(settings)
+    told = f"{study.name}: the best {len(settings)} of {len(by_setting)} settings; --best N takes another number"
+    return [_of_trial(study, trial, swept) for each in settings for trial in each], [told] if left else []
+
+
+def _varied(trials: Sequence[Trial]) -> frozenset[str]:
+    keys = {key for trial in trials for key in trial.settings}
+    varied = {key for key in keys if len({trial.settings.get(key) for trial in trials}) > 1}
+    return frozenset(varied | ({"seed"} if len({trial.seed for trial in trials}) > 1 else set()))
+
+
+def _badness(trials: Sequence[Trial]) -> float:
+    """Mean objective over the seeds, the smaller the better; settings without one come last."""
+    goal = OBJECTIVES.get(trials[0].result.stage)
+    values = [trial.result.metrics.get(goal.metric) for trial in trials] if goal else []
+    known = [value for value in values if value is not None and abs(value) < float("inf")]
+    if goal is None or not known:
+        return float("inf")
+    mean = sum(known) / len(known)
+    return mean if goal.direction == "minimize" else -mean
+
+
+def _of_trial(study: Path, trial: Trial, swept: frozenset[str]) -> Subject:
+    """The run of a trial, or what the trial's own folder knows of it."""
+    name = f"{study.name}/{trial.folder.relative_to(study / TRIALS)}"
+    return replace(of_folder(read(trial.run(study))), name=name, study=str(study), swept=swept)
