@@ -6,7 +6,6 @@ name. Whatever is left of a group when its leader has ended is killed with it.
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,6 +16,7 @@ from pathlib import Path
 from types import FrameType
 
 from launchers.slots import Slot, Slots
+from launchers.warm import Child, Gone, Warm, start_fresh
 from rlhf.fault import Fault
 
 POLL_SECONDS = 0.05
@@ -38,7 +38,7 @@ class Job:
     name: str
     folder: Path
     command: list[str] | None = None
-    """null: the frozen trial in ``folder``."""
+    """null: the frozen trial in ``folder`` (``launchers.trial``)."""
     environment: dict[str, str] = field(default_factory=dict)
     """What it has beyond our environment and its slot's."""
     devices: int = 1
@@ -78,7 +78,7 @@ class Running:
 
     job: Job
     slot: Slot
-    popen: subprocess.Popen[bytes]
+    child: Child
     began: float
     cause: Cause = Cause.itself
     kill_at: float | None = None
@@ -97,7 +97,7 @@ class Running:
     def signal(self, number: int) -> None:
         """Send a signal to its whole group."""
         with suppress(ProcessLookupError):
-            os.killpg(self.popen.pid, number)
+            os.killpg(self.child.pid, number)
 
     def keep_to_time(self, grace: float) -> None:
         """End it when its time is over: SIGTERM, and SIGKILL after ``grace`` seconds."""
@@ -110,21 +110,16 @@ class Running:
 
     def has_ended(self) -> bool:
         """Whether the leader is gone, without reaping it: its number, which names the group, must stay taken until ``reap``."""
-        return os.waitid(os.P_PID, self.popen.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        return os.waitid(os.P_PID, self.child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
     def reap(self) -> End:
         """Kill what the leader left behind; only when it has ended, or shall."""
         self.signal(signal.SIGKILL)
-        code = self.popen.wait()
+        code = self.child.wait()
         return End(self.job, code, self.cause, self.seconds)
 
 
 Tick = Callable[[Sequence[Running]], None]
-
-
-def trial_command(folder: Path) -> list[str]:
-    """The command that runs the frozen trial in ``folder`` and dies with this process."""
-    return [sys.executable, "-m", "launchers.trial", str(folder.resolve()), str(os.getpid())]
 
 
 def environment() -> dict[str, str]:
@@ -147,8 +142,11 @@ def run(
     say: Callable[[str], None] = print,
     grace: float = GRACE_SECONDS,
     tick: Tick = lambda running: None,
+    warm: Warm | None = None,
 ) -> bool:
     """Run the jobs of ``source``, as many at a time as ``slots`` holds. Call from the main thread.
+
+    Trials are started by ``warm``, or as fresh processes without it.
 
     ``ended`` is called once for each job, and ``tick`` every ``ASK_SECONDS`` while jobs run or are awaited: both here, not
     in a thread. A job past its timeout gets SIGTERM, and SIGKILL after ``grace`` seconds. The first Ctrl-C (or SIGTERM) is
@@ -158,12 +156,21 @@ def run(
         Whether it was interrupted.
     """
     running: list[Running] = []
-    queue = _Queue(source, slots)
+    queue = _Queue(source, slots, warm)
     with _counted_signals() as signals:
         try:
             while True:
                 while not signals and (found := queue.next()) is not None:
-                    _start(*found, slots, running, ended)
+                    started = _start(*found, warm)
+                    if isinstance(started, Running):
+                        running.append(started)
+                        continue
+                    if isinstance(found[1], Slot):
+                        slots.give_back(found[1])
+                    if isinstance(started, End):
+                        ended(started)
+                    else:
+                        queue.put_back(found[0])
                 if signals and (left := queue.give_up()) is not None:
                     ended(End(left, None, Cause.interrupt, 0.0))
                 if not running and (signals or queue.exhausted):
@@ -179,6 +186,8 @@ def run(
                         queue.ask_again()
                 if queue.is_time():
                     tick(running)
+                    if warm is not None:
+                        warm.reap_strangers([process.child.pid for process in running])
                 time.sleep(POLL_SECONDS)
         finally:
             for process in running:  # only when something of ours raised
@@ -189,8 +198,8 @@ def run(
 class _Queue:
     """The source, the job of it that waits for room, and when to ask again."""
 
-    def __init__(self, source: Source, slots: Slots) -> None:
-        self._source, self._slots = source, slots
+    def __init__(self, source: Source, slots: Slots, warm: Warm | None) -> None:
+        self._source, self._slots, self._warm = source, slots, warm
         self._waiting: Job | None = None
         self._asks = True
         self._due = time.monotonic() + ASK_SECONDS
@@ -207,7 +216,7 @@ class _Queue:
             found = self._source(self._slots.free)
             self._dry, self._asks = found is None, found is not LATER
             self._waiting = found if isinstance(found, Job) else None
-        if self._waiting is None:
+        if self._waiting is None or (self._warm is not None and self._waiting.command is None and not self._warm.settled()):
             return None
         place: Slot | str | None
         try:
@@ -219,6 +228,10 @@ class _Queue:
             return None
         job, self._waiting = self._waiting, None
         return job, place
+
+    def put_back(self, job: Job) -> None:
+        """It could not be started after all."""
+        self._waiting = job
 
     def give_up(self) -> Job | None:
         """The job that waited for room; it will not start."""
@@ -237,25 +250,24 @@ class _Queue:
         return True
 
 
-def _start(job: Job, place: Slot | str, slots: Slots, running: list[Running], ended: Callable[[End], None]) -> None:
+def _start(job: Job, place: Slot | str, warm: Warm | None) -> Running | End | None:
+    """The job, running or at its end; null if it is to be started again, since the warm server has died."""
     if isinstance(place, str):
-        ended(End(job, None, Cause.fault, 0.0, place))
-        return
+        return End(job, None, Cause.fault, 0.0, place)
+    variables = environment() | place.environment | job.environment
+    trial = [str(job.folder.resolve()), str(os.getpid())]  # which dies with this process
     try:
         with (job.folder / "log.txt").open("ab") as log:
-            popen = subprocess.Popen(
-                job.command or trial_command(job.folder),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=environment() | place.environment | job.environment,
-                start_new_session=True,
-            )
+            if job.command is None and warm is not None:
+                child = warm.start("launchers.trial", trial, variables, log.fileno(), log.fileno())
+            else:
+                command = job.command or [sys.executable, "-m", "launchers.trial", *trial]
+                child = start_fresh(command, variables, log.fileno(), log.fileno())
+    except Gone:
+        return None
     except OSError as error:
-        slots.give_back(place)
-        ended(End(job, None, Cause.itself, 0.0, f"could not be started: {error}"))
-    else:
-        running.append(Running(job, place, popen, time.monotonic()))
+        return End(job, None, Cause.itself, 0.0, f"could not be started: {error}")
+    return Running(job, place, child, time.monotonic())
 
 
 def _pass_on(signals: list[int], running: list[Running], say: Callable[[str], None]) -> None:

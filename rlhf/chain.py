@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -121,6 +121,30 @@ def identify(run: Run, stage: str) -> Identity:
     run_signature = signature.run_signature(run, stage, kind.reads, result)
     folder = _runs(run) / f"{stage}-{run.model.name}-{run_signature}"
     return Identity(stage, result, run_signature, parents, folder, digest)
+
+
+@dataclass(frozen=True)
+class Link:
+    """One stage of a chain: its names, the stages before it that it starts from, and whether it need not be run."""
+
+    identity: Identity
+    parents: list[str]
+    finished: bool
+
+
+def links(run: Run) -> list[Link]:
+    """The stages ``run`` consists of, parents first, its own last; reads the data, trains nothing.
+
+    Parents that the user has given are left out. A parent is finished if any run has made the same result.
+    """
+    found = []
+    for stage in lineage.chain(run, run.stage):
+        identity = identify(run, stage)
+        own = stage == run.stage
+        done = not run.fresh and finished(identity) if own else _find(run, stage, TABLE[stage].makes)
+        parents = [name for name in lineage.parents(run, stage) if _given(run, name) is None]
+        found.append(Link(identity, parents, bool(done)))
+    return found
 
 
 _corpora: dict[tuple[str, int, str | None], Corpus] = {}

@@ -75,6 +75,11 @@ def write(folder: Path, corpus: Corpus) -> list[str]:
     return differences(before, found) if before else []
 
 
+def remember() -> None:
+    """Look at the checkout and the packages now: for a process whose children run the code as it has been imported here."""
+    commit(), versions(), packages(), _changes()
+
+
 def read(folder: Path) -> dict[str, Any]:
     """What ``write`` wrote; empty if there is none."""
     try:
@@ -86,13 +91,9 @@ def read(folder: Path) -> dict[str, Any]:
 
 def environment(corpus: Corpus) -> dict[str, Any]:
     """Code, libraries, machine and data of this process."""
-    changed = _git("diff", "HEAD", "--name-only") or ""
-    diff = _git("diff", "HEAD", "--binary") or ""
     return {
         "commit": commit(),
-        "changed": changed.splitlines(),
-        "changes_digest": hashlib.sha256(diff.encode()).hexdigest() if diff else "",
-        "untracked": (_git("ls-files", "--others", "--exclude-standard") or "").splitlines(),
+        **_changes(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "device": device(),
@@ -101,6 +102,16 @@ def environment(corpus: Corpus) -> dict[str, Any]:
         "data_digest": corpus.digest,
         "data": corpus.report,
         "packages": packages(),
+    }
+
+
+def _changes() -> dict[str, Any]:
+    """How the checkout differs from its commit."""
+    diff = _git("diff", "HEAD", "--binary") or ""
+    return {
+        "changed": (_git("diff", "HEAD", "--name-only") or "").splitlines(),
+        "changes_digest": hashlib.sha256(diff.encode()).hexdigest() if diff else "",
+        "untracked": (_git("ls-files", "--others", "--exclude-standard") or "").splitlines(),
     }
 
 

@@ -9,7 +9,7 @@ from types import FrameType, TracebackType
 
 from rlhf.tracking.screen import warn
 
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
 
 def die_with(parent: int) -> None:
@@ -18,6 +18,11 @@ def die_with(parent: int) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died before we asked to be told
         sys.exit(f"the parent (process {parent}) is gone")
+
+
+def adopt_orphans(adopts: bool) -> None:
+    """Whether descendants of this process whose parent ends become its own children (Linux), instead of process 1's."""
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, int(adopts))
 
 
 class StopRequest:

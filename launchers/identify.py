@@ -1,0 +1,48 @@
+"""Which stages a trial consists of: ``python -m launchers.identify FOLDER ...`` says it of frozen trials, as JSON.
+
+The answer is a list in the order of the folders. Each entry is ``{"fault": ...}`` or ``{"stages": [...]}``, parents first
+and the trial's own stage last: ``stage``, ``result_signature``, ``run_signature``, ``folder`` of the run, ``finished``
+(it need not be run), and ``parents``, the stages it starts from without those the user has given.
+"""
+
+import json
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+from launchers.trial import read_config
+from rlhf.fault import Fault
+
+
+def main(folders: list[str]) -> int:
+    """Print the answer, and nothing else, to standard output."""
+    with redirect_stdout(sys.stderr):
+        answer = [_of(Path(folder)) for folder in folders]
+    print(json.dumps(answer))
+    return 0
+
+
+def _of(folder: Path) -> dict[str, Any]:
+    from rlhf import chain  # torch is imported from here on
+
+    try:
+        links = chain.links(read_config(folder))
+    except Fault as fault:
+        return {"fault": str(fault)}
+    stages = [
+        {
+            "stage": link.identity.stage,
+            "result_signature": link.identity.result_signature,
+            "run_signature": link.identity.run_signature,
+            "folder": str(link.identity.folder),
+            "finished": link.finished,
+            "parents": link.parents,
+        }
+        for link in links
+    ]
+    return {"stages": stages}
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
