@@ -9,13 +9,14 @@ import fcntl
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
 from omegaconf import OmegaConf
 
 from launchers import outcome, pool
 from launchers.slots import Slots
+from launchers.warm import Warm
 from rlhf.command_line import EXIT_OK, EXIT_STOPPED, report_faults
 from rlhf.config import Device
 from rlhf.fault import Fault
@@ -71,7 +72,8 @@ class _Study:
         print(self._progress.opening(self._folder), flush=True)
         jobs = pool.each(self._begin(cell, command) for cell in self._todo)
         slots = Slots.here(self._sweep.parallel, self._sweep.threads)
-        interrupted = pool.run(jobs, slots, self._end, lambda line: print(line, flush=True))
+        with Warm(pool.environment(), _say) if command is None and self._todo else nullcontext() as warm:
+            interrupted = pool.run(jobs, slots, self._end, _say, warm=warm)
         rows = self._write_rows()
         table.show(rows, self._folder.name)
         left = len([cell for cell in self._todo if cell.digest not in self._closed]) if interrupted else 0
@@ -142,6 +144,10 @@ class _Study:
 
     def _trial_folder(self, number: int) -> Path:
         return self._folder / "trials" / f"{number:04d}"
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
 
 
 @contextmanager

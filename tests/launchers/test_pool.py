@@ -19,6 +19,7 @@ from launchers.pool import LATER, Cause, End, Job, Later, Running
 from launchers.slots import Slots
 from rlhf.config import Run
 from rlhf.result import Result, Status
+from tests.launchers.conftest import is_alive
 
 JOBS = Path(__file__).parent / "jobs.py"
 RUN = cast(Run, SimpleNamespace(stage="sft", model=SimpleNamespace(name="tiny"), seed=7))
@@ -106,8 +107,9 @@ def test_a_command_that_cannot_start_is_a_crash(tmp_path: Path) -> None:
 
 def test_a_slow_job_holds_up_no_other(tmp_path: Path) -> None:
     slow, quick = job(tmp_path / "slow", "polite"), [job(tmp_path / f"quick{n}", "ok") for n in range(3)]
-    when(lambda: all((each.folder / "result.json").exists() for each in quick), interrupt)  # the slow one never ends by itself
-    ends, _ = run(iter([slow, *quick]), parallel=2)
+    ends: list[End] = []
+    when(lambda: len(ends) == 3, interrupt)  # the slow one never ends by itself
+    pool.run(pool.each([slow, *quick]), Slots(2), ends.append, say=lambda line: None)
     assert [end.job.name for end in ends] == ["ok", "ok", "ok", "polite"]
 
 
@@ -250,11 +252,3 @@ def test_packages_reach_the_trial(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", "/somewhere")
     root, rest = pool.environment()["PYTHONPATH"].split(os.pathsep)
     assert rest == "/somewhere" and (Path(root) / "launchers" / "trial.py").is_file()
-
-
-def is_alive(pid: int) -> bool:
-    """Whether a process runs; one that only waits to be reaped does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False

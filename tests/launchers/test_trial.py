@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from launchers import pool, trial
 from rlhf import config
 from rlhf.config import Format, Zero
+from tests.launchers.conftest import is_alive
 
 sys.path.append(str(Path(pool.__file__).parent))
 
@@ -123,10 +124,3 @@ def test_a_trial_dies_with_its_sweeper(frozen: Path) -> None:
             break
         time.sleep(0.01)
     assert not is_alive(pid)
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
