@@ -2,7 +2,7 @@
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -15,7 +15,7 @@ from rlhf.report.curves import number
 AXES = {"step": "steps", "samples": "samples", "tokens": "tokens", "seconds": "seconds", "usd": "dollars"}
 """With what they count, for people."""
 KL = "kl"
-HELD_OUT_KL = ("eval/kl", ("reward/gain", "reward/gold_gain", "eval/score_mean", "reward/gold_mean"))
+HELD_OUT_KL = ("eval/kl", ("reward/gain", "reward/gold_gain"))
 TRAINING_KL = ("objective/kl", ("objective/scores",))
 """A KL to the policy that PPO started from, and the rewards measured with it."""
 LEAST_EVALUATIONS = 3
@@ -27,18 +27,20 @@ ENDS_ALIKE = 1e-9
 
 @dataclass(frozen=True)
 class Equal:
-    """A metric of all groups at the same place of an axis: as far as the one that has come least far has been."""
+    """A metric of a group and of the base line at the same place of an axis: as far as the shorter of them has been."""
 
     metric: str
     axis: str
+    letter: str
     low: float
     high: float
-    """The range that all have been through; values are at its end."""
-    values: Sequence[float | None]
-    """None where a group has no such curve."""
-    differences: Sequence[measures.Difference]
-    means: Sequence[float | None]
+    """The range that all runs of both have been through; values are at its end."""
+    base_value: float
+    value: float
+    base_mean: float
+    mean: float
     """Over the whole range."""
+    difference: measures.Difference
 
 
 def metrics_of(groups: Sequence[Group]) -> list[str]:
@@ -50,10 +52,10 @@ def metrics_of(groups: Sequence[Group]) -> list[str]:
 
 
 def equals(groups: Sequence[Group], metrics: Sequence[str]) -> list[Equal]:
-    """Every metric at equal steps, samples, tokens, time and money, and PPO's rewards at equal KL."""
-    found = [equal(groups, metric, axis) for metric in metrics for axis in axes_of(groups)]
+    """Every metric at equal steps, samples, tokens, time and money, and PPO's rewards at equal KL, group by group."""
     kl, rewards = kl_of(groups)
-    found += [equal(groups, reward, KL, kl) for reward in rewards]
+    places = [*((metric, axis, "") for metric in metrics for axis in axes_of(groups)), *((each, KL, kl) for each in rewards)]
+    found = [equal(groups[0], other, *place) for place in places for other in groups[1:]]
     return [each for each in found if each is not None]
 
 
@@ -76,24 +78,28 @@ def kl_of(groups: Sequence[Group]) -> tuple[str, Sequence[str]]:
     return "", ()
 
 
-def equal(groups: Sequence[Group], metric: str, axis: str, kl: str = "") -> Equal | None:
-    """``metric`` at the end of the range that all curves of it have in common; None if there is no such range."""
-    curves = [_curves(each, metric, axis, kl) for each in groups]
-    if sum(map(bool, curves)) < 2:
+def equal(base: Group, other: Group, metric: str, axis: str, kl: str = "") -> Equal | None:
+    """``metric`` of both at the end of the range that their curves have in common; None if there is no such range."""
+    these, those = (_curves(each, metric, axis, kl) for each in (base, other))
+    if not (these and those):
         return None
-    low = max(points[0][0] for each in curves for points in each)
-    high = min(points[-1][0] for each in curves for points in each)
+    low = max(points[0][0] for points in [*these, *those])
+    high = min(points[-1][0] for points in [*these, *those])
     if not high > low:
         return None
-    values = [[at(points, high) for points in each] for each in curves]
+    runs = zip([*base.members, *other.members], [*these, *those], strict=True)
+    read = {id(run): at(points, high) for run, points in runs}
     return Equal(
         metric=metric,
         axis=axis,
+        letter=other.letter,
         low=low,
         high=high,
-        values=[fmean(each) if each else None for each in values],
-        differences=_differences(metric, groups, curves, high),
-        means=[fmean(mean(points, low, high) for points in each) if each else None for each in curves],
+        base_value=fmean(at(points, high) for points in these),
+        value=fmean(at(points, high) for points in those),
+        base_mean=fmean(mean(points, low, high) for points in these),
+        mean=fmean(mean(points, low, high) for points in those),
+        difference=measures.of_values(metric, base, other, lambda run: read[id(run)]),
     )
 
 
@@ -158,24 +164,6 @@ def _curves(group: Group, metric: str, axis: str, kl: str = "") -> list[list[Poi
     """One a run; empty if any of them has fewer than two points."""
     curves = [curve(run, metric, axis, kl) for run in group.members]
     return curves if all(len(points) > 1 for points in curves) else []
-
-
-def _differences(
-    metric: str, groups: Sequence[Group], curves: Sequence[Sequence[Sequence[Point]]], place: float
-) -> list[measures.Difference]:
-    if not curves[0]:
-        return []
-    found = []
-    for other, points in zip(groups[1:], curves[1:], strict=True):
-        if points:
-            both = ((groups[0], curves[0]), (other, points))
-            read = {id(run): at(each, place) for group, many in both for run, each in zip(group.members, many, strict=True)}
-            found.append(measures.of_values(metric, groups[0], other, _reader(read)))
-    return found
-
-
-def _reader(read: Mapping[int, float]) -> Callable[[Subject], float]:
-    return lambda run: read[id(run)]
 
 
 def _place(run: Subject, row: dict[str, object], axis: str, tokens: float, kl: str) -> float | None:

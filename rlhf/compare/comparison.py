@@ -73,7 +73,7 @@ def _remarks(
         yield f"{groups[0].letter} and {', '.join(letters)} {sentence}."
     if confounding.is_seed_alone(verdict):
         yield "The seed alone differs, so every difference here is what chance does; it is the scale for all others."
-    elif differences.differently_sown([each for each in groups if each.settings]):
+    elif len({tuple(each.seeds) for each in groups if each.seeds}) > 1:
         yield "Their seeds are not the same, so a part of every difference is chance between seeds."
     slow = [each.key for each in [*settings, *facts] if each.affects == "system" and not differences.is_package(each)]
     if slow:
@@ -121,11 +121,12 @@ def content(found: Comparison) -> dict[str, Any]:
             {
                 "metric": each.metric,
                 "axis": each.axis,
-                "low": each.low,
-                "high": each.high,
-                "values": by_group(each.values),
-                "range_means": by_group(each.means),
-                "differences": [_difference(one) for one in each.differences],
+                "range": [each.low, each.high],
+                "base_value": each.base_value,
+                "value": each.value,
+                "base_mean": each.base_mean,
+                "mean": each.mean,
+                **_difference(each.difference),
             }
             for each in found.equals
         ],

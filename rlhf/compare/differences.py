@@ -40,15 +40,17 @@ def of_settings(groups: Sequence[Group]) -> list[Difference]:
         there = {each.settings[key] for each in known if key in each.settings}
         if len(there) > 1 or (_may_lack(key) and any(key not in each.settings for each in known)):
             found.append(Difference(key, affects(key), values))
-    if differently_sown(known):
+    if known and differently_sown(known):
         found.append(Difference(SEED, "result", [" ".join(map(str, each.seeds)) or UNKNOWN for each in groups]))
     order = ("result", "evaluation", "system")
     return sorted(found, key=lambda each: (order.index(each.affects), each.key))
 
 
 def differently_sown(groups: Sequence[Group]) -> bool:
-    """Whether the seeds of the groups are not the same and one of them stands on a single one."""
-    return len({tuple(sorted(each.seeds)) for each in groups}) > 1 and any(len(each.members) == 1 for each in groups)
+    """Whether a single run has a seed that the base line lacks, or the base line is one and has a seed that another lacks."""
+    base, others = groups[0], groups[1:]
+    apart = [each for each in others if base.seeds and each.seeds and not set(base.seeds) & set(each.seeds)]
+    return any(min(len(base.members), len(each.members)) == 1 for each in apart)
 
 
 def factors(groups: Sequence[Group], found: Sequence[Difference]) -> list[Difference]:

@@ -60,7 +60,8 @@ def fold(subjects: Sequence[Subject]) -> list[Group]:
             home.append(each)
     if len(together) == 1:
         together = [[each] for each in subjects]
-    return [Group(_letter(at), members) for at, members in enumerate(together)]
+    by_seed = [sorted(members, key=lambda run: run.seed or 0) for members in together]
+    return [Group(_letter(at), members) for at, members in enumerate(by_seed)]
 
 
 def _same_but_for_seed(group: Sequence[Subject], run: Subject) -> bool:

@@ -61,7 +61,10 @@ def contents(found: Comparison, command: str) -> dict[str, Any]:
         "command": command,
         "whisker": chart.interval,
         "judged": terminal.judged,
+        "because": terminal.because,
+        "by_letter": lambda found: {each.letter: each for each in found},
         "told": terminal.told,
+        "reached": terminal.reached,
     }
 
 
@@ -79,7 +82,7 @@ def _curves(found: Comparison, metric: str, axis: str) -> Figure | None:
     series = []
     for colour, group in enumerate(found.groups[:DRAWN]):
         line, band = axes.of_group(group, metric, axis, found.kl)
-        if line:
+        if len(line) > 1:
             series.append(chart.Series(group.letter, line, colour, band, dots=len(line) <= chart.MOST_TOLD))
     if len(series) < 2:
         return None

@@ -19,6 +19,9 @@ PLAIN_WIDTH = 160
 DIGEST = re.compile(r"\b[0-9a-f]{24,}\b")
 SETTINGS, METRICS, SAMPLES, TEXT = 20, 3, 3, 320
 """Settings, metrics with curves, prompts and characters of an answer that are shown; the page has all."""
+FEW = 3
+"""Sides up to which curves of several metrics are shown."""
+MARKS = {measures.SAME: " ≈", measures.NOT_COMPARABLE: " ≠"}
 STYLES = {measures.HIGHER: "bold", measures.LOWER: "bold", measures.NOT_COMPARABLE: "yellow"}
 
 
@@ -65,6 +68,18 @@ def told(value: str) -> str:
     return DIGEST.sub(lambda found: f"{found[0][:12]}…", value)
 
 
+def because(each: measures.Difference) -> str:
+    """What the interval is over, or why there is none; why it cannot be compared is among the remarks."""
+    if each.interval:
+        return each.interval.method
+    return "" if each.verdict in (measures.NOT_COMPARABLE, measures.EQUAL) else each.why
+
+
+def reached(value: float, mean: float, axis: str) -> str:
+    """A value at the end of a range; at equal KL with the mean over the range."""
+    return f"{short(value)} (mean {short(mean)})" if axis == KL else short(value)
+
+
 def place(axis: str) -> str:
     """An axis for people."""
     return AXES.get(axis, "KL")
@@ -93,7 +108,7 @@ def _metrics(console: Console, found: Comparison) -> None:
         for at, (group, value) in enumerate(zip(found.groups, measure.means, strict=True)):
             name = measure.metric if at == 0 else ""
             each = by_letter.get(group.letter)
-            cells = [judged(each), each.verdict, _because(each)] if each else ["", "", ""]
+            cells = [judged(each), each.verdict, because(each)] if each else ["", "", ""]
             style = STYLES.get(each.verdict, "") if each else ""
             _row(table, [name, group.letter, short(value) if value is not None else "–", *cells], style)
     _print(console, f"At the end: difference from {base}, with its 95 % interval", table)
@@ -101,38 +116,27 @@ def _metrics(console: Console, found: Comparison) -> None:
         console.print(Text("An interval needs scores of the same single prompts, or several seeds a side."))
 
 
-def _because(each: measures.Difference) -> str:
-    """What the interval is over, or why there is none; why it cannot be compared is among the remarks."""
-    if each.interval:
-        return each.interval.method
-    return "" if each.verdict in (measures.NOT_COMPARABLE, measures.EQUAL) else each.why
-
-
 def _equals(console: Console, found: Comparison) -> None:
-    first = list(dict.fromkeys(each.metric for each in found.equals if each.axis != KL))[:METRICS]
+    first = list(dict.fromkeys(each.metric for each in found.equals if each.axis != KL))
+    first = first[: METRICS if len(found.groups) <= FEW else 1]
     shown = [each for each in found.equals if each.axis == KL or each.metric in first]
     if not shown:
         return
-    letters = [each.letter for each in found.groups]
-    table = _table(["metric", "at equal", "range", *letters, *(f"{each} − {letters[0]}" for each in letters[1:])])
+    base = found.groups[0].letter
+    table = _table(["metric", "at equal", "", "range", base, "value", f"difference from {base}"])
+    before = ("", "")
     for each in shown:
-        by_letter = {one.letter: one for one in each.differences}
-        apart = [_told(by_letter.get(letter)) for letter in letters[1:]]
-        values = [short(value) if value is not None else "–" for value in each.values]
         metric = f"{each.metric} (best)" if each.axis == KL else each.metric
-        _row(table, [metric, place(each.axis), f"{short(each.low)} to {short(each.high)}", *values, *apart])
-    _print(console, "As far as all have been: the value there, and the difference", table)
+        head = [metric, place(each.axis)] if (each.metric, each.axis) != before else ["", ""]
+        before = each.metric, each.axis
+        values = [reached(each.base_value, each.base_mean, each.axis), reached(each.value, each.mean, each.axis)]
+        judgement = judged(each.difference) + MARKS.get(each.difference.verdict, "")
+        _row(table, [*head, each.letter, f"{short(each.low)} to {short(each.high)}", *values, judgement])
+    _print(console, f"As far as both {base} and the other have been (≈ not distinguishable, ≠ not comparable)", table)
     if any(each.axis == KL for each in shown):
         console.print(
             Text(f"KL: {found.kl}; the best value reached with at most that much of it, never beyond where both were.")
         )
-
-
-def _told(each: measures.Difference | None) -> str:
-    if each is None:
-        return "–"
-    undecided = {measures.SAME: " ≈", measures.NOT_COMPARABLE: " (not comparable)"}
-    return judged(each) + undecided.get(each.verdict, "")
 
 
 def _samples(console: Console, found: Comparison) -> None:

@@ -30,16 +30,16 @@ def test_each_axis_ends_where_the_shorter_run_does(tmp_path: Path) -> None:
     one = run(tmp_path / "a", price, rows=rows)
     found = compared(one, run(tmp_path / "b", {**price, KL: 0.2, "ppo.batch_size": 16}, rows=slow))
     step = equal(found, "reward/gain", "step")
-    assert (step.low, step.high, step.values) == (0.0, 6.0, [6.0, 3.0])
-    assert step.means == pytest.approx([3.0, 1.5]) and step.differences[0].value == -3.0
+    assert (step.low, step.high, step.base_value, step.value) == (0.0, 6.0, 6.0, 3.0)
+    assert (step.base_mean, step.mean) == pytest.approx((3.0, 1.5)) and step.difference.value == -3.0
     samples = equal(found, "reward/gain", "samples")  # 8 and 16 prompts an update: 64 after eight, 96 after six
-    assert (samples.high, samples.values) == (64.0, [8.0, 2.0])
+    assert (samples.high, samples.base_value, samples.value) == (64.0, 8.0, 2.0)
     tokens = equal(found, "reward/gain", "tokens")
-    assert (tokens.high, tokens.values) == (200.0, [8.0, 2.0])
+    assert (tokens.high, tokens.base_value, tokens.value) == (200.0, 8.0, 2.0)
     seconds = equal(found, "reward/gain", "seconds")
-    assert seconds.high == 8.0 and seconds.values == pytest.approx([8.0, 4 / 3])
+    assert (seconds.high, seconds.base_value, seconds.value) == pytest.approx((8.0, 8.0, 4 / 3))
     usd = equal(found, "reward/gain", "usd")  # two devices at a dollar a second
-    assert usd.high == 16.0 and usd.values == pytest.approx([8.0, 4 / 3])
+    assert (usd.high, usd.base_value, usd.value) == pytest.approx((16.0, 8.0, 4 / 3))
 
 
 def test_without_a_price_and_with_equal_batches_there_are_fewer_axes(tmp_path: Path) -> None:
@@ -64,8 +64,8 @@ def test_seeds_give_a_curve_its_interval(tmp_path: Path) -> None:
         folders.append(run(tmp_path / f"{kl}-{seed}", {KL: kl, "seed": seed}, rows=rows))
     found = compared(*folders)
     step = equal(found, "reward/gain", "step")
-    assert step.values == [1.5, 4.5]
-    assert step.differences[0].interval is not None and step.differences[0].interval.low == 3.0  # 3 and 3
+    assert (step.base_value, step.value) == (1.5, 4.5)
+    assert step.difference.interval is not None and step.difference.interval.low == 3.0  # 3 and 3
     line, band = axes.of_group(found.groups[0], "reward/gain", "step")
     assert line == [(0.0, 0.0), (4.0, 1.5)] and band[1] == (4.0, 1.0, 2.0)
 
@@ -85,8 +85,8 @@ def test_rewards_are_compared_at_equal_kl(tmp_path: Path) -> None:
     found = compared(folder("a", 0.1, [0.0, 3.0, 5.0], [0.0, 2.0, 4.0]), folder("b", 0.2, [0.0, 4.0, 2.0], [0.0, 2.0, 1.5]))
     kl = equal(found, "reward/gain", "kl")
     assert found.kl == "eval/kl" and (kl.low, kl.high) == (0.0, 4.0)
-    assert kl.values == [3.0, 2.0]
-    assert kl.means[1] == pytest.approx((0.75 * 2 + 1.75 * 2) / 4, abs=1e-3)  # 0 to 1.5 to 2
+    assert (kl.base_value, kl.value) == (3.0, 2.0)
+    assert kl.mean == pytest.approx((0.75 * 2 + 1.75 * 2) / 4, abs=1e-3)  # 0 to 1.5 to 2
 
 
 def test_two_evaluations_are_no_frontier_and_training_is_one(tmp_path: Path) -> None:
@@ -103,3 +103,12 @@ def test_nothing_is_read_off_where_a_curve_has_not_been(tmp_path: Path) -> None:
     early, late = curve("reward/gain", [(0, 0.0), (2, 1.0)]), curve("reward/gain", [(4, 0.0), (8, 1.0)])
     found = compared(run(tmp_path / "a", rows=early), run(tmp_path / "b", {KL: 0.2}, rows=late))
     assert found.equals == []
+
+
+def test_each_side_is_held_against_the_base_line_as_far_as_both_have_been(tmp_path: Path) -> None:
+    ends = (8, 6, 2)
+    folders = [
+        run(tmp_path / f"{end}", {KL: end / 10}, rows=curve("reward/gain", [(0, 0.0), (end, float(end))])) for end in ends
+    ]
+    steps = [each for each in compared(*folders).equals if each.axis == "step"]
+    assert [(each.letter, each.high) for each in steps] == [("B", 6.0), ("C", 2.0)]

@@ -36,7 +36,7 @@ def test_the_terminal_shows_texts_as_they_are(pair: list[str], capsys: pytest.Ca
     said = capsys.readouterr().out
     assert "\x1b" not in said and "\u202e" not in said and "[red]" in said
     assert "not distinguishable" in said and "paired over 3 prompts" in said
-    assert re.search(r"reward/gain \(best\) +KL +0 to 2 +2 +4 +\+2", said)
+    assert re.search(r"reward/gain \(best\) +KL +B +0 to 2 +2 \(mean 1\) +4 \(mean 2\) +\+2", said)
 
 
 def test_the_page_holds_everything_and_nothing_that_runs(pair: list[str], tmp_path: Path) -> None:
@@ -46,7 +46,7 @@ def test_the_page_holds_everything_and_nothing_that_runs(pair: list[str], tmp_pa
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text and "default-src" in text
     assert not re.search(r"<script|<img|<iframe|https?:|url\(|@import", text.replace("http://www.w3.org", ""))
     assert "\u202e" not in text and "\x1b" not in text and "49" not in re.findall(r"onerror=alert\(1\)&gt; (\S+)", text)
-    for part in ("About ppo.kl_coef", "Reward at equal KL", "As far as all have been", "reward/gain, difference", "Samples"):
+    for part in ("About ppo.kl_coef", "Reward at equal KL", "As far as both have been", "reward/gain, difference", "Samples"):
         assert part in text, part
     assert text.count("<svg") == text.count("</svg>") >= 5
 
