@@ -39,6 +39,8 @@ def add_adapters(network: PreTrainedModel, lora: LoraConfig, key: str, seed: int
     whole_layers = [*keep, *_heads(network)]
     quantize(network, lora.quantize, key, whole_layers)
     targets = "all-linear" if lora.targets is None else list(lora.targets)
+    if both := set(keep) & set(lora.targets or ()):
+        raise Fault(f"{key}.targets={targets}: {', '.join(both)} is trained whole, without an adapter; leave it out")
     settings = peft.LoraConfig(
         r=lora.dim,
         lora_alpha=cast(int, lora.alpha),
@@ -58,6 +60,10 @@ def add_adapters(network: PreTrainedModel, lora: LoraConfig, key: str, seed: int
         ) from error
     for name in keep:
         network.get_submodule(name).requires_grad_(True)
+    if keep:  # said to peft only now, or it would put copies of its own in their place; it does when it loads the adapter
+        settings.modules_to_save = list(keep)
+        settings.target_modules = sorted(set(settings.target_modules or ()) - set(keep))
+        settings.exclude_modules = [name for name in settings.exclude_modules or () if name not in keep] or None
 
 
 @contextmanager
@@ -91,7 +97,10 @@ def merged(network: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def save_adapter(folder: Path, network: nn.Module, weights: dict[str, Tensor], base: str | None) -> None:
-    """Write the adapter of ``network``, if it has one, to ``folder/adapter`` as peft does; ``base`` is what it started from."""
+    """Write the adapter of ``network``, if it has one, to ``folder/adapter`` as peft does; ``base`` is what it started from.
+
+    Submodules that are trained whole are part of it, so that peft makes the same network of it and its base.
+    """
     layers = list(_adapted(network))
     if not layers:
         return
@@ -103,6 +112,8 @@ def save_adapter(folder: Path, network: nn.Module, weights: dict[str, Tensor], b
         for name, _ in layers
         for part in "AB"
     }
+    for name in settings.modules_to_save or ():
+        learnt |= {f"base_model.model.{key}": weights[key].contiguous() for key in weights if key.startswith(f"{name}.")}
     save_file(learnt, folder / ADAPTER / "adapter_model.safetensors", {"format": "pt"})
 
 

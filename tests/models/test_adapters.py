@@ -1,5 +1,6 @@
 """Adapters: by hand, merged, and as peft reads them."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 from peft import PeftModel
 from torch import nn
-from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf import artifact
 from rlhf.config import Family, LoraConfig, ModelConfig, Quantize
@@ -106,6 +107,45 @@ def test_without_targets_every_layer_but_the_output_has_an_adapter(
     add_adapters(network, lora(), "lora", seed=0, keep=keep)
     adapted = {name.partition(".lora_")[0].rpartition(".")[2] for name in trained(network) if ".lora_" in name}
     assert adapted == layers
+
+
+@pytest.mark.parametrize("family", [Family.llama, Family.opt, Family.gpt2])
+@pytest.mark.parametrize("targets", ["all", "one"])
+def test_the_adapter_of_a_scorer_gives_its_scores_on_a_base_with_another_head(
+    family: Family,
+    targets: str,
+    tokenizer: PreTrainedTokenizerBase,
+    model_config: Callable[..., ModelConfig],
+    tmp_path: Path,
+) -> None:
+    """The trained head was not in the adapter, so peft scored with whatever head the base was given."""
+    names = {Family.llama: "q_proj", Family.opt: "fc1", Family.gpt2: "c_attn"}
+    named = [names[family]] if targets == "one" else None
+    load_policy(model_config(family), tokenizer, None, seed=0).save_pretrained(tmp_path / "base")  # it has no head at all
+    scorer = load_scorer(model_config(family, path=str(tmp_path / "base")), tokenizer, None, seed=0, fresh_head=True).eval()
+    add_adapters(scorer, lora(targets=named), "reward_lora", seed=1, keep=["score"])
+    disturb(scorer)
+    artifact.save(tmp_path / "artifact", scorer, scorer.state_dict(), tokenizer, ABOUT)
+
+    settings = json.loads((tmp_path / "artifact/adapter/adapter_config.json").read_text())
+    assert settings["modules_to_save"] == ["score"] and settings["exclude_modules"] is None
+    assert "score" not in settings["target_modules"] and (named is None or settings["target_modules"] == named)
+    torch.manual_seed(99)  # the head that transformers draws for it
+    base = AutoModelForSequenceClassification.from_pretrained(
+        settings["base_model_name_or_path"], num_labels=1, pad_token_id=scorer.config.pad_token_id
+    )
+    adapted = PeftModel.from_pretrained(base, tmp_path / "artifact/adapter").eval()
+    again = AutoModelForSequenceClassification.from_pretrained(tmp_path / "artifact").eval()
+    torch.testing.assert_close(adapted(IDS).logits, again(IDS).logits, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(adapted(IDS).logits, scorer(IDS).logits, rtol=1e-4, atol=1e-5)
+
+
+def test_a_head_that_is_trained_whole_gets_no_adapter_beside(
+    tokenizer: PreTrainedTokenizerBase, model_config: Callable[..., ModelConfig]
+) -> None:
+    scorer = load_scorer(model_config(Family.llama), tokenizer, None, seed=0, fresh_head=True)
+    with pytest.raises(Fault, match=r"reward_lora\.targets=\['score'\]: score is trained whole, .* leave it out"):
+        add_adapters(scorer, lora(targets=["score"]), "reward_lora", seed=0, keep=["score"])
 
 
 def test_the_head_of_a_scorer_is_trained_whole(
