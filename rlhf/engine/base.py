@@ -148,8 +148,13 @@ class Engine(ABC):
         return items[self.rank :: self.ranks]
 
     @abstractmethod
-    def spread(self, items: Sequence[Item], work: Callable[[Item], T]) -> list[T]:
-        """``work`` on every item, each done by one rank, and the results for all ranks, in order."""
+    def spread(self, items: Sequence[Item], work: Callable[[Item], T], networks: bool = True) -> list[T]:
+        """``work`` on every item, each done by one rank, and the results for all ranks, in order.
+
+        Args:
+            networks: whether ``work`` runs one. Then a rank without an item of its own repeats the last one, since ranks
+                that share a network's weights must run it equally often; else it does nothing.
+        """
 
     @abstractmethod
     def total(self, metrics: Metrics) -> Metrics:

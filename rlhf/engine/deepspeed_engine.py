@@ -273,10 +273,12 @@ class DeepSpeedEngine(Engine):
     # ranks
 
     @override
-    def spread(self, items: Sequence[Item], work: Callable[[Item], T]) -> list[T]:
+    def spread(self, items: Sequence[Item], work: Callable[[Item], T], networks: bool = True) -> list[T]:
         mine = []
         for first in range(0, len(items), self.ranks):
             at = first + self.rank
+            if at >= len(items) and not networks:
+                break
             done = work(items[min(at, len(items) - 1)])  # under ZeRO 3 all ranks run a network equally often
             mine += [tree_map(_to_cpu, done)] * (at < len(items))
         parts = self._gather(mine)

@@ -119,7 +119,7 @@ class TorchEngine(Engine):
                 state[parameter]["step"] = step.clone() if step.is_floating_point() else int(step)
 
     @override
-    def spread(self, items: Sequence[Item], work: Callable[[Item], T]) -> list[T]:
+    def spread(self, items: Sequence[Item], work: Callable[[Item], T], networks: bool = True) -> list[T]:
         return [work(item) for item in items]
 
     @override

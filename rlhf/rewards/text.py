@@ -41,7 +41,7 @@ class TextReward:
             Fault: the scorer did not give one finite number for each response.
         """
         pairs = list(zip(examples, texts, strict=True))
-        parts = self.engine.spread(list(in_groups(pairs, self.size)), self._scores)
+        parts = self.engine.spread(list(in_groups(pairs, self.size)), self._scores, networks=False)
         return torch.tensor([value for part in parts for value in part], dtype=torch.float32, device=self.engine.device)
 
     def _scores(self, pairs: Sequence[tuple[Example, str]]) -> list[float]:

@@ -6,6 +6,7 @@ One process group serves many cells, since starting one costs more than a cell.
 import json
 import os
 import sys
+from collections import Counter
 from pathlib import Path
 
 import torch
@@ -14,10 +15,13 @@ from deepspeed.accelerator.cpu_accelerator import CPU_Accelerator
 from deepspeed.comm.torch import TorchBackend
 
 from rlhf.config import Offload, Precision, Run
+from rlhf.data.records import Example, Turn
 from rlhf.engine.base import Trainable
 from rlhf.engine.deepspeed_engine import DeepSpeedEngine
 from rlhf.engine.deepspeed_settings import Settings
 from rlhf.engine.optimizer import OptimizerSpec
+from rlhf.metrics import Metrics, Total
+from rlhf.rewards.text import TextReward
 from rlhf.rollout.sample import sample
 from tests.stages.small import build, faults, learn, make_run, score
 
@@ -31,6 +35,7 @@ def main(folder: Path) -> None:
         answers[cell["name"]] = repeat(run, folder / cell["recorded"])
     answers["gathers"] = gathers(folder, [8, 64])
     answers["peak"] = peak(folder)
+    answers["asked"] = asked(folder)
     answers["fp16"] = {zero: overflows(folder, zero) for zero in range(4)}
     if int(os.environ["RANK"]) == 0:
         (folder / f"answers{os.environ['WORLD_SIZE']}.json").write_text(json.dumps(answers))
@@ -81,6 +86,22 @@ def peak(folder: Path) -> list[float]:
         torch.ones((engine.rank + 1) * 2**25)
     own = engine.peak_memory_gib() or 0.0
     return [own, engine.take_costs()["mem/setup_gib"]]
+
+
+def asked(folder: Path) -> list[int]:
+    """How often each of three responses is put to a reward that reads text, over all ranks, two a group."""
+    engine = DeepSpeedEngine(make_run(folder, "stage=sft", "zero=0"))
+    counted: Counter[str] = Counter()
+
+    def scorer(prompts: object, responses: list[str], solutions: object) -> list[float]:
+        counted.update(responses)
+        return [float(each) for each in responses]
+
+    examples, texts = [Example((Turn("user", "?"),), None, None, "mine")] * 3, ["1", "2", "3"]
+    assert TextReward("mine", scorer, engine, 2).score(examples, texts, []).tolist() == [1.0, 2.0, 3.0]
+    assert TextReward("mine", scorer, engine, 2).score(examples[:1], ["4"], []).tolist() == [4.0]  # one rank has nothing
+    everywhere = engine.total(Metrics({text: Total(count) for text, count in counted.items()})).values_by_name()
+    return [int(everywhere[text]) for text in "1234"]
 
 
 def overflows(folder: Path, zero: int) -> list[str]:
