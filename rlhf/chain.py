@@ -19,7 +19,7 @@ from rlhf.fault import Fault
 from rlhf.identity import Identity
 from rlhf.report import page as report
 from rlhf.result import HEADLINES, Result, Status
-from rlhf.rewards import own
+from rlhf.rewards import own, ready
 from rlhf.run import NO_RESULT, claimed, finished, run_stage
 from rlhf.sealed import is_sealed
 from rlhf.stages.table import TABLE
@@ -73,6 +73,8 @@ def _execute(
 ) -> Result:
     identity = identify(run, stage)
     done = None if run.fresh else finished(identity)
+    if done is None and "reward" in TABLE[stage].reads:
+        ready.see(run.reward, load_corpus(run))
     parents: dict[str, Artifact] = {}
     for name in lineage.parents(run, stage):
         kind = TABLE[name].makes

@@ -4,11 +4,10 @@ import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
-from rlhf import stage_checks
+from rlhf import bounds, stage_checks
 from rlhf.config import (
     STAGES,
     ArchConfig,
-    ChatConfig,
     Family,
     Pruner,
     RewardModelInit,
@@ -23,6 +22,7 @@ from rlhf.models import packaged
 def faults(run: Run) -> list[str]:
     """Everything wrong with ``run``, one line each: key, value, rule, fix. Empty if it may start."""
     return [
+        *bounds.faults(run),
         *engine.faults(run),
         *_model(run),
         *_data(run),
@@ -31,7 +31,6 @@ def faults(run: Run) -> list[str]:
         *_tracker(run),
         *_pruning(run),
         *stage_checks.faults(run),
-        *(f"chat.{fault}" for fault in chat(run.chat)),
     ]
 
 
@@ -44,8 +43,6 @@ def _model(run: Run) -> Iterator[str]:
             yield wrong
         if model.arch is not None:
             yield from _arch(f"{key}.arch", model.arch)
-        if not 0 <= model.dropout < 1:
-            yield f"{key}.dropout={model.dropout}: must be at least 0 and below 1"
     if (
         "rm" in chain(run, run.stage)
         and run.rm.init is RewardModelInit.sft
@@ -58,36 +55,26 @@ def _model(run: Run) -> Iterator[str]:
 
 
 def _arch(key: str, arch: ArchConfig) -> Iterator[str]:
-    if arch.hidden_size % arch.heads:
+    if arch.hidden_size % max(arch.heads, 1):
         yield f"{key}.heads={arch.heads} does not divide {key}.hidden_size={arch.hidden_size}; choose sizes that divide"
-    if arch.kv_heads is not None and (arch.kv_heads < 1 or arch.heads % arch.kv_heads):
+    if arch.kv_heads is not None and arch.heads % max(arch.kv_heads, 1):
         yield f"{key}.kv_heads={arch.kv_heads} does not divide {key}.heads={arch.heads}; choose sizes that divide, or null"
     if arch.family is Family.bloom and arch.ffn_size != 4 * arch.hidden_size:
         yield f"{key}.ffn_size={arch.ffn_size}: bloom has no other than 4 * hidden_size; use {4 * arch.hidden_size}"
-    if arch.family in (Family.llama, Family.qwen3, Family.gpt_neox) and not (arch.rope_theta or 0) > 0:
-        yield f"{key}.rope_theta={arch.rope_theta}: {arch.family.name} turns by position and needs one above 0; 10000 is usual"
+    if arch.family in (Family.llama, Family.qwen3, Family.gpt_neox) and arch.rope_theta is None:
+        yield f"{key}.rope_theta=null: {arch.family.name} turns by position and needs a base; 10000 is usual"
 
 
 def _data(run: Run) -> Iterator[str]:
     if not run.data.sources:
         yield "data.sources: is empty; choose a data option or name a source"
-    if not 0 < run.data.eval_fraction < 1:
-        yield f"data.eval_fraction={run.data.eval_fraction}: must be between 0 and 1, or nothing is held out"
-    if run.data.max_train_examples is not None and run.data.max_train_examples < 1:
-        yield f"data.max_train_examples={run.data.max_train_examples}: must be at least 1, or null for all"
-    if not 0 < run.data.temperature < float("inf"):
-        yield f"data.temperature={run.data.temperature}: must be above 0; 1 leaves the sources as large as they are"
     if run.data.system_prompt is not None and not run.data.system_prompt.strip():
         yield "data.system_prompt: is blank; write one, or null for none"
     for name, source in run.data.sources.items():
         key = f"data.sources.{name}"
-        if source.weight <= 0:
-            yield f"{key}.weight={source.weight}: must be above 0; leave the source out instead"
         for stage in source.stages:
             if stage not in STAGES:
                 yield f"{key}.stages: there is no stage `{stage}`; choose from {', '.join(STAGES)}"
-        if source.cap is not None and source.cap < 1:
-            yield f"{key}.cap={source.cap}: must be at least 1, or null for all rows"
         if not source.path.startswith("hub:"):
             for field in ("subset", "files", "streaming"):
                 if getattr(source, field):
@@ -98,16 +85,6 @@ def _data(run: Run) -> Iterator[str]:
 
 def _lengths(run: Run) -> Iterator[str]:
     rollout = run.rollout
-    if rollout.temperature < 0:
-        yield f"rollout.temperature={rollout.temperature}: must be 0 (greedy) or above"
-    if not 0 < rollout.top_p <= 1:
-        yield f"rollout.top_p={rollout.top_p}: must be above 0 and at most 1"
-    for key in ("max_prompt_tokens", "max_new_tokens", "micro_batch_size"):
-        if getattr(rollout, key) < 1:
-            yield f"rollout.{key}={getattr(rollout, key)}: must be at least 1"
-    for key in ("prompts", "examples", "micro_batch_size", "samples", "max_new_tokens"):
-        if getattr(run.evaluation, key) < 1:
-            yield f"evaluation.{key}={getattr(run.evaluation, key)}: must be at least 1"
     if run.model.arch is not None:
         limit = run.model.arch.max_positions
         longest = {f"{name}.max_length": getattr(run, name).max_length for name in ("pretrain", "sft", "rm")}
@@ -135,36 +112,14 @@ def _parents(run: Run) -> Iterator[str]:
             yield f"{key}: there is no such folder; write an artifact's folder in full, or a hub id"
 
 
-def chat(config: ChatConfig) -> Iterator[str]:
-    """Faults of the settings of a conversation."""
-    if config.max_new_tokens < 1:
-        yield f"max_new_tokens={config.max_new_tokens}: must be at least 1"
-    if not 0 <= config.temperature < float("inf"):
-        yield f"temperature={config.temperature}: must be 0 (greedy) or above"
-    if not 0 < config.top_p <= 1:
-        yield f"top_p={config.top_p}: must be above 0 and at most 1"
-    if config.no_repeat_ngram_size < 0:
-        yield f"no_repeat_ngram_size={config.no_repeat_ngram_size}: must be at least 1, or 0 to allow repetition"
-
-
 def _tracker(run: Run) -> Iterator[str]:
     if run.tracker.kind is TrackerKind.tensorboard and importlib.util.find_spec("tensorboard") is None:
         yield "tracker=tensorboard: is not installed; pip install 'rlhf[tensorboard]', or tracker=none"
-    if not 0 <= run.tracker.finish_seconds < float("inf"):
-        yield f"tracker.finish_seconds={run.tracker.finish_seconds}: must be a number of seconds, 0 or above"
 
 
 def _pruning(run: Run) -> Iterator[str]:
-    sweep = run.sweep
-    if sweep.reduction < 2:
-        yield f"sweep.reduction={sweep.reduction}: must be at least 2, or no trial is ever behind"
-    for key in ("brackets", "min_rung", "warmup_trials"):
-        if getattr(sweep, key) < 1:
-            yield f"sweep.{key}={getattr(sweep, key)}: must be at least 1"
-    if not 0 < sweep.verdict_seconds <= 300:  # the other ranks wait too, and their links give up after ten minutes
-        yield f"sweep.verdict_seconds={sweep.verdict_seconds}: must be above 0 and at most 300"
-    if sweep.pruner is not Pruner.none and run.stage in STAGES and not getattr(run, run.stage).eval_every:
+    if run.sweep.pruner is not Pruner.none and run.stage in STAGES and not getattr(run, run.stage).eval_every:
         yield (
-            f"sweep.pruner={sweep.pruner.name}: judges evaluations on the way, and {run.stage}.eval_every=0 makes none; "
+            f"sweep.pruner={run.sweep.pruner.name}: judges evaluations on the way, and {run.stage}.eval_every=0 makes none; "
             f"set {run.stage}.eval_every to a number of rounds"
         )

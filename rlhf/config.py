@@ -6,7 +6,12 @@ its documentation: ``docs/config.md`` is generated from it. Each field says what
 * ``result()``: it can change the weights a run ends with, so it is part of the *result signature*, by which a stage
   finds the artifacts of its parents;
 * ``system()``: it changes how fast, where or in what pieces the same weights are computed, or what is measured on the
-  way, so it is part of the *run signature* only, which names the run's folder.
+  way, so it is part of the *run signature* only, which names the run's folder;
+* ``place()``: it says where something is whose content can change the weights. The content is in the result signature,
+  the place in the run signature.
+
+A number says beside it what range it may be in (``at_least``, ``above``, ``at_most``, ``below``), which
+``rlhf.bounds`` checks; without one any finite number is sound.
 
 Only the parts of a ``Run`` that a stage declares in its ``reads`` are signed; paths, tracker and the like never are.
 """
@@ -19,17 +24,22 @@ from typing import Any, Optional
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
-from rlhf import mixes
+from rlhf import bounds, mixes
 
 
-def result() -> Any:
-    """Declare a field that can change the weights a run ends with."""
-    return field(default=MISSING, metadata={"affects": "result"})
+def result(**ends: Any) -> Any:
+    """Declare a field that can change the weights a run ends with; ``ends`` are those of ``Bounds``."""
+    return field(default=MISSING, metadata={"affects": "result", "bounds": bounds.Bounds(**ends)})
 
 
-def system() -> Any:
-    """Declare a field that cannot change the weights of a run beyond rounding."""
-    return field(default=MISSING, metadata={"affects": "system"})
+def system(**ends: Any) -> Any:
+    """Declare a field that cannot change the weights of a run beyond rounding; ``ends`` are those of ``Bounds``."""
+    return field(default=MISSING, metadata={"affects": "system", "bounds": bounds.Bounds(**ends)})
+
+
+def place() -> Any:
+    """Declare a field that says where something is whose content, which is signed itself, can change the weights."""
+    return field(default=MISSING, metadata={"affects": "system", "content": True})
 
 
 Zero = Enum("Zero", {"none": "none", "0": 0, "1": 1, "2": 2, "3": 3})
@@ -74,35 +84,35 @@ class ArchConfig:
 
     family: Family = result()
     """Which transformers architecture the sizes below describe."""
-    vocab_size: int = result()
+    vocab_size: int = result(at_least=1)
     """Rows of the embedding. With `model.path=null` also the size of the tokenizer that is trained."""
-    hidden_size: int = result()
+    hidden_size: int = result(at_least=1)
     """Width of the residual stream."""
-    layers: int = result()
+    layers: int = result(at_least=1)
     """Number of transformer blocks."""
-    heads: int = result()
+    heads: int = result(at_least=1)
     """Attention heads a block."""
-    kv_heads: Optional[int] = result()
+    kv_heads: Optional[int] = result(at_least=1)
     """Heads that have keys and values of their own, each shared by `heads / kv_heads` queries; null: all. Read by `llama` and `qwen3`."""
-    head_dim: Optional[int] = result()
+    head_dim: Optional[int] = result(at_least=1)
     """Width of a head where it is not `hidden_size / heads` (Qwen3: 128); null: just that. Read by `llama` and `qwen3`."""
-    ffn_size: int = result()
+    ffn_size: int = result(at_least=1)
     """Width of the feed-forward layer."""
-    max_positions: int = result()
+    max_positions: int = result(at_least=1)
     """Longest sequence in tokens (prompt and response together)."""
-    rope_theta: Optional[float] = result()
+    rope_theta: Optional[float] = result(above=0)
     """Base of the rotary position angles; null: positions are learned (`opt`, `gpt2`) or biases on attention (`bloom`)."""
-    rope_fraction: Optional[float] = result()
+    rope_fraction: Optional[float] = result(above=0, at_most=1)
     """Share of a head that is rotated (Pythia: 0.25); null: all of it. Read by `gpt_neox`."""
-    rope_factor: Optional[float] = result()
+    rope_factor: Optional[float] = result(at_least=1)
     """Long wavelengths are stretched by this, as in Llama 3.2 (32); null: none are. Read by `llama`."""
     tie_embeddings: bool = result()
     """Whether the output projection shares the embedding's weights."""
-    embed_size: Optional[int] = result()
+    embed_size: Optional[int] = result(at_least=1)
     """Width of the embedding where it differs from `hidden_size` (OPT-350m: 512); null: the same."""
     norm_first: bool = result()
     """Layer norm before (true) or after (false, OPT-350m) each sub-layer; read by `opt` only."""
-    init_std: float = result()
+    init_std: float = result(at_least=0)
     """Standard deviation of freshly drawn weights; used only where nothing is loaded."""
 
 
@@ -118,15 +128,15 @@ class ModelConfig:
     """Branch, tag or commit on the hub, or version of the package; null: the default branch, or whichever version is installed."""
     template: Template = result()
     """How turns become text: `roles` (role tokens, for trained tokenizers), `dialogue` ("Human:"/"Assistant:" lines), `plain` (a text that is continued, no roles), `tokenizer` (the chat template that comes with the tokenizer)."""
-    dropout: float = result()
+    dropout: float = result(at_least=0, below=1)
     """Probability for every dropout of the network. PPO's old log-probabilities assume 0."""
-    freeze_layers: int = result()
+    freeze_layers: int = result(at_least=0)
     """First transformer blocks that are not trained; 0: all are trained. Not with adapters, which freeze every weight."""
     freeze_embeddings: bool = result()
     """Do not train the embeddings of tokens and positions, and with `tie_embeddings` so neither the output layer."""
     arch: Optional[ArchConfig] = result()
     """Sizes of the network; null: read from `path`."""
-    params: Optional[int] = system()
+    params: Optional[int] = system(at_least=1)
     """Published parameter count, for plans and a test; null: unknown."""
     usual: dict[str, str] = system()
     """Options this model usually goes with, by group; filled in, visibly, where the command line leaves a group at `auto`."""
@@ -136,13 +146,13 @@ class ModelConfig:
 class SourceConfig:
     """One named source of text."""
 
-    path: str = system()
+    path: str = place()
     """A file (.jsonl, .json, .csv, .tsv, .parquet or .txt, also with .gz), a folder of them, a pattern (`part-*.jsonl`), `hub:<id>[@revision]` for a hub data set, or `world` for the built-in demo. Its content, not its place, is signed."""
-    subset: Optional[str] = system()
+    subset: Optional[str] = place()
     """Of a hub data set that has several: which one; null: the only one."""
-    split: str = system()
+    split: str = place()
     """Which split of a hub data set is read; not with `files`."""
-    files: Optional[str] = system()
+    files: Optional[str] = place()
     """Read these files of a hub data set (`part.jsonl`, `*.parquet`) rather than what its card declares; null: as declared."""
     streaming: bool = system()
     """Read a hub data set row by row while it is downloaded, only up to `cap`, rather than all of it first."""
@@ -152,9 +162,9 @@ class SourceConfig:
     """What the columns that the format reads are called in the rows: `{prompt: question}`; a dot leads into nested columns (`question.full_text`)."""
     keep: dict[str, list[str]] = result()
     """Use only rows with one of these values in a column, as `{lang: [de, en]}`; a dot leads into nested columns."""
-    cap: Optional[int] = result()
+    cap: Optional[int] = result(at_least=1)
     """Use at most this many rows of the file (the first ones; of `world`: generate this many); null: all."""
-    weight: float = result()
+    weight: float = result(above=0)
     """Share of an epoch relative to the source's own size: 0.5 uses half its rows each epoch, 2 uses each row twice."""
     stages: list[str] = result()
     """Stages that may use it."""
@@ -168,15 +178,15 @@ class DataConfig:
     """Name of the mix, for run names and tags."""
     sources: dict[str, SourceConfig] = result()
     """Named sources. `data=local` has one called `mine`; others come with a mix in `conf/data/`, by a name of the catalogue (`+source@data.sources.alpaca=alpaca`), or as your own (`+source@data.sources.mine=default data.sources.mine.path=…`)."""
-    temperature: float = result()
+    temperature: float = result(above=0)
     """Evens out the sources' shares of an epoch: they go with (weight x size)^(1 / temperature), while the epoch keeps its length. 1: as large as they are; very high: all alike."""
     system_prompt: Optional[str] = result()
     """Put before every conversation that has no system turn of its own, in all stages; null: nothing."""
-    eval_fraction: float = result()
+    eval_fraction: float = result(above=0, below=1)
     """Share of prompts held out from training in every stage, chosen by a hash of the prompt."""
-    max_train_examples: Optional[int] = result()
+    max_train_examples: Optional[int] = result(at_least=1)
     """Train each stage on at most this many examples (those whose prompts have the smallest hashes); null: on all."""
-    max_bad_fraction: float = result()
+    max_bad_fraction: float = result(at_least=0, at_most=1)
     """Stop when more than this share of a source's rows cannot be read; up to it they are skipped and counted."""
 
 
@@ -184,9 +194,9 @@ class DataConfig:
 class LoraConfig:
     """Low-rank adapters (Hu et al. 2021): on the policy (`lora`), on the reward model and the critic (`reward_lora`)."""
 
-    dim: int = result()
+    dim: int = result(at_least=0)
     """Rank of the adapters; 0 trains all weights."""
-    alpha: float = result()
+    alpha: float = result(above=0)
     """Scale of the adapters' output is alpha / dim."""
     rslora: bool = result()
     """Scale by alpha / sqrt(dim) instead, so that large ranks learn as fast as small ones (Kalajdzievski 2023)."""
@@ -200,47 +210,47 @@ class LoraConfig:
 class TrainConfig:
     """What every supervised stage has in common."""
 
-    epochs: float = result()
+    epochs: float = result(above=0)
     """Passes over the training data."""
-    max_steps: Optional[int] = result()
+    max_steps: Optional[int] = result(at_least=1)
     """Stop after this many optimizer steps even if `epochs` asks for more; null: no limit."""
-    batch_size: int = result()
+    batch_size: int = result(at_least=1)
     """Sequences (SFT) or pairs (reward model) one optimizer step sees, over all ranks."""
-    micro_batch_size: int = system()
+    micro_batch_size: int = system(at_least=1)
     """How many of them one rank holds in memory at once. Must divide `batch_size`."""
-    max_length: int = result()
+    max_length: int = result(at_least=1)
     """Longest sequence in tokens. Prompts lose their oldest tokens first; a response that still does not fit is dropped and counted."""
-    learning_rate: float = result()
+    learning_rate: float = result(above=0)
     """Peak learning rate of AdamW (Loshchilov and Hutter 2019)."""
     optimizer: Optimizer = result()
     """`adamw_8bit` keeps the moments in 8 bits (Dettmers et al. 2022) through bitsandbytes: 2 bytes a weight instead of 8; `zero=none` only."""
-    weight_decay: float = result()
+    weight_decay: float = result(at_least=0)
     """Decoupled weight decay, on matrices only (not on biases and norms)."""
-    adam_beta1: float = result()
+    adam_beta1: float = result(at_least=0, below=1)
     """Decay of AdamW's first moment."""
-    adam_beta2: float = result()
+    adam_beta2: float = result(at_least=0, below=1)
     """Decay of AdamW's second moment."""
-    adam_eps: float = result()
+    adam_eps: float = result(above=0)
     """Added to the root of the second moment."""
     schedule: Schedule = result()
     """Shape of the learning rate after warm-up."""
-    schedule_power: float = result()
+    schedule_power: float = result(above=0)
     """Of `schedule=polynomial`: 1 is linear, 2 falls faster at first."""
-    schedule_cycles: int = result()
+    schedule_cycles: int = result(at_least=1)
     """Of `schedule=cosine_restarts`: how often the rate falls from its peak."""
-    warmup_steps: int = result()
+    warmup_steps: int = result(at_least=0)
     """Optimizer steps over which the learning rate rises from 0."""
-    final_lr_fraction: float = result()
+    final_lr_fraction: float = result(at_least=0, at_most=1)
     """Share of `learning_rate` left at the last step (linear and cosine)."""
-    max_grad_norm: float = result()
+    max_grad_norm: float = result(above=0, infinite=True)
     """Gradients are scaled down to this global L2 norm."""
     gradient_checkpointing: bool = system()
     """Recompute activations in the backward pass: less memory, about a third more time."""
-    log_every: int = system()
+    log_every: int = system(at_least=1)
     """Optimizer steps between two rows of `metrics.jsonl`."""
-    eval_every: int = system()
+    eval_every: int = system(at_least=0)
     """Optimizer steps between two evaluations; 0: only before the first and after the last step."""
-    save_every: int = system()
+    save_every: int = system(at_least=0)
     """Optimizer steps between two checkpoints; 0: only when the run is stopped."""
     keep_best: bool = result()
     """End with the weights of the best evaluation (by `early_stop.metric`) instead of the last ones; `eval_every` must be set."""
@@ -270,7 +280,7 @@ class RMConfig(TrainConfig):
     """`pairwise`: better against worse, over all pairs of a ranked list; `tokenwise`: on every token from where two answers part, as DeepSpeed-Chat; `margin`: pairwise, by at least the margin people saw; `ce`: the best against all of its list; `mse`: towards the rating people gave."""
     pooling: Pooling = result()
     """The score is the head's at the `last` token (what plain transformers reads), or its `mean` over all of them."""
-    score_l2: float = result()
+    score_l2: float = result(at_least=0)
     """Weight of the squared scores of both answers, which keeps them near 0 (Open-Assistant: 0.001); 0: none."""
 
     init: RewardModelInit = result()
@@ -283,73 +293,73 @@ class PPOConfig:
 
     init: PPOInit = result()
     """The policy PPO starts from and is measured against: that of stage `sft` or that of stage `pretrain`."""
-    updates: int = result()
+    updates: int = result(at_least=1)
     """Rollouts; each is followed by `inner_epochs` passes over it."""
-    batch_size: int = result()
+    batch_size: int = result(at_least=1)
     """Prompts of one rollout, over all ranks."""
-    inner_epochs: int = result()
+    inner_epochs: int = result(at_least=1)
     """Passes over one rollout."""
-    minibatches: int = result()
+    minibatches: int = result(at_least=1)
     """Optimizer steps in one pass. Must divide `batch_size`."""
-    micro_batch_size: int = system()
+    micro_batch_size: int = system(at_least=1)
     """Sequences a rank holds at once while scoring and training. Must divide `batch_size / minibatches`."""
-    learning_rate: float = result()
+    learning_rate: float = result(above=0)
     """Peak learning rate of the policy's AdamW."""
-    critic_learning_rate: float = result()
+    critic_learning_rate: float = result(above=0)
     """Peak learning rate of the critic's AdamW."""
     optimizer: Optimizer = result()
     """`adamw_8bit` keeps the moments in 8 bits (Dettmers et al. 2022) through bitsandbytes: 2 bytes a weight instead of 8; `zero=none` only."""
-    weight_decay: float = result()
+    weight_decay: float = result(at_least=0)
     """Decoupled weight decay of both, on matrices only."""
-    adam_beta1: float = result()
+    adam_beta1: float = result(at_least=0, below=1)
     """Decay of AdamW's first moment."""
-    adam_beta2: float = result()
+    adam_beta2: float = result(at_least=0, below=1)
     """Decay of AdamW's second moment."""
-    adam_eps: float = result()
+    adam_eps: float = result(above=0)
     """Added to the root of the second moment; 1e-5 is PPO's tradition."""
     schedule: Schedule = result()
     """Shape of both learning rates over the run."""
-    schedule_power: float = result()
+    schedule_power: float = result(above=0)
     """Of `schedule=polynomial`: 1 is linear, 2 falls faster at first."""
-    schedule_cycles: int = result()
+    schedule_cycles: int = result(at_least=1)
     """Of `schedule=cosine_restarts`: how often the rate falls from its peak."""
-    warmup_steps: int = result()
+    warmup_steps: int = result(at_least=0)
     """Optimizer steps over which the learning rates rise from 0."""
-    final_lr_fraction: float = result()
+    final_lr_fraction: float = result(at_least=0, at_most=1)
     """Share of the peak learning rates left at the last step (linear and cosine)."""
-    max_grad_norm: float = result()
+    max_grad_norm: float = result(above=0, infinite=True)
     """Gradients of policy and critic are each scaled down to this L2 norm."""
     critic_init: CriticInit = result()
     """What the critic starts from: the `reward_model`, or the `sft` policy's trunk with a new head; `auto`: the reward model if there is one that reads the policy's tokens."""
-    critic_warmup: int = result()
+    critic_warmup: int = result(at_least=0)
     """First updates in which only the critic learns."""
-    kl_coef: float = result()
+    kl_coef: float = result(at_least=0)
     """Weight of the per-token KL penalty to the SFT policy in the reward; with `kl_target` its first value."""
-    kl_target: Optional[float] = result()
+    kl_target: Optional[float] = result(above=0)
     """Adapt `kl_coef` until a response's KL to the SFT policy is this many nats (Ziegler et al. 2019, section 2.2); null: keep it."""
-    kl_horizon: int = result()
+    kl_horizon: int = result(at_least=1)
     """Responses over which an adaptive `kl_coef` may move by a fifth of itself; read with `kl_target` only."""
     kl_estimator: KLEstimator = result()
     """Of the penalty, for a sampled token (Schulman 2020): `k1` log pi - log pi_SFT, whose optimum is pi_SFT exp(reward / kl_coef); `k3` r - 1 - log r with r = pi_SFT / pi, which is never negative, but pulls to another optimum."""
-    entropy_coef: float = result()
+    entropy_coef: float = result(at_least=0)
     """Weight of the policy's entropy in its objective; 0: none."""
-    gamma: float = result()
+    gamma: float = result(at_least=0, at_most=1)
     """Discount of future rewards."""
-    gae_lambda: float = result()
+    gae_lambda: float = result(at_least=0, at_most=1)
     """Lambda of generalised advantage estimation (Schulman et al. 2016)."""
-    value_lambda: Optional[float] = result()
+    value_lambda: Optional[float] = result(at_least=0, at_most=1)
     """Lambda of the returns the critic learns (VC-PPO: 1, while the policy's may be lower; Yuan et al. 2025); null: `gae_lambda`."""
-    max_update_kl: Optional[float] = result()
+    max_update_kl: Optional[float] = result(above=0)
     """End an update's inner epochs once the policy is this far (approximate KL in nats a token) from the one that sampled; null: never."""
-    ptx_coef: float = result()
+    ptx_coef: float = result(at_least=0)
     """Weight of the language-modelling loss that is mixed into each step (PPO-ptx, Ouyang et al. 2022, equation 2), a mean over its tokens; 0: none."""
     ptx_data: PtxData = result()
     """Where its text comes from: the demonstrations of stage `sft`, or the documents of stage `pretrain`."""
-    ema_decay: Optional[float] = result()
+    ema_decay: Optional[float] = result(at_least=0, below=1)
     """Keep a running average of the policy, old weights weighing this much after an update; evaluated and saved beside the policy. null: none."""
-    clip_range: float = result()
+    clip_range: float = result(above=0)
     """The probability ratio is clipped to 1 +- this."""
-    value_clip_range: Optional[float] = result()
+    value_clip_range: Optional[float] = result(above=0)
     """Values may move this far from the rollout's before the loss is clipped; null: no clipping."""
     whiten_rewards: bool = result()
     """Scale the per-token rewards of a rollout to variance 1, their mean kept (Ziegler et al. 2019; Huang et al. 2024, detail 18)."""
@@ -357,11 +367,11 @@ class PPOConfig:
     """Shift and scale the advantages of a rollout to mean 0 and variance 1."""
     reward_normalization: RewardNormalization = result()
     """`reference`: scores are shifted and scaled by their mean and deviation on responses of the SFT policy; `none`: raw scores."""
-    normalization_prompts: int = result()
+    normalization_prompts: int = result(at_least=1)
     """Responses of the SFT policy from which `reference` takes mean and deviation."""
-    reward_clip: Optional[float] = result()
+    reward_clip: Optional[float] = result(above=0)
     """Clip the (normalised) score to +- this; null: no clipping."""
-    missing_eos_penalty: float = result()
+    missing_eos_penalty: float = result(at_least=0)
     """Subtracted from the score of a response that does not end by itself."""
     gradient_checkpointing: bool = system()
     """Recompute activations in the backward pass: less memory, about a third more time."""
@@ -369,11 +379,11 @@ class PPOConfig:
     """Where the SFT policy's weights are: `auto` (beside the policy), `cpu` (in CPU memory until they are used), or a GPU of its own, `cuda:1`. With adapters the policy itself is the reference, and takes no room."""
     reward_device: str = system()
     """The same for the reward model."""
-    log_every: int = system()
+    log_every: int = system(at_least=1)
     """Updates between two rows of `metrics.jsonl`."""
-    eval_every: int = system()
+    eval_every: int = system(at_least=0)
     """Updates between two evaluations; 0: only before the first and after the last update."""
-    save_every: int = system()
+    save_every: int = system(at_least=0)
     """Updates between two checkpoints; 0: only when the run is stopped."""
     keep_best: bool = result()
     """End with the weights of the best evaluation (by `early_stop.metric`) instead of the last ones; `eval_every` must be set."""
@@ -387,11 +397,11 @@ class EarlyStopConfig:
     """Metric of the evaluations to follow; null: the stage's own (loss of `pretrain` and `sft`, accuracy of `rm`, reward gain of `ppo`)."""
     goal: Goal = result()
     """Which way `metric` is better; the stage's own metric has its own goal."""
-    patience: Optional[int] = result()
+    patience: Optional[int] = result(at_least=1)
     """End after this many evaluations in a row without improvement; null: never."""
-    min_delta: float = result()
+    min_delta: float = result(at_least=0)
     """An improvement must be larger than this."""
-    max_kl: Optional[float] = result()
+    max_kl: Optional[float] = result(above=0)
     """End PPO once its responses are this many nats a response from the policy it started from; null: never."""
 
 
@@ -403,15 +413,15 @@ class RewardConfig:
     """`model`: the reward model; `function`: a built-in rule; `file`: a function of your own; `http`: a server of your own."""
     function: Optional[RewardFunction] = result()
     """The rule of `kind=function`: `length` (near `target_words`), `regex` (finds `pattern`), `answer` (agrees with the data's solution), `sentiment` (positive, by VADER, from -1 to 1)."""
-    target_words: Optional[int] = result()
+    target_words: Optional[int] = result(at_least=1)
     """`function=length`: words a response should have."""
     pattern: Optional[str] = result()
     """`function=regex`: what to find. `function=answer`: its first group is the answer; null: the last number."""
-    path: Optional[str] = system()
+    path: Optional[str] = place()
     """`kind=file`: file and function, as in `my.py:score`. Its content, not its place, is signed."""
     url: Optional[str] = result()
     """`kind=http`: where to post responses. What the server computes cannot be signed: change the address with the reward."""
-    timeout: float = system()
+    timeout: float = system(above=0)
     """`kind=http`: seconds to wait for an answer, before the next of four tries."""
     allow_remote: bool = system()
     """`kind=http`: let prompts and responses leave this machine."""
@@ -421,15 +431,15 @@ class RewardConfig:
 class RolloutConfig:
     """How responses are sampled."""
 
-    max_prompt_tokens: int = result()
+    max_prompt_tokens: int = result(at_least=1)
     """Longer prompts lose their oldest tokens."""
-    max_new_tokens: int = result()
+    max_new_tokens: int = result(at_least=1)
     """Longest response, its end marker included."""
-    temperature: float = result()
+    temperature: float = result(at_least=0)
     """Logits are divided by this, in sampling and in log-probabilities alike; 0: greedy."""
-    top_p: float = result()
+    top_p: float = result(above=0, at_most=1)
     """Sample from the smallest set of tokens with this much probability; 1: from all. Log-probabilities stay those of the whole distribution, so PPO is off by the mass that is cut."""
-    micro_batch_size: int = system()
+    micro_batch_size: int = system(at_least=1)
     """Sequences generated side by side on a rank."""
 
 
@@ -437,15 +447,15 @@ class RolloutConfig:
 class EvaluationConfig:
     """What is measured before the first and after the last step, and in between with `eval_every`."""
 
-    prompts: int = system()
+    prompts: int = system(at_least=1)
     """Held-out prompts that PPO's policy answers."""
-    examples: int = system()
+    examples: int = system(at_least=1)
     """Held-out demonstrations or pairs of a source, at most."""
-    micro_batch_size: int = system()
+    micro_batch_size: int = system(at_least=1)
     """Sequences a rank scores at once."""
-    samples: int = system()
+    samples: int = system(at_least=1)
     """Answers kept in `samples.jsonl` at each evaluation."""
-    max_new_tokens: int = system()
+    max_new_tokens: int = system(at_least=1)
     """Longest answer of an SFT policy in its evaluation; PPO uses `rollout.max_new_tokens`."""
 
 
@@ -453,17 +463,17 @@ class EvaluationConfig:
 class DeepSpeedConfig:
     """DeepSpeed's own knobs; read with `zero` 0 to 3 only. Sizes are in elements."""
 
-    reduce_bucket_size: int = system()
+    reduce_bucket_size: int = system(at_least=1)
     """Gradients reduced at once; a buffer of this size is kept (at most as large as the network)."""
-    allgather_bucket_size: int = system()
+    allgather_bucket_size: int = system(at_least=1)
     """Weights gathered at once after a step, under ZeRO 1 and 2."""
-    prefetch_bucket_size: int = system()
+    prefetch_bucket_size: int = system(at_least=0)
     """Weights fetched ahead of their use, under ZeRO 3."""
     nvme_path: Optional[str] = system()
     """Folder on a local NVMe disk that `offload=nvme` writes to."""
-    persistence_threshold: int = system()
+    persistence_threshold: int = system(at_least=0)
     """Weights no larger than this stay whole on every rank, under ZeRO 3."""
-    max_live_parameters: int = system()
+    max_live_parameters: int = system(at_least=0)
     """Weights held whole at any time before some are let go, under ZeRO 3."""
     overlap_comm: bool = system()
     """Reduce gradients while the backward pass goes on (GPU): faster, for a second buffer."""
@@ -475,9 +485,9 @@ class HardwareConfig:
 
     name: str = system()
     """Name of the device."""
-    memory_gib: Optional[float] = system()
+    memory_gib: Optional[float] = system(above=0)
     """Memory of one device; null: unknown. On a CPU the run may not take more than this."""
-    usd_per_hour: Optional[float] = system()
+    usd_per_hour: Optional[float] = system(at_least=0)
     """Price of one device; null: unknown."""
     source: str = system()
     """Where and when these figures were read."""
@@ -497,7 +507,7 @@ class TrackerConfig:
     """Further tags of the run."""
     artifacts: TrackerArtifacts = system()
     """What W&B keeps of models: `reference` their place in the lineage, their digests and where they are on disk; `upload` the files too; `none` nothing."""
-    finish_seconds: float = system()
+    finish_seconds: float = system(at_least=0)
     """How long the end of a run waits for W&B; raise it where models are uploaded."""
 
 
@@ -517,11 +527,11 @@ class ParentsConfig:
 
     missing: MissingParents = system()
     """`train` those that are not there yet, after saying so; `require` them to be there."""
-    pretrain: Optional[str] = system()
+    pretrain: Optional[str] = place()
     """Folder or hub id of a pretrained policy of your own; null: found by signature, or trained."""
-    sft: Optional[str] = system()
+    sft: Optional[str] = place()
     """Folder or hub id of an SFT policy of your own; null: found by signature, or trained."""
-    rm: Optional[str] = system()
+    rm: Optional[str] = place()
     """Folder or hub id of a reward model of your own; null: found by signature, or trained."""
 
 
@@ -529,15 +539,15 @@ class ParentsConfig:
 class ChatConfig:
     """A conversation in the terminal, `python -m rlhf chat RUN`; there its keys are written without `chat.`."""
 
-    max_new_tokens: int = system()
+    max_new_tokens: int = system(at_least=1)
     """Longest reply."""
-    temperature: float = system()
+    temperature: float = system(at_least=0)
     """Logits are divided by this; 0: greedy."""
-    top_p: float = system()
+    top_p: float = system(above=0, at_most=1)
     """Sample from the smallest set of tokens with this much probability; 1: from all."""
-    no_repeat_ngram_size: int = system()
+    no_repeat_ngram_size: int = system(at_least=0)
     """No reply has the same so many tokens in a row twice; 0: it may."""
-    seed: int = system()
+    seed: int = system(at_least=0)
     """Of the noise; the same one gives the same replies, and two runs side by side share it."""
     reward: Optional[str] = system()
     """Run or artifact of the reward model that scores replies; null: the one the run was trained against, if any."""
@@ -559,17 +569,17 @@ class SweepConfig:
     """Seconds after which a trial is ended (`failed`, `timeout`); null: never."""
     pruner: Pruner = system()
     """Which trials end early, judged at their evaluations while they train (`<stage>.eval_every`). `asha`: those behind the best 1/`reduction` at evaluation `min_rung`, `reduction` times that, and so on; `hyperband`: the same, a part of the trials beginning later; `median`: those whose best is behind the median of the others' averages."""
-    reduction: int = system()
+    reduction: int = system(at_least=2)
     """`asha` and `hyperband`: one trial of so many goes on after a rung, and the next rung is so many times further."""
-    brackets: int = system()
+    brackets: int = system(at_least=1)
     """`hyperband`: groups of trials; each one's first rung is `reduction` times further than that of the one before."""
-    min_rung: int = system()
+    min_rung: int = system(at_least=1)
     """Number of the evaluation at which a trial can be ended first."""
-    warmup_trials: int = system()
+    warmup_trials: int = system(at_least=1)
     """`median`: trials that must have come as far before one is ended."""
     resource: Resource = system()
     """By what trials are compared: after as many trained `tokens`, or after as many `rounds`."""
-    verdict_seconds: float = system()
+    verdict_seconds: float = system(above=0, at_most=300)
     """How long a trial waits at a rung for the study's verdict; then it goes on."""
 
 
@@ -579,7 +589,7 @@ class Run:
 
     stage: str = result()
     """What to produce: `pretrain`, `sft`, `rm` or `ppo`. Missing parents are trained first."""
-    seed: int = result()
+    seed: int = result(at_least=0, at_most=2**32 - 1)
     """Seed of initial weights, data order and sampling."""
     precision: Precision = result()
     """Number format of the forward and backward pass; weights and optimizer stay in fp32. `fp16` needs a GPU and scales losses dynamically."""
@@ -589,7 +599,7 @@ class Run:
     """Choose kernels that give the same bits from the same inputs, and warn where there is none."""
     device: Device = system()
     """`auto`: a GPU if there is one."""
-    ranks: int = system()
+    ranks: int = system(at_least=1)
     """Processes that share the work."""
     zero: Zero = system()
     """ZeRO stage of DeepSpeed; `none`: plain torch on one device."""

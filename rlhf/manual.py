@@ -29,8 +29,9 @@ Written by `python -m rlhf.manual` from `rlhf/config.py` and `conf/`; change tho
 
 A key is set on the command line as `key=value`, a whole group as `group=option`. **touches** says what a key can change:
 `result` keys can change the weights a run ends with, so a stage finds its parents by them; `system` keys change only how
-fast, where or in what pieces the same weights are computed, or what is measured on the way. Of both, only what a stage
-reads enters its name. **default** is the value of the option named above the table.
+fast, where or in what pieces the same weights are computed, or what is measured on the way; `content` keys say where
+something is, and what is found there can change the weights, so a stage finds its parents by that content. Of all three,
+only what a stage reads enters its name. **default** is the value of the option named above the table.
 """
 
 
@@ -139,7 +140,7 @@ def _table(prefix: str, schema: type, values: dict[str, Any], documented: dict[t
         default = _value(values[field.name]) if field.name in values else "–"
         if any(dataclasses.is_dataclass(part) for part in parts(kind)) and get_origin(kind) is not dict:
             default = "–"
-        cells = [f"`{prefix}{field.name}`", type_text(kind), default, field.metadata["affects"], told]
+        cells = [f"`{prefix}{field.name}`", type_text(kind, bounds(field)), default, touches(field), told]
         rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(rows) + "\n"
 
@@ -154,11 +155,21 @@ def parts(kind: Any) -> tuple[Any, ...]:
     return get_args(kind) or (kind,)
 
 
-def type_text(kind: Any) -> str:
-    """A type in plain words; an enumeration as its choices."""
+def bounds(field: dataclasses.Field[Any]) -> str:
+    """The range a field's number may be in, in words; empty where there is none."""
+    return str(field.metadata.get("bounds", ""))
+
+
+def touches(field: dataclasses.Field[Any]) -> str:
+    """What a field can change: `result`, `system`, or `content` by what is found where it points."""
+    return "content" if field.metadata.get("content") else str(field.metadata["affects"])
+
+
+def type_text(kind: Any, bounds: str = "") -> str:
+    """A type in plain words, a number with its ``bounds``; an enumeration as its choices."""
     origin, inner = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
-        return " or ".join("`null`" if part is type(None) else type_text(part) for part in inner)
+        return " or ".join("`null`" if part is type(None) else type_text(part, bounds) for part in inner)
     if origin is list:
         return f"list of {type_text(inner[0])}"
     if origin is dict:
@@ -167,7 +178,8 @@ def type_text(kind: Any) -> str:
         return "keys below"
     if isinstance(kind, type) and issubclass(kind, Enum):
         return " ".join(f"`{choice}`" for choice in kind.__members__)
-    return {str: "text", int: "whole number", float: "number", bool: "`true` `false`"}[kind]
+    words = {str: "text", int: "whole number", float: "number", bool: "`true` `false`"}
+    return f"{words[kind]} {bounds}" if bounds else words[kind]
 
 
 def _value(value: Any) -> str:

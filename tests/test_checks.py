@@ -1,22 +1,45 @@
 """Faults across fields: each rule with a value that breaks it, and what the message must name."""
 
+import dataclasses
+import typing
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from rlhf import checks, config, preflight
+from rlhf import bounds, checks, config, preflight, stage_checks
 from rlhf.config import Run
 
 
-def faults(*overrides: str) -> list[str]:
+def composed(*overrides: str) -> Run:
     config.register()
     companions = preflight.check(list(overrides)).companions
     with initialize_config_dir(str(config.CONF), version_base="1.3"):
         run = OmegaConf.to_object(compose("config", [*overrides, *companions]))
     assert isinstance(run, Run)
-    return checks.faults(run)
+    return run
+
+
+def faults(*overrides: str) -> list[str]:
+    return checks.faults(composed(*overrides))
+
+
+def numbers(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
+    """Each field that holds a number: its key, the object it is in, its name."""
+    for item in dataclasses.fields(config):
+        value = getattr(config, item.name)
+        for name, inner in value.items() if isinstance(value, dict) else [("", value)]:
+            if dataclasses.is_dataclass(inner):
+                yield from numbers(inner, f"{prefix}{item.name}.{name}{'.' * bool(name)}")
+        if {int, float} & {*typing.get_args(kinds(config)[item.name]), kinds(config)[item.name]}:
+            yield prefix + item.name, config, item.name
+
+
+def kinds(config: Any) -> dict[str, Any]:
+    return typing.get_type_hints(type(config))
 
 
 def test_the_default_run_is_sound() -> None:
@@ -41,7 +64,7 @@ def test_the_default_run_is_sound() -> None:
         ("fp32_loss=false", "fp32_loss=false: has no effect with precision=fp32"),
         ("lora.quantize=nf4", "lora.quantize=nf4: packed weights cannot be trained; add adapters"),
         ("lora=dim8 lora.quantize=nf4 zero=1", "lora.quantize=nf4: needs zero=none, and zero is 1"),
-        ("model.freeze_layers=4", "model.freeze_layers=4: must be at least 0 and at most 3, the layers of model=tiny"),
+        ("model.freeze_layers=4", "model.freeze_layers=4: model=tiny has 3 layers; freeze fewer"),
         ("reward_model.freeze_layers=-1", "reward_model.freeze_layers=-1: must be at least 0"),
         ("lora=dim8 model.freeze_layers=1", "model.freeze_layers=1: lora freezes all weights and trains adapters"),
         ("reward_lora=dim8 reward_model.freeze_embeddings=true", "reward_model.freeze_embeddings=true: reward_lora freezes"),
@@ -58,10 +81,10 @@ def test_the_default_run_is_sound() -> None:
         ("model.arch.heads=7", "model.arch.heads=7 does not divide model.arch.hidden_size"),
         ("model.arch.kv_heads=3", "model.arch.kv_heads=3 does not divide model.arch.heads=4"),
         ("model.arch.family=bloom", "model.arch.ffn_size=256: bloom has no other than 4 * hidden_size; use 384"),
-        ("model.arch.rope_theta=null", "model.arch.rope_theta=None: llama turns by position and needs one above 0"),
+        ("model.arch.rope_theta=null", "model.arch.rope_theta=null: llama turns by position and needs a base"),
         ("model.dropout=1.0", "model.dropout=1.0: must be at least 0 and below 1"),
         ("model.arch.layers=1", "rm.init=sft: reward_model=tiny must be the same network"),
-        ("data.eval_fraction=0", "data.eval_fraction=0.0: must be between 0 and 1"),
+        ("data.eval_fraction=0", "data.eval_fraction=0.0: must be above 0 and below 1"),
         ("data.max_train_examples=0", "data.max_train_examples=0: must be at least 1"),
         ("data.sources.prompts.weight=0", "data.sources.prompts.weight=0.0: must be above 0"),
         ("data.sources.prompts.cap=0", "data.sources.prompts.cap=0: must be at least 1"),
@@ -69,43 +92,56 @@ def test_the_default_run_is_sound() -> None:
         ("data.sources.prompts.files=a.jsonl", "data.sources.prompts.files=a.jsonl: goes with path=hub:<id> only"),
         ("data=alpaca data.sources.alpaca.streaming=true", "streaming=true: needs data.sources.alpaca.cap"),
         ("data.sources.prompts.stages=[dpo]", "there is no stage `dpo`; choose from pretrain, sft, rm, ppo"),
-        ("rollout.temperature=-1", "rollout.temperature=-1.0: must be 0 (greedy) or above"),
+        ("rollout.temperature=-1", "rollout.temperature=-1.0: must be at least 0"),
         ("rollout.top_p=0", "rollout.top_p=0.0: must be above 0 and at most 1"),
         ("rollout.max_new_tokens=0", "rollout.max_new_tokens=0: must be at least 1"),
         ("sft.max_length=100000", "sft.max_length=100000: longer than the"),
         ("sft.micro_batch_size=7", "sft.micro_batch_size=7 does not divide sft.batch_size"),
-        ("sft.batch_size=0", "both must be at least 1"),
+        ("sft.batch_size=0", "sft.batch_size=0: must be at least 1"),
         ("rm.learning_rate=0", "rm.learning_rate=0.0: must be above 0"),
         ("rm.max_steps=0", "rm.max_steps=0: must be at least 1, or null"),
         ("ppo.minibatches=3", "ppo.minibatches=3 does not divide ppo.batch_size=128"),
         ("ppo.normalization_prompts=1", "ppo.normalization_prompts=1: must be at least 2"),
-        ("ppo.kl_coef=-0.1", "ppo.kl_coef=-0.1: must not be negative"),
+        ("ppo.kl_coef=-0.1", "ppo.kl_coef=-0.1: must be at least 0"),
         ("ppo.critic_warmup=20", "ppo.critic_warmup=20: must be below ppo.updates=20"),
         ("sft.adam_beta1=2", "sft.adam_beta1=2.0: must be at least 0 and below 1"),
-        ("sft.weight_decay=-1", "sft.weight_decay=-1.0: must be 0 or above"),
-        ("sft.warmup_steps=-5", "sft.warmup_steps=-5: must be 0 or above"),
+        ("sft.weight_decay=-1", "sft.weight_decay=-1.0: must be at least 0"),
+        ("sft.warmup_steps=-5", "sft.warmup_steps=-5: must be at least 0"),
         ("sft.schedule_power=0", "sft.schedule_power=0.0: must be above 0"),
         ("ppo.schedule_cycles=0", "ppo.schedule_cycles=0: must be at least 1"),
-        ("rm.save_every=-1", "rm.save_every=-1: must be 0 or above"),
+        ("rm.save_every=-1", "rm.save_every=-1: must be at least 0"),
         ("sft.learning_rate=inf", "sft.learning_rate=inf: must be a finite number"),
         ("evaluation.samples=0", "evaluation.samples=0: must be at least 1"),
-        ("ppo.entropy_coef=-1", "ppo.entropy_coef=-1.0: must not be negative"),
-        ("rm.score_l2=-1", "rm.score_l2=-1.0: must not be negative"),
+        ("ppo.entropy_coef=-1", "ppo.entropy_coef=-1.0: must be at least 0"),
+        ("rm.score_l2=-1", "rm.score_l2=-1.0: must be at least 0"),
         ("lora.dim=-1", "lora.dim=-1: must be at least 0"),
         ("lora.alpha=0", "lora.alpha=0.0: must be above 0"),
         ("reward_lora.targets=[]", "reward_lora.targets=[]: names no layer"),
         ("early_stop.patience=0", "early_stop.patience=0: must be at least 1"),
         ("early_stop.patience=3", "ppo.eval_every=0: early_stop.patience=3 needs evaluations on the way"),
         ("sft.keep_best=true", "sft.eval_every=0: sft.keep_best=true needs evaluations on the way"),
-        ("early_stop.min_delta=-1", "early_stop.min_delta=-1.0: must be 0 or above"),
+        ("early_stop.min_delta=-1", "early_stop.min_delta=-1.0: must be at least 0"),
         ("early_stop.max_kl=0", "early_stop.max_kl=0.0: must be above 0"),
         ("stage=sft early_stop.max_kl=5", "early_stop.max_kl=5.0: stage=sft has no such KL"),
         ("ppo.kl_target=0", "ppo.kl_target=0.0: must be above 0"),
+        ("ppo.reward_clip=-1", "ppo.reward_clip=-1.0: must be above 0, or null"),
+        ("ppo.value_clip_range=-0.2", "ppo.value_clip_range=-0.2: must be above 0, or null"),
+        ("ppo.kl_coef=nan", "ppo.kl_coef=nan: must be a finite number at least 0"),
+        ("ppo.missing_eos_penalty=-3", "ppo.missing_eos_penalty=-3.0: must be at least 0"),
+        ("sft.epochs=inf", "sft.epochs=inf: must be a finite number above 0"),
+        ("sft.max_grad_norm=nan", "sft.max_grad_norm=nan: must be above 0"),
+        ("sft.final_lr_fraction=2", "sft.final_lr_fraction=2.0: must be at least 0 and at most 1"),
+        ("deepspeed.reduce_bucket_size=-1", "deepspeed.reduce_bucket_size=-1: must be at least 1"),
+        ("hardware.memory_gib=-1", "hardware.memory_gib=-1.0: must be above 0, or null"),
+        ("hardware.usd_per_hour=-3", "hardware.usd_per_hour=-3.0: must be at least 0, or null"),
+        ("data.max_bad_fraction=2", "data.max_bad_fraction=2.0: must be at least 0 and at most 1"),
+        ("model.arch.heads=0", "model.arch.heads=0: must be at least 1"),
+        ("seed=-1", "seed=-1: must be at least 0 and at most 4294967295"),
         ("ppo.kl_target=6 ppo.kl_coef=0", "ppo.kl_coef=0: an adaptive coefficient"),
         ("ppo.kl_target=6 ppo.kl_horizon=1", "ppo.kl_horizon=1: must be at least ppo.batch_size=128"),
-        ("ppo.value_lambda=2", "ppo.value_lambda=2.0: must be between 0 and 1"),
+        ("ppo.value_lambda=2", "ppo.value_lambda=2.0: must be at least 0 and at most 1"),
         ("ppo.max_update_kl=0", "ppo.max_update_kl=0.0: must be above 0"),
-        ("ppo.ptx_coef=-1", "ppo.ptx_coef=-1.0: must not be negative"),
+        ("ppo.ptx_coef=-1", "ppo.ptx_coef=-1.0: must be at least 0"),
         ("ppo.ema_decay=1", "ppo.ema_decay=1.0: must be at least 0 and below 1"),
         ("reward=function reward.function=length", "reward.target_words=null: reward.function=length needs"),
         ("reward=function reward.function=regex", "reward.pattern=null: reward.function=regex needs"),
@@ -114,6 +150,8 @@ def test_the_default_run_is_sound() -> None:
         ("reward=file reward.path=my.py", "reward.path=my.py: write the file, a colon and the function"),
         ("reward=file reward.path=nowhere.py:score", "reward.path=nowhere.py:score: there is no file"),
         ("reward=http reward.url=localhost", "reward.url=localhost: is no address"),
+        ("reward=http reward.url=http://127.0.0.1:x/", "reward.url=http://127.0.0.1:x/: is no address"),
+        ("reward=http reward.url=http://[::1", "reward.url=http://[::1: is no address"),
         ("reward=http reward.url=http://example.org/", "would send prompts and responses to another machine"),
         ("reward=http reward.url=http://localhost/ reward.timeout=0", "reward.timeout=0.0: must be above 0"),
         ("reward=function reward.function=answer ppo.critic_init=reward_model", "there is none with reward=function"),
@@ -121,7 +159,7 @@ def test_the_default_run_is_sound() -> None:
             "reward=function reward.function=answer parents.rm=org/model",
             "stage=ppo with reward=function does not start from one",
         ),
-        ("ppo.gamma=1.1", "ppo.gamma=1.1: must be between 0 and 1"),
+        ("ppo.gamma=1.1", "ppo.gamma=1.1: must be at least 0 and at most 1"),
         ("parents.rm=/nowhere", "parents.rm=/nowhere: there is no such folder"),
         ("parents.sft=a/b/c", "parents.sft=a/b/c: there is no such folder"),
         ("stage=sft parents.sft=org/model", "parents.sft=org/model: stage=sft does not start from one"),
@@ -131,6 +169,31 @@ def test_the_default_run_is_sound() -> None:
 def test_a_broken_rule_is_named(override: str, fault: str) -> None:
     found = faults(*override.split())
     assert any(fault in each for each in found), found
+
+
+def test_a_reward_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage_checks.importlib.util, "find_spec", lambda name: None)
+    assert "reward.function=sentiment: is not installed; pip install 'rlhf[sentiment]'" in faults(
+        "reward=function", "reward.function=sentiment", "tracker=none"
+    )
+
+
+def test_no_number_is_taken_that_is_none_or_without_end() -> None:
+    """Every number of the schema; only the largest norm of gradients may be infinite."""
+    run, tried = composed(), 0
+    for key, holder, name in numbers(run):
+        before = getattr(holder, name)
+        for value in (float("nan"), float("inf"), float("-inf")):
+            setattr(holder, name, value)
+            told = [fault for fault in bounds.faults(run) if fault.startswith(f"{key}={value}: must be")]
+            assert told or (name == "max_grad_norm" and value == float("inf")), (key, value)
+        setattr(holder, name, before)
+        tried += 1
+    assert tried > 100
+
+
+def test_infinity_switches_the_clipping_of_gradients_off() -> None:
+    assert faults("sft.max_grad_norm=inf") == []
 
 
 def test_parents_that_are_there_or_on_the_hub_are_no_fault(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from omegaconf import DictConfig, OmegaConf
 
-from rlhf import checks
+from rlhf import bounds
 from rlhf.config import ChatConfig
 from rlhf.data.records import Turn
 from rlhf.fault import Fault
@@ -141,5 +141,5 @@ def refuse(settings: DictConfig) -> None:
     """Raise a ``Fault`` that names everything wrong with ``settings``."""
     config = OmegaConf.to_object(settings)
     assert isinstance(config, ChatConfig)
-    if faults := list(checks.chat(config)):
+    if faults := list(bounds.faults(config)):
         raise Fault("; ".join(faults))

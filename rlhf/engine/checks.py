@@ -26,9 +26,7 @@ def _sharding(run: Run) -> Iterator[str]:
             yield "offload=nvme: needs deepspeed.nvme_path, a folder on a local NVMe disk; or use offload=all"
         elif not Path(run.deepspeed.nvme_path).is_dir():
             yield f"deepspeed.nvme_path={run.deepspeed.nvme_path}: there is no such folder; make it, or name another"
-    if run.ranks < 1:
-        yield f"ranks={run.ranks}: must be at least 1"
-    elif run.ranks > 1 and one_device:
+    if run.ranks > 1 and one_device:
         yield f"ranks={run.ranks}: zero=none is one device; use zero=0 (or 1, 2, 3) for several"
     if run.deepspeed.nvme_path is not None and run.offload is not Offload.nvme:
         yield f"deepspeed.nvme_path={run.deepspeed.nvme_path}: has no effect without offload=nvme; leave it out"
@@ -45,10 +43,6 @@ def _precision(run: Run) -> Iterator[str]:
 
 def _adapters(run: Run) -> Iterator[str]:
     for key, lora in (("lora", run.lora), ("reward_lora", run.reward_lora)):
-        if lora.dim < 0:
-            yield f"{key}.dim={lora.dim}: must be at least 0; 0 trains all weights"
-        if not lora.alpha > 0:
-            yield f"{key}.alpha={lora.alpha}: must be above 0"
         if lora.targets is not None and not lora.targets:
             yield f"{key}.targets=[]: names no layer; use null for all, or {key}=none"
         if lora.quantize is not Quantize.none and lora.dim == 0:
@@ -60,10 +54,8 @@ def _adapters(run: Run) -> Iterator[str]:
 def _frozen(run: Run) -> Iterator[str]:
     for key, own, lora in (("model", "lora", run.lora), ("reward_model", "reward_lora", run.reward_lora)):
         model = getattr(run, key)
-        depth = float("inf") if model.arch is None else model.arch.layers
-        if not 0 <= model.freeze_layers <= depth:
-            most = f" and at most {depth}, the layers of {key}={model.name}" if model.arch is not None else ""
-            yield f"{key}.freeze_layers={model.freeze_layers}: must be at least 0{most}"
+        if model.arch is not None and model.freeze_layers > model.arch.layers:
+            yield f"{key}.freeze_layers={model.freeze_layers}: {key}={model.name} has {model.arch.layers} layers; freeze fewer"
         if lora.dim > 0 and (model.freeze_layers or model.freeze_embeddings):
             what = f"freeze_layers={model.freeze_layers}" if model.freeze_layers else "freeze_embeddings=true"
             yield f"{key}.{what}: {own} freezes all weights and trains adapters; leave it out, or use {own}=none"

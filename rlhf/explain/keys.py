@@ -15,6 +15,7 @@ from rlhf import config, manual
 TOUCHES = {
     "result": "can change the weights a run ends with",
     "system": "cannot change the weights beyond rounding",
+    "content": "says where something is; what is found there can change the weights a run ends with, and is signed",
 }
 
 
@@ -26,6 +27,7 @@ class Key:
     kind: Any
     meaning: str
     affects: str
+    bounds: str = ""
 
     @property
     def group(self) -> type | None:
@@ -62,7 +64,7 @@ def lines(key: Key, word: str, run: DictConfig) -> Iterator[str]:
         yield from _options(path)
         yield from (f"  {name} = {_text(value)}" for name, value in _inside(OmegaConf.select(run, path), path))
         return
-    kind = manual.type_text(key.kind)
+    kind = manual.type_text(key.kind, key.bounds)
     yield f"{path}: {'one of ' if kind.startswith('`') else ''}{kind}".replace("`", "")
     yield f"  {key.meaning}"
     yield from (f"  here {name} = {_text(value)}" for name, value in _values(path, run))
@@ -85,7 +87,8 @@ def _below(prefix: str, schema: type, documented: dict[tuple[str, str], str]) ->
     kinds = get_type_hints(schema)
     for field in dataclasses.fields(schema):
         path, kind = prefix + field.name, kinds[field.name]
-        key = Key(path, kind, manual.meaning(schema, field.name, documented), field.metadata["affects"])
+        meaning = manual.meaning(schema, field.name, documented)
+        key = Key(path, kind, meaning, manual.touches(field), manual.bounds(field))
         yield key
         if key.group is not None:
             inner = f"{path}.<name>." if get_origin(kind) is dict else f"{path}."

@@ -26,7 +26,7 @@ def answer(response: str, solution: str, pattern: str = LAST_NUMBER) -> float:
     The answer is the first group of ``pattern`` (default: the last number); thousands separators and trailing zeros of a
     fraction do not matter. A response without an answer scores 0.
     """
-    given, wanted = _found(response, pattern), _found(solution, pattern)
+    given, wanted = answer_in(response, pattern), answer_in(solution, pattern)
     return float(given is not None and given == wanted)
 
 
@@ -78,7 +78,8 @@ def _needed(solution: str | None, prompt: list[dict[str, str]]) -> str:
     return solution
 
 
-def _found(text: str, pattern: str) -> str | None:
+def answer_in(text: str, pattern: str) -> str | None:
+    """The first group of ``pattern`` in ``text``, a number in its plainest form; None if it is not found."""
     match = re.search(pattern, text, re.DOTALL)
     if match is None:
         return None

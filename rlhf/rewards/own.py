@@ -1,7 +1,9 @@
 """A person's own reward: a function in a Python file, named on purpose as ``my.py:score``."""
 
+import ast
 import hashlib
 import importlib.util
+import inspect
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +26,23 @@ def split(path: str) -> tuple[Path, str]:
     return Path(file), function
 
 
+def looked_at(path: str) -> None:
+    """See, without running it, that the file is Python and that something in it is called as the function.
+
+    Raises:
+        Fault: it is not.
+    """
+    file, function = split(path)
+    try:
+        tree = ast.parse(file.read_bytes(), file.name)
+    except (SyntaxError, ValueError) as error:
+        raise Fault(f"reward.path={path}: {file} is no Python ({error}); mend it") from error
+    names = {name for node in ast.walk(tree) for name in (getattr(node, "name", None), getattr(node, "asname", None))}
+    names |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    if function not in names and "*" not in names:  # of `from somewhere import *`
+        raise Fault(f"reward.path={path}: {file} has no function {function}; {_define(function)}")
+
+
 def digest(path: str) -> str:
     """What names the reward in signatures: of the file's content and the function's name, as 16 hex digits."""
     file, function = split(path)
@@ -34,7 +53,7 @@ def load_function(path: str) -> Callable[..., Any]:
     """The function ``path`` names; its file's folder can be imported from.
 
     Raises:
-        Fault: the file cannot be run, or has no such function.
+        Fault: the file cannot be run, or has no such function, or one that takes other arguments.
     """
     file, function = split(path)
     folder = str(file.resolve().parent)
@@ -49,5 +68,17 @@ def load_function(path: str) -> Callable[..., Any]:
         raise Fault(f"reward.path={path}: {file} fails with {type(error).__name__}: {error}; mend it") from error
     found = getattr(module, function, None)
     if not callable(found):
-        raise Fault(f"reward.path={path}: {file} has no function {function}; define {function}(prompts, responses, solutions)")
+        raise Fault(f"reward.path={path}: {file} has no function {function}; {_define(function)}")
+    try:
+        inspect.signature(found).bind([], [], [])
+    except TypeError as error:
+        raise Fault(
+            f"reward.path={path}: {function} does not take prompts, responses and solutions ({error}); {_define(function)}"
+        ) from error
+    except ValueError:  # built in, without a signature to look at
+        pass
     return found
+
+
+def _define(function: str) -> str:
+    return f"define {function}(prompts, responses, solutions)"

@@ -46,37 +46,50 @@ class TextReward:
 
     def _scores(self, pairs: Sequence[tuple[Example, str]]) -> list[float]:
         prompts = [[{"role": turn.role, "content": turn.text} for turn in example.turns] for example, _ in pairs]
-        given = self.scorer(prompts, [text for _, text in pairs], [example.solution for example, _ in pairs])
-        try:
-            values = [float(value) for value in given]
-        except (TypeError, ValueError) as error:
-            raise Fault(f"{self.name}: gave {_shown(given)}; it must give a list of numbers, one for each response") from error
-        if len(values) != len(pairs):
-            raise Fault(f"{self.name}: gave {len(values)} scores for {len(pairs)} responses; it must give one for each")
-        if not all(map(math.isfinite, values)):
-            raise Fault(f"{self.name}: gave {_shown(values)}; every score must be a finite number")
-        return values
+        return ask(self.name, self.scorer, prompts, [text for _, text in pairs], [example.solution for example, _ in pairs])
 
 
-def text_reward(config: RewardConfig, engine: Engine, size: int) -> TextReward:
-    """The reward that ``config`` describes, of any kind but `model`.
+def ask(name: str, scorer: Scorer, prompts: list[Messages], responses: list[str], solutions: list[str | None]) -> list[float]:
+    """The scorer's numbers, seen to be as many as there are responses.
+
+    Raises:
+        Fault: they are not, or not finite; ``name`` is the setting that the scorer comes from.
+    """
+    given = scorer(prompts, responses, solutions)
+    try:
+        values = [float(value) for value in given]
+    except (TypeError, ValueError) as error:
+        raise Fault(f"{name}: gave {_shown(given)}; it must give a list of numbers, one for each response") from error
+    if len(values) != len(responses):
+        raise Fault(f"{name}: gave {len(values)} scores for {len(responses)} responses; it must give one for each")
+    if not all(map(math.isfinite, values)):
+        raise Fault(f"{name}: gave {_shown(values)}; every score must be a finite number")
+    return values
+
+
+def scorer_of(config: RewardConfig) -> tuple[str, Scorer]:
+    """What scores under ``config``, of any kind but `model`, with the setting it comes from.
 
     Raises:
         Fault: the person's function cannot be loaded, or an extra is not installed.
     """
-    scorer: Scorer
     match config.kind:
         case RewardKind.function:
             assert config.function is not None  # `checks` has seen to it
-            name, scorer = f"reward.function={config.function.name}", functions.make(config)
+            return f"reward.function={config.function.name}", functions.make(config)
         case RewardKind.file:
             assert config.path is not None
-            name, scorer = f"reward.path={config.path}", load_function(config.path)
+            return f"reward.path={config.path}", load_function(config.path)
         case RewardKind.http:
             assert config.url is not None
-            name, scorer = f"reward.url={config.url}", Server(config.url, config.timeout).score
+            return f"reward.url={config.url}", Server(config.url, config.timeout).score
         case RewardKind.model:
             raise AssertionError("a reward model reads tokens")
+
+
+def text_reward(config: RewardConfig, engine: Engine, size: int) -> TextReward:
+    """The reward that ``config`` describes, of any kind but `model`; raises as ``scorer_of``."""
+    name, scorer = scorer_of(config)
     return TextReward(name, scorer, engine, size)
 
 

@@ -63,6 +63,17 @@ def test_every_field_of_the_schema_has_a_meaning() -> None:
         assert text.startswith(key.path) and len(text.splitlines()) >= 2, text
 
 
+def test_a_place_is_told_from_what_is_found_there() -> None:
+    (told,) = explained("reward.path")
+    assert "touches content: says where something is; what is found there can change the weights" in told
+    assert "system" not in told.rpartition("touches")[2]
+
+
+def test_the_range_of_a_number_is_told() -> None:
+    (told,) = explained("ppo.gamma")
+    assert told.startswith("ppo.gamma: number at least 0 and at most 1")
+
+
 def test_every_metric_of_the_page_is_found() -> None:
     names = [name for row in pages.metrics() for name in row.names]
     assert {"reward/gain_low", "eval/accuracy_high/<source>", "mem/rollout_gib"} <= set(names)

@@ -60,6 +60,7 @@ def test_a_file_of_ones_own_gets_prompts_responses_and_solutions(tmp_path: Path)
         ("def score(*a): return 3", "my.py:score", "must give a list of numbers"),
         ("def other(*a): return 3", "my.py:score", "has no function score"),
         ("1 / 0", "my.py:score", "fails with ZeroDivisionError"),
+        ("def score(responses): return []", "my.py:score", "score does not take prompts, responses and solutions"),
         ("", "my.py", "write the file, a colon and the function"),
         ("", "none.py:score", "there is no file"),
     ],

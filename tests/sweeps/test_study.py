@@ -127,7 +127,7 @@ def test_all_faults_of_all_cells_are_shown_before_the_first_starts(
     where = "cell sft.learning_rate=-1 rollout.top_p=1; sft.learning_rate=-1 rollout.top_p=2"
     assert f"sft.learning_rate=-1.0: must be above 0 ({where})" in said
     assert "rollout.top_p=2.0" in said
-    assert "data.eval_fraction=7.0: must be between 0 and 1, or nothing is held out (every cell)" in said
+    assert "data.eval_fraction=7.0: must be above 0 and below 1 (every cell)" in said
     assert ran() == [] and not (tmp_path / "studies").exists()
 
 

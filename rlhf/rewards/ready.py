@@ -1,0 +1,39 @@
+"""Whether a reward can be had at all, seen before the stages under PPO are trained and paid for."""
+
+from collections import Counter
+
+from rlhf.config import RewardConfig, RewardFunction, RewardKind
+from rlhf.data.corpus import Corpus
+from rlhf.fault import Fault
+from rlhf.rewards.functions import LAST_NUMBER, answer_in
+from rlhf.rewards.text import Messages, ask, scorer_of
+
+PROMPT: list[Messages] = [[{"role": "user", "content": "What is 2 + 3?"}]]
+RESPONSE, SOLUTION = "It is 5.", "5"
+"""Invented: the one request a server gets before anything is trained. The solution goes out only if the data has some."""
+
+
+def see(config: RewardConfig, corpus: Corpus) -> None:
+    """Load a function, ask a server once, look for solutions where they are needed; a reward model is trained for it.
+
+    Raises:
+        Fault: the reward cannot be had, or not for this data.
+    """
+    if config.kind is RewardKind.model:
+        return
+    name, scorer = scorer_of(config)
+    prompts = [*corpus.parts["ppo", "train"], *corpus.parts["ppo", "held_out"]]
+    if config.kind is RewardKind.http:
+        solved = any(example.solution is not None for example in prompts)
+        ask(name, scorer, PROMPT, [RESPONSE], [SOLUTION if solved else None])
+    if config.kind is RewardKind.function and config.function is RewardFunction.answer:
+        without = Counter(example.source for example in prompts if example.solution is None)
+        if without:
+            raise Fault(
+                f"{name}: {without.total()} of {len(prompts)} prompts have no solution to check against (sources: "
+                f"{', '.join(sorted(without))}); use data whose rows have one (a demonstration), and leave other sources "
+                "out of stage ppo"
+            )
+        pattern = config.pattern or LAST_NUMBER
+        if not any(answer_in(example.solution or "", pattern) for example in prompts):
+            raise Fault(f"{name}: no solution of the data holds an answer as reward.pattern finds it; mend the pattern")
