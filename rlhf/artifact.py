@@ -1,11 +1,14 @@
 """What a stage leaves for others: a folder that plain transformers loads, sealed by a manifest of where it comes from."""
 
 import json
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import accelerate.utils.other
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -35,13 +38,26 @@ def save(
     """
 
     def fill(target: Path) -> None:
-        model.save_pretrained(target, state_dict=merged(model, weights))
+        with _known_unwrapped():
+            model.save_pretrained(target, state_dict=merged(model, weights))
         save_adapter(target, model, weights, model.config.name_or_path or None)
         tokenizer.save_pretrained(target)
         (target / "README.md").write_text(_card(about))
 
     seal(path, fill, about)
     return Artifact(path, about["kind"], about["result_signature"])
+
+
+@contextmanager
+def _known_unwrapped() -> Iterator[None]:
+    """What is saved is never wrapped; to see that, accelerate would load all of DeepSpeed where nothing else has."""
+    asked = accelerate.utils.other.is_deepspeed_available
+    if "deepspeed" not in sys.modules:
+        accelerate.utils.other.is_deepspeed_available = lambda: False
+    try:
+        yield
+    finally:
+        accelerate.utils.other.is_deepspeed_available = asked
 
 
 def find(runs: Path, signature: str) -> Iterator[Path]:

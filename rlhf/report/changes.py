@@ -50,8 +50,10 @@ def changes(path: Path, overrides: Sequence[str], stage: str) -> list[Change]:
     keys = ((text.lstrip("+~").partition("=")[0], text) for text in overrides if text not in groups)
     typed = {key.rpartition("@")[2]: text for key, text in keys}
     with _hydra():
-        layers = [flat(compose("config", [*chosen, NO_SWEEPER])) for chosen in (plain, options, groups)]
-        usual = dict(compose("config", [*options, NO_SWEEPER]).model.usual)
+        different = {tuple(plain), tuple(options), tuple(groups)}  # without a recipe the last two are the same
+        composed = {chosen: compose("config", [*chosen, NO_SWEEPER]) for chosen in different}
+        layers = [flat(composed[tuple(chosen)]) for chosen in (plain, options, groups)]
+        usual = dict(composed[tuple(options)].model.usual)
     defaults = layers[0]
     hidden = (*STAGES[STAGES.index(stage) + 1 :], "paths", "stage") if stage in STAGES else ("paths", "stage")
     found = []

@@ -149,11 +149,12 @@ def test_a_question_is_answered_in_its_time_and_silence_is_a_fault(light: Warm) 
 
 
 def test_a_question_may_be_withdrawn(light: Warm, tmp_path: Path) -> None:
-    asked = Question(light, "forked", ["sleep", str(tmp_path / "pid")])
-    while asked.answer() is None and not (tmp_path / "pid").exists():
+    asked, pid = Question(light, "forked", ["sleep", str(tmp_path / "pid")]), tmp_path / "pid"
+    while not (pid.exists() and pid.read_text()):
+        assert asked.answer() is None
         time.sleep(0.01)
     asked.withdraw()
-    assert not is_alive(int((tmp_path / "pid").read_text()))
+    assert not is_alive(int(pid.read_text()))
 
 
 def test_the_pool_answers_while_the_server_still_imports(tmp_path: Path) -> None:
