@@ -147,7 +147,7 @@ class SourceConfig:
     """One named source of text."""
 
     path: str = place()
-    """A file (.jsonl, .json, .csv, .tsv, .parquet or .txt, also with .gz), a folder of them, a pattern (`part-*.jsonl`), `hub:<id>[@revision]` for a hub data set, or `world` for the built-in demo. Its content, not its place, is signed."""
+    """A file (.jsonl, .ndjson, .json, .csv, .tsv, .parquet or .txt, also with .gz), a folder of them, a pattern (`part-*.jsonl`), `hub:<id>[@revision]` for a hub data set, or `world` for the built-in demo. Its content, not its place, is signed."""
     subset: Optional[str] = place()
     """Of a hub data set that has several: which one; null: the only one."""
     split: str = place()

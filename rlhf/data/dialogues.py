@@ -1,19 +1,19 @@
 """How dialogues of several turns become examples: each answer is one, with what came before it as its prompt.
 
-As in ``formats``: a row and the name of its source give examples. A dialogue that does not alternate between user and
-assistant, or has an empty turn, gives none: public sets hold many of them.
+As in ``formats``: a row and the name of its source give examples. A dialogue in which user and assistant do not take turns,
+or one of them says nothing, raises ``BadDialogue``.
 """
 
 import itertools
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 from rlhf.config import Format
-from rlhf.data.fields import not_a, object_of, text_of, verdict_of
+from rlhf.data.fields import not_a, object_of, rating_of, text_of
 from rlhf.data.reader import Row
-from rlhf.data.records import BadRow, Example, Turn
+from rlhf.data.records import BadDialogue, BadRow, Example, Turn
 
 SPEAKERS = {
     **dict.fromkeys(("human", "user"), "user"),
@@ -28,33 +28,32 @@ _ANY_USER = re.compile(rf"(?:\A|(?<=\s))({'|'.join(_MARKS)}):")
 
 def messages(row: Row, source: str) -> list[Example]:
     """`messages` with `role` and `content`; with a `label` (true or false) only the last answer counts, and is rated by it."""
-    turns = turns_of(_list(row, "messages"), "messages", "role", "content")
-    found = _answers(*_apart(turns), source)
-    if "label" not in row:
-        return found
-    if (rating := verdict_of(row["label"])) is None:
-        raise BadRow("label", not_a(row["label"], "true or false"))
-    return [replace(each, rating=rating) for each in found[-1:]]
+    turns = turns_of(_dialogue(row, "messages"), "messages", "role", "content")
+    return _rated(row, _answers(turns, _places("messages", turns), source))
 
 
 def sharegpt(row: Row, source: str) -> list[Example]:
-    """`conversations`: turns with `from` (``SPEAKERS``) and `value`; turns of one speaker in a row are joined.
+    """`conversations`: turns with `from` (``SPEAKERS``) and `value`, or with `role` and `content`.
 
-    With `chosen` and `rejected`, a turn each, these are the answers to the whole of it.
+    Turns of one speaker in a row are joined. With `chosen` and `rejected`, a turn each, these are the answers to the whole
+    of it; with a `label` it is read as ``messages`` are.
     """
-    turns = turns_of(_list(row, "conversations"), "conversations", "from", "value")
-    system, said = _apart(turns)
-    joined = [
-        Turn(role, "\n".join(turn.text for turn in together))
-        for role, together in itertools.groupby(said, key=lambda turn: turn.role)
-    ]
+    turns = turns_of(_dialogue(row, "conversations"), "conversations", *_keys(row["conversations"]))
+    joined, places = [], []
+    placed = zip(turns, _places("conversations", turns), strict=True)
+    for role, together in itertools.groupby(placed, lambda pair: pair[0].role):
+        said, where = zip(*together, strict=True)
+        joined.append(Turn(role, "\n".join(turn.text for turn in said)))
+        places.append(where[0])
     if "chosen" not in row:
-        return _answers(system, joined, source)
-    ((chosen,), (rejected,)) = (turns_of([row.get(side)], side, "from", "value") for side in ("chosen", "rejected"))
-    if not joined or joined[-1].role != "user" or not chosen.text:
-        return []
-    opening = (Turn("system", system),) if system else ()
-    return [Example((*opening, *joined), chosen.text, rejected.text, source)]
+        return _rated(row, _answers(joined, places, source))
+    follow(joined, places)
+    ((chosen,), (rejected,)) = (turns_of([row.get(side)], side, *_keys([row.get(side)])) for side in ("chosen", "rejected"))
+    if not joined or joined[-1].role != "user":
+        raise BadDialogue("conversations", "does not end with a turn of the user, to which chosen and rejected are answers")
+    if not chosen.text:
+        raise BadDialogue("chosen", "is empty")
+    return [Example(spoken(joined), chosen.text, rejected.text, source)]
 
 
 def turns_of(said: Sequence[Any], column: str, role: str, content: str) -> list[Turn]:
@@ -81,29 +80,29 @@ def marked(row: Row, source: str) -> list[Example]:
     """
     text = text_of(row, "text", may_be_empty=True)
     if (first := _ANY_USER.search(text)) is None:
-        return []
+        raise BadDialogue("text", f"has none of the marks {', '.join(f'{mark}:' for mark in _MARKS)}")
     user = first[1]
     opening, *parts = re.split(rf"(?:\A|(?<=\s))({user}|{_MARKS[user]}):", text)
-    turns = [
-        Turn("user" if mark == user else "assistant", part.strip()) for mark, part in zip(parts[::2], parts[1::2], strict=True)
-    ]
+    turns = [Turn("system", opening.strip())] if opening.strip() else []
+    for mark, part in zip(parts[::2], parts[1::2], strict=True):
+        turns.append(Turn("user" if mark == user else "assistant", part.strip()))
     if "response" not in row:
-        return _answers(opening.strip(), turns, source)
+        return _answers(turns, ["text"] * len(turns), source)
     if turns[-1] == Turn("assistant", ""):
         turns.pop()
     response = Turn("assistant", text_of(row, "response", may_be_empty=True))
-    return _answers(opening.strip(), [*turns, response], source)[-1:]
+    return _answers([*turns, response], [*["text"] * len(turns), "response"], source)[-1:]
 
 
 def rounds(row: Row, source: str) -> list[Example]:
-    """`rounds`, each with `input` and `output`, or one such pair in the row itself; perhaps a `system` message."""
-    turns = []
+    """`rounds`, each with `input` and `output`, or one such pair in the row itself."""
+    turns, places = [], []
     for place, each in enumerate(_list(row, "rounds") if "rounds" in row else [row]):
         for role, column in (("user", "input"), ("assistant", "output")):
             within = f"rounds[{place}]." if "rounds" in row else ""
             turns.append(Turn(role, text_of(object_of(each, within[:-1]), column, within, may_be_empty=True)))
-    system = "" if row.get("system") is None else text_of(row, "system", may_be_empty=True)
-    return _answers(system, turns, source)
+            places.append(within + column)
+    return _answers(turns, places, source)
 
 
 def scenes(row: Row, source: str) -> list[Example]:
@@ -113,11 +112,12 @@ def scenes(row: Row, source: str) -> list[Example]:
         raise BadRow("speakers", f"are {len(speakers)}, not as many as the {len(lines)} lines of dialogue")
     if len(set(speakers)) != 2:
         return []
-    turns = [
+    said = [
         Turn("user" if speaker == speakers[0] else "assistant", text_of({"line": line}, "line", "dialogue.", may_be_empty=True))
         for line, speaker in zip(lines, speakers, strict=True)
     ]
-    return _answers(f"{text_of(row, 'narrative')} You are {speakers[1]}.", turns, source)
+    scene = Turn("system", f"{text_of(row, 'narrative')} You are {speakers[1]}.")
+    return _answers([scene, *said], ["narrative", *_places("dialogue", said)], source)
 
 
 def oasst(row: Row, source: str) -> list[Example]:
@@ -171,9 +171,37 @@ def ranked_list(turns: tuple[Turn, ...], answers: Sequence[str], source: str) ->
     return Example(turns, answers[0], answers[-1], source, ranking=tuple(answers) if len(answers) > 2 else ())
 
 
-def _apart(turns: list[Turn]) -> tuple[str, list[Turn]]:
-    """What the system says at the beginning, and the rest."""
-    return (turns[0].text, turns[1:]) if turns and turns[0].role == "system" else ("", turns)
+def follow(turns: Sequence[Turn], places: Sequence[str]) -> None:
+    """Raise ``BadDialogue`` with its place for the first turn that is empty or not the turn of who speaks.
+
+    The system may open a dialogue, even with nothing; then user and assistant take turns, the user first.
+    """
+    before = ""
+    for turn, place in zip(turns, places, strict=True):
+        if turn.role == "system" and before:
+            raise BadDialogue(place, "is the system's, which can only open a dialogue")
+        if turn.role == "assistant" and before in ("", "system"):
+            raise BadDialogue(place, "is the assistant's, and nobody has asked anything")
+        if turn.role == before:
+            raise BadDialogue(place, f"is the {turn.role}'s, as the one before it")
+        if not turn.text and turn.role != "system":
+            raise BadDialogue(place, "is empty")
+        before = turn.role
+
+
+def spoken(turns: Iterable[Turn]) -> tuple[Turn, ...]:
+    """``turns`` without that of a system that says nothing."""
+    return tuple(turn for turn in turns if turn.text)
+
+
+def _places(column: str, turns: Sequence[Turn]) -> list[str]:
+    return [f"{column}[{place}]" for place in range(len(turns))]
+
+
+def _keys(said: Sequence[Any]) -> tuple[str, str]:
+    """What ShareGPT's turns call the speaker and what is said: some files have the names of `messages`."""
+    other = any(isinstance(each, dict) and "from" not in each and "role" in each for each in said)
+    return ("role", "content") if other else ("from", "value")
 
 
 def _list(row: Row, column: str) -> list[Any]:
@@ -183,11 +211,24 @@ def _list(row: Row, column: str) -> list[Any]:
     return found
 
 
-def _answers(system: str, turns: Sequence[Turn], source: str) -> list[Example]:
+def _dialogue(row: Row, column: str) -> list[Any]:
+    if not (found := _list(row, column)):
+        raise BadDialogue(column, "is empty")
+    return found
+
+
+def _rated(row: Row, answers: list[Example]) -> list[Example]:
+    """All answers; or only the last one with its rating, where the row has a `label`."""
+    rating = rating_of(row)
+    return answers if rating is None else [replace(each, rating=rating) for each in answers[-1:]]
+
+
+def _answers(turns: Sequence[Turn], places: Sequence[str], source: str) -> list[Example]:
     """An example for each answer; a last turn that nobody answered is left out."""
-    heard = list(turns[:-1] if turns and turns[-1].role == "user" else turns)
-    alternate = all(turn.role == ("user", "assistant")[place % 2] and turn.text for place, turn in enumerate(heard))
-    if not alternate or len(heard) % 2:
-        return []
-    opening = (Turn("system", system),) if system else ()
-    return [Example((*opening, *heard[:place]), heard[place].text, None, source) for place in range(1, len(heard), 2)]
+    if turns and turns[-1] == Turn("user", ""):
+        turns, places = turns[:-1], places[:-1]
+    follow(turns, places)
+    answers = [place for place, turn in enumerate(turns) if turn.role == "assistant"]
+    if not answers:
+        raise BadDialogue(places[-1] if places else "row", "is the last turn, and nobody answers it")
+    return [Example(spoken(turns[:place]), turns[place].text, None, source) for place in answers]

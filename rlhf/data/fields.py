@@ -1,5 +1,6 @@
 """Single values out of a row, checked: what is not as it should be raises ``BadRow`` with its field."""
 
+import math
 from typing import Any
 
 from rlhf.data.reader import Row
@@ -24,10 +25,35 @@ def text_of(row: Row, column: str, within: str = "", may_be_empty: bool = False)
     return value
 
 
-def verdict_of(label: Any) -> float | None:
-    """1 for true and 0 for false, also as text (a CSV file holds nothing else); None: no verdict."""
-    known = {"true": 1.0, "false": 0.0}
-    return known.get(str(label).lower()) if isinstance(label, bool | str) else None
+def rating_of(row: Row) -> float | None:
+    """1 where `label` is true or 1, 0 where it is false or 0, also as text (a CSV file holds nothing else); None: no label."""
+    if "label" not in row:
+        return None
+    label = row["label"]
+    told = label.strip().lower() if isinstance(label, str) else label
+    known = {True: 1.0, False: 0.0, "true": 1.0, "false": 0.0, "1": 1.0, "0": 0.0}  # True is also 1, and False 0
+    if not isinstance(told, bool | int | float | str) or told not in known:
+        raise BadRow("label", not_a(label, "true or false, 1 or 0"))
+    return known[told]
+
+
+def margin_of(row: Row) -> float | None:
+    """The number under `margin`, also as text; None: there is none."""
+    margin = row.get("margin")
+    if margin is None:
+        return None
+    try:
+        found = float(margin) if isinstance(margin, int | float | str) and not isinstance(margin, bool) else -1.0
+    except (ValueError, OverflowError):
+        found = -1.0
+    if not (math.isfinite(found) and found >= 0):
+        raise BadRow("margin", not_a(margin, "a finite number of at least 0"))
+    return found
+
+
+def system_of(row: Row) -> str:
+    """What the column `system` says; nothing where there is none."""
+    return "" if row.get("system") is None else text_of(row, "system", may_be_empty=True)
 
 
 def object_of(value: Any, field: str) -> Row:

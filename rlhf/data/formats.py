@@ -5,19 +5,19 @@ cannot be read raises ``BadRow`` with the column. Text is stripped at both ends.
 """
 
 import itertools
+import math
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from rlhf.config import Format
-from rlhf.data.dialogues import ranked_list, turns_of
+from rlhf.data.dialogues import follow, ranked_list, spoken, turns_of
 from rlhf.data.fields import not_a as _not
 from rlhf.data.fields import object_of as _object
+from rlhf.data.fields import rating_of
 from rlhf.data.fields import text_of as _text
-from rlhf.data.fields import verdict_of
 from rlhf.data.reader import Row
 from rlhf.data.records import BadRow, Example, Turn
 
@@ -35,52 +35,55 @@ def detect(columns: Iterable[str]) -> Format | None:
 
 
 def completion(row: Row, source: str) -> list[Example]:
-    """`prompt` with a demonstration under one of ``ANSWER_COLUMNS``; without one, a prompt for PPO."""
+    """`prompt` with a demonstration under one of ``ANSWER_COLUMNS``, perhaps with a `label`; without one, a prompt for PPO."""
     column = next((name for name in ANSWER_COLUMNS if name in row), None)
     if column is None:
         return [Example(_prompt(row), None, None, source)]
-    return [Example(_prompt(row), _answer(row, column), None, source, rating=verdict_of(row.get("label")))]
+    return [Example(_prompt(row), _answer(row, column), None, source, rating=rating_of(row))]
 
 
 def ranked(row: Row, source: str) -> list[Example]:
-    """`prompt`, `responses`: texts from best to worst, or objects with `text` and a `rank` (0 is best) or a `score`."""
+    """`prompt`, `responses`: texts from best to worst, or objects with `text` and a `rank` (0 is best) or a `score`.
+
+    Of those with the same rank or score only the first stands in the list: nobody said which of them is better.
+    """
     found = row.get("responses")
     if not isinstance(found, list) or len(found) < 2:
         raise BadRow("responses", _not(found, "a list of several"))
     if all(isinstance(each, dict) for each in found):
         within = [f"responses[{index}]." for index in range(len(found))]
-        placed = sorted((_place(each, where), index) for index, (each, where) in enumerate(zip(found, within, strict=True)))
-        found = [_text(found[index], "text", within[index]) for _, index in placed]
+        first: dict[float, int] = {}
+        for index, place in enumerate(_places(found, within)):
+            first.setdefault(place, index)
+        found = [_text(found[first[place]], "text", within[first[place]]) for place in sorted(first)]
     texts = list(dict.fromkeys(_text({"response": each}, "response", "responses: ") for each in found))
     return [ranked_list(_prompt(row), texts, source)] if len(texts) > 1 else []
 
 
-def _place(response: Row, within: str) -> float:
-    """What a response is sorted by: lower is better."""
-    for column, sign in (("rank", 1), ("score", -1)):
-        if isinstance(value := response.get(column), int | float):
-            return sign * float(value)
-    raise BadRow(f"{within}rank", "is missing, and so is a score")
+def _places(responses: Sequence[Row], within: Sequence[str]) -> list[float]:
+    """What each response is sorted by, the rank or else the score of all of them: lower is better."""
+    column, sign = ("rank", 1) if all(each.get("rank") is not None for each in responses) else ("score", -1)
+    places = []
+    for response, where in zip(responses, within, strict=True):
+        if response.get(column) is None:
+            raise BadRow(f"{where}rank", "is missing, and so is a score")
+        value = response[column]
+        if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+            raise BadRow(f"{where}{column}", _not(value, "a finite number"))
+        places.append(sign * float(value))
+    return places
 
 
 def alpaca(row: Row, source: str) -> list[Example]:
-    """`instruction`, `input` (may be empty), `output`."""
-    return [Example(_instruction(row), _text(row, "output"), None, source)]
+    """`instruction`, `input` (may be empty), `output`; perhaps a `label`."""
+    return [Example(_instruction(row), _text(row, "output"), None, source, rating=rating_of(row))]
 
 
 def pair(row: Row, source: str) -> list[Example]:
-    """`prompt`, `chosen`, `rejected`, and perhaps a `margin`, by which the first is better.
-
-    Answers that are whole dialogues, as messages, hold the prompt themselves.
-    """
-    margin = row.get("margin")
-    if isinstance(margin, str):  # as in a CSV file
-        margin = float(margin) if re.fullmatch(r"\d+(\.\d+)?", margin) else margin
-    if margin is not None and not (isinstance(margin, int | float) and margin >= 0):
-        raise BadRow("margin", _not(margin, "a number of at least 0"))
+    """`prompt`, `chosen`, `rejected`. Answers that are whole dialogues, as messages, hold the prompt themselves."""
     if isinstance(row.get("chosen"), list) and len(row["chosen"]) > 1:
-        return [replace(each, margin=margin) for each in _with_common_turns(row, source)]
-    return [Example(_prompt(row), _answer(row, "chosen"), _answer(row, "rejected"), source, margin=margin)]
+        return _with_common_turns(row, source)
+    return [Example(_prompt(row), _answer(row, "chosen"), _answer(row, "rejected"), source)]
 
 
 def alpaca_pair(row: Row, source: str) -> list[Example]:
@@ -95,7 +98,7 @@ def transcripts(row: Row, source: str) -> list[Example]:
     """
     if isinstance(row.get("chosen"), list):
         return _with_common_turns(row, source)
-    if not any(_MARK.search(_text(row, side)) for side in ("chosen", "rejected")):
+    if not any(is_transcript(_text(row, side)) for side in ("chosen", "rejected")):
         return _with_common_words(row, source)
     sides = {name: _dialogue(_text(row, name), name) for name in ("chosen", "rejected")}
     for name, turns in sides.items():
@@ -114,13 +117,19 @@ def text(row: Row, source: str) -> list[Example]:
     return [Example((), _text(row, "text"), None, source)]
 
 
+def is_transcript(text: str) -> bool:
+    """Whether turns are marked in it."""
+    return _MARK.search(text) is not None
+
+
 def _with_common_turns(row: Row, source: str) -> list[Example]:
     chosen, rejected = (turns_of(_listed(row, side), side, "role", "content") for side in ("chosen", "rejected"))
     if not chosen or chosen[:-1] != rejected[:-1]:
         raise BadRow("rejected", "differs from chosen in more than the last message")
     if len(chosen) < 2 or chosen[-2].role != "user" or (chosen[-1].role, rejected[-1].role) != ("assistant", "assistant"):
         raise BadRow("chosen", "does not end with an answer of the assistant to the user")
-    return [Example(tuple(chosen[:-1]), chosen[-1].text, rejected[-1].text, source)] if chosen[-1].text else []
+    follow(chosen, [f"chosen[{place}]" for place in range(len(chosen))])
+    return [Example(spoken(chosen[:-1]), chosen[-1].text, rejected[-1].text, source)]
 
 
 def _with_common_words(row: Row, source: str) -> list[Example]:
@@ -224,26 +233,22 @@ def _instruction(row: Row) -> tuple[Turn, ...]:
 
 
 def _prompt(row: Row) -> tuple[Turn, ...]:
-    """`prompt`: text, the turns of a "Human: ... Assistant:" dialogue that waits for its answer, or a list of messages.
-
-    A `system` column goes before it.
-    """
-    system = "" if row.get("system") is None else _text(row, "system", may_be_empty=True)
-    opening = (Turn("system", system),) if system else ()
+    """`prompt`: text, the turns of a "Human: ... Assistant:" dialogue that waits for its answer, or a list of messages."""
     if isinstance(row.get("prompt"), list):
         said = turns_of(row["prompt"], "prompt", "role", "content")
-        if not said or said[-1].role != "user" or not all(turn.text for turn in said):
-            raise BadRow("prompt", "does not end with a message of the user, or has an empty one")
-        return (*opening, *said)
+        follow(said, [f"prompt[{place}]" for place in range(len(said))])
+        if not said or said[-1].role != "user":
+            raise BadRow("prompt", "does not end with a message of the user")
+        return spoken(said)
     text = _text(row, "prompt")
     if not text.startswith("Human:"):
-        return (*opening, Turn("user", text))
+        return (Turn("user", text),)
     turns = _dialogue(text, "prompt")
     if turns[-1].role == "assistant":
         if turns[-1].text:
             raise BadRow("prompt", "ends with an answer of the assistant")
         turns = turns[:-1]
-    return (*opening, *turns)
+    return turns
 
 
 def _answer(row: Row, column: str) -> str:

@@ -103,6 +103,9 @@ def _separated(content: bytes, delimiter: str) -> Rows:
     csv.field_size_limit(2**31 - 1)
     lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     columns, number = next(lines, []), 1
+    others = [mark for mark in (";", "\t", ",") if mark != delimiter and mark in "".join(columns)]
+    if len(columns) == 1 and others:
+        raise _Unreadable(f"its header holds {others[0]!r} and no {delimiter!r}: write {delimiter!r} between the columns")
     while True:
         number = lines.line_num + 1
         try:
@@ -148,6 +151,7 @@ def _parquet(content: bytes) -> Rows:
 
 READERS: dict[str, Callable[[bytes], Rows]] = {
     ".jsonl": _json_lines,
+    ".ndjson": _json_lines,
     ".json": _json,
     ".csv": lambda content: _separated(content, ","),
     ".tsv": lambda content: _separated(content, "\t"),
@@ -164,7 +168,9 @@ def _files(key: str, path: str) -> list[Path]:
     if place.is_dir():
         found = sorted(file for file in place.iterdir() if file.is_file() and _ending(file) in READERS)
         if not found:
-            raise Fault(f"{key}: the folder holds no file of {KINDS}; put one there or name another folder")
+            deeper = sorted(folder.name for folder in place.iterdir() if folder.is_dir())
+            fix = f"its folders are not looked into: name {place / deeper[0]}" if deeper else "put one there"
+            raise Fault(f"{key}: the folder holds no file of {KINDS}; {fix}, or name another folder")
         return [file for file in found if _ending(file) != ".txt"] or found  # a note beside the data is no data
     if not place.is_file():
         if found := sorted(map(Path, glob.glob(str(place)))):

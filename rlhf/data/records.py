@@ -84,6 +84,10 @@ class BadRow(ValueError):
         self.field, self.reason = field, reason
 
 
+class BadDialogue(BadRow):
+    """A dialogue in which nobody can tell who answers whom. Public sets hold many."""
+
+
 def _digest(turns: Iterable[Turn]) -> str:
     words = [[turn.role, " ".join(turn.text.split())] for turn in turns]
     return hashlib.sha256(json.dumps(words).encode()).hexdigest()

@@ -6,11 +6,12 @@ import pytest
 
 from rlhf.config import Format
 from rlhf.data.dialogues import READERS
-from rlhf.data.records import BadRow, Example, Turn
+from rlhf.data.records import BadDialogue, BadRow, Example, Turn
+from rlhf.data.sources import with_common_columns
 
 
 def read(kind: str, **row: Any) -> list[Example]:
-    return READERS[Format[kind]](row, "mine")
+    return with_common_columns(row, READERS[Format[kind]](row, "mine"))
 
 
 def told(example: Example) -> str:
@@ -35,8 +36,17 @@ def test_each_answer_is_an_example_with_what_came_before() -> None:
     ]
 
 
-def test_a_turn_without_text_ends_what_can_be_learnt() -> None:
-    assert read("sharegpt", conversations=[*chat("human:Why?"), {"from": "gpt", "value": None}]) == []
+def test_the_last_question_may_stand_without_an_answer_and_a_system_may_say_nothing() -> None:
+    turns = chat("system:", "human:Why?", "gpt:So.", "human:")
+    assert all_told("sharegpt", conversations=turns) == all_told("sharegpt", conversations=turns[:-1]) == ["u:Why? -> So."]
+
+
+def test_turns_may_be_named_as_in_messages() -> None:
+    said = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}]
+    assert all_told("sharegpt", conversations=said) == ["u:Why? -> So."]
+    assert all_told("sharegpt", conversations=said[:1], chosen=said[1], rejected={"role": "assistant", "content": "No."}) == [
+        "u:Why? -> So. > No."
+    ]
 
 
 def test_turns_of_one_speaker_are_joined() -> None:
@@ -44,10 +54,28 @@ def test_turns_of_one_speaker_are_joined() -> None:
 
 
 @pytest.mark.parametrize(
-    "turns", [[], ["gpt:So."], ["gpt:So.", "human:Why?", "gpt:So."], ["human:Why?"], ["human: ", "gpt:So."]]
+    ("turns", "fault"),
+    [
+        ([], "conversations: is empty"),
+        (["gpt:So."], r"conversations\[0\]: is the assistant's, and nobody has asked"),
+        (["system:s", "gpt:So."], r"conversations\[1\]: is the assistant's, and nobody has asked"),
+        (["human:Why?", "gpt:So.", "system:s", "human:Why?"], r"conversations\[2\]: is the system's, which can only open"),
+        (["human:Why?"], r"conversations\[0\]: is the last turn, and nobody answers it"),
+        (["human: ", "gpt:So."], r"conversations\[0\]: is empty"),
+        (["human:Why?", "gpt:"], r"conversations\[1\]: is empty"),
+    ],
 )
-def test_a_dialogue_that_does_not_begin_with_a_question_is_passed_over(turns: list[str]) -> None:
-    assert read("sharegpt", conversations=chat(*turns)) == []
+def test_a_dialogue_in_which_nobody_can_tell_who_answers_whom_is_refused_with_its_turn(turns: list[str], fault: str) -> None:
+    with pytest.raises(BadDialogue, match=fault):
+        read("sharegpt", conversations=chat(*turns))
+
+
+def test_messages_of_one_speaker_are_not_joined() -> None:
+    answers = [{"role": "user", "content": "Why?"}, *[{"role": "assistant", "content": text} for text in ("So.", "Yes.")]]
+    with pytest.raises(BadDialogue, match=r"messages\[2\]: is the assistant's, as the one before it"):
+        read("messages", messages=answers)
+    with pytest.raises(BadDialogue, match=r"messages\[1\]: is empty"):
+        read("messages", messages=[answers[0], {"role": "assistant", "content": None}])
 
 
 @pytest.mark.parametrize(
@@ -70,14 +98,16 @@ def test_of_a_marked_dialogue_with_its_answer_beside_it_only_that_is_learnt() ->
     assert all_told("marked", text=text.removesuffix(" ASSISTANT:"), response="Yes.") == [
         "s:A chat. u:Why? a:So. u:Sure? -> Yes."
     ]
-    assert read("marked", text=text, response="") == []
+    with pytest.raises(BadDialogue, match="response: is empty"):
+        read("marked", text=text, response="")
 
 
 @pytest.mark.parametrize(
     "text", ["", "no marks", "<bot>: So.", "<human>: Why?", "<human>: Why?\n<human>: Why?\n<bot>: So.", "<human>:\n<bot>: So."]
 )
-def test_a_marked_text_without_a_dialogue_is_passed_over(text: str) -> None:
-    assert read("marked", text=text) == []
+def test_a_marked_text_without_a_dialogue_is_refused(text: str) -> None:
+    with pytest.raises(BadDialogue, match="text: "):
+        read("marked", text=text)
 
 
 def test_rounds_under_a_system_message_or_in_the_row() -> None:
@@ -93,7 +123,8 @@ def test_a_scene_is_played_with_its_second_speaker() -> None:
     row = {"narrative": "Ida waits.", "dialogue": ["Where?", "Here.", "Ah."], "speakers": ["Ida", "Per", "Ida"]}
     assert all_told("scenes", **row) == ["s:Ida waits. You are Per. u:Where? -> Here."]
     assert read("scenes", narrative="n", dialogue=["a", "b", "c"], speakers=["A", "B", "C"]) == []
-    assert read("scenes", narrative="n", dialogue=["a", "b", "c"], speakers=["A", "A", "B"]) == []
+    with pytest.raises(BadDialogue, match=r"dialogue\[1\]: is the user's, as the one before it"):
+        read("scenes", narrative="n", dialogue=["a", "b", "c"], speakers=["A", "A", "B"])
 
 
 def message(text: str, *replies: dict[str, Any], **values: Any) -> dict[str, Any]:

@@ -85,6 +85,11 @@ def _empty_folder(folder: Path) -> Path:
     return folder
 
 
+def _only_folders(folder: Path) -> Path:
+    (folder / "train").mkdir()
+    return folder
+
+
 @pytest.mark.parametrize(
     ("make", "fix"),
     [
@@ -92,7 +97,8 @@ def _empty_folder(folder: Path) -> Path:
         (_wrong_suffix, "convert it"),
         (_empty, "one JSON object a line"),
         (_broken_gzip, "mend the file"),
-        (_empty_folder, "name another folder"),
+        (_empty_folder, "put one there, or name another folder"),
+        (_only_folders, "/train, or name another folder"),
     ],
 )
 def test_errors_name_the_key_the_value_and_the_fix(tmp_path: Path, make: Callable[[Path], Path], fix: str) -> None:
@@ -147,6 +153,7 @@ def test_json_lists_alone_or_inside_of_an_object(tmp_path: Path, ending: str, wr
 
 def test_json_lines_called_json_are_read_as_lines(tmp_path: Path) -> None:
     assert places(write(tmp_path / "a.json", *map(json.dumps, ROWS))) == [("1", ROWS[0]), ("2", ROWS[1])]
+    assert places(write(tmp_path / "a.ndjson.gz", *map(json.dumps, ROWS))) == [("1", ROWS[0]), ("2", ROWS[1])]
     assert places(write(tmp_path / "b.json", json.dumps(ROWS[0]))) == [("row 1", ROWS[0])]
 
 
@@ -170,6 +177,8 @@ def test_blank_lines_part_the_documents_of_plain_text(tmp_path: Path, ending: st
         ("a.json", b"3", "neither a list of objects"),
         ("a.txt", b"good\n\n\xff\n", "line 3 is not UTF-8"),
         ("a.csv", b"a,b\n\xff,1\n", "line 2 is not UTF-8"),
+        ("a.csv", b"a;b\n1;2\n", "its header holds ';' and no ','"),
+        ("a.tsv", b"a,b\n1,2\n", r"its header holds ',' and no '\\t'"),
     ],
 )
 def test_files_that_are_not_what_their_name_says(tmp_path: Path, name: str, content: bytes, reason: str) -> None:

@@ -12,6 +12,7 @@ from rlhf.config import Format
 from rlhf.data.formats import READERS, detect
 from rlhf.data.records import BadRow, Example, Turn
 from rlhf.data.sources import READERS as ALL
+from rlhf.data.sources import with_common_columns
 
 FOLDER = os.environ.get("RLHF_DATA_DIR")
 ASK, SAY, MORE = Turn("user", "Why?"), Turn("assistant", "So."), Turn("user", "And?")
@@ -25,7 +26,7 @@ def message(turn: Turn) -> dict[str, str]:
 def read(row: dict[str, Any]) -> list[Example]:
     kind = detect(row)
     assert kind is not None
-    return ALL[kind](row, "mine")
+    return with_common_columns(row, ALL[kind](row, "mine"))
 
 
 def test_each_answer_of_a_conversation_is_learnt_with_what_came_before_it() -> None:
@@ -37,12 +38,46 @@ def test_each_answer_of_a_conversation_is_learnt_with_what_came_before_it() -> N
     ]
 
 
-@pytest.mark.parametrize(("label", "rating"), [(True, 1.0), (False, 0.0), ("True", 1.0), ("false", 0.0)])
+@pytest.mark.parametrize(
+    ("label", "rating"), [(True, 1.0), (False, 0.0), ("True", 1.0), ("false", 0.0), (1, 1.0), (0, 0.0), ("1", 1.0), ("0", 0.0)]
+)
 def test_a_label_rates_the_last_answer(label: object, rating: float) -> None:
     row = {"messages": [message(each) for each in (ASK, SAY)], "label": label}
     assert read(row) == [Example((ASK,), "So.", None, "mine", rating=rating)]
-    flat = {"prompt": "Why?", "completion": "So.", "label": label}
-    assert read(flat) == [Example((ASK,), "So.", None, "mine", rating=rating)]
+    said = [{"from": "human", "value": "Why?"}, {"from": "gpt", "value": "So."}]
+    for other in (
+        {"prompt": "Why?", "completion": "So."},
+        {"instruction": "Why?", "input": "", "output": "So."},
+        {"conversations": said},
+    ):
+        assert read({**other, "label": label}) == [Example((ASK,), "So.", None, "mine", rating=rating)]
+
+
+@pytest.mark.parametrize("label", ["yes", "no", None, "", 2, 0.5, [], {}, float("nan")])
+def test_a_label_that_is_neither_true_nor_false_is_a_bad_row(label: object) -> None:
+    for row in (
+        {"prompt": "Why?", "completion": "So."},
+        {"messages": [message(each) for each in (ASK, SAY)]},
+        {"instruction": "Why?", "input": "", "output": "So."},
+    ):
+        with pytest.raises(BadRow, match="label: is .*, not true or false, 1 or 0"):
+            read({**row, "label": label})
+
+
+def test_a_margin_is_read_wherever_pairs_are_and_is_finite() -> None:
+    said = [{"from": "human", "value": "Why?"}]
+    answers = {side: {"from": "gpt", "value": text} for side, text in (("chosen", "So."), ("rejected", "No."))}
+    rows: list[dict[str, Any]] = [
+        {"prompt": "Why?", "chosen": "So.", "rejected": "No."},
+        {"instruction": "Why?", "chosen": "So.", "rejected": "No."},
+        {"chosen": "Human: Why?\n\nAssistant: So.", "rejected": "Human: Why?\n\nAssistant: No."},
+        {"conversations": said, **answers},
+    ]
+    for row in rows:
+        assert read(row | {"margin": 2}) == [Example((ASK,), "So.", "No.", "mine", margin=2.0)]
+        for wrong in (float("inf"), float("nan"), "inf", "", -1, True, 10**400):
+            with pytest.raises(BadRow, match="margin: is .*, not a finite number of at least 0"):
+                read(row | {"margin": wrong})
 
 
 def test_prompts_and_answers_may_be_lists_of_messages() -> None:
@@ -83,6 +118,21 @@ def test_ranked_lists() -> None:
         read({"prompt": "Why?", "responses": ["a"]})
 
 
+def test_answers_with_the_same_score_are_not_compared() -> None:
+    def scored(*scores: object, column: str = "score") -> list[Example]:
+        texts = [{"text": text, column: score} for text, score in zip("abcd", scores, strict=False)]
+        return read({"prompt": "Why?", "responses": texts})
+
+    assert scored(1, 2, 2, 0) == [Example((ASK,), "b", "d", "mine", ranking=("b", "a", "d"))]
+    assert scored(0, 0, 1, column="rank") == [Example((ASK,), "a", "c", "mine")]
+    assert scored(1, 1) == []  # a draw
+    for wrong in (float("nan"), float("inf"), "1", True):
+        with pytest.raises(BadRow, match=r"responses\[1\]\.score: is .*, not a finite number"):
+            scored(1, wrong)
+    with pytest.raises(BadRow, match=r"responses\[1\]\.rank: is missing, and so is a score"):
+        read({"prompt": "Why?", "responses": [{"text": "a", "score": 1}, {"text": "b", "rank": 1}]})
+
+
 def test_sharegpt_with_and_without_a_preference() -> None:
     said = [{"from": "system", "value": "Be brief."}, {"from": "human", "value": "Why?"}]
     answers = {side: {"from": "gpt", "value": text} for side, text in (("chosen", "So."), ("rejected", "No."))}
@@ -106,8 +156,47 @@ def test_a_text_may_be_continued_behind_its_first_sentence() -> None:
     assert read_as({"text": "One sentence only."}, "mine") == []
 
 
-def test_a_system_column_goes_in_front() -> None:
-    assert read({"prompt": "Why?", "completion": "So.", "system": "Be brief."}) == [Example((SYSTEM, ASK), "So.", None, "mine")]
+SAID = [message(each) for each in (ASK, SAY)]
+
+
+@pytest.mark.parametrize(
+    ("row", "rejected"),
+    [
+        ({"prompt": "Why?", "completion": "So."}, None),
+        ({"prompt": SAID[:1], "completion": SAID[1:]}, None),
+        ({"instruction": "Why?", "output": "So."}, None),
+        ({"messages": SAID}, None),
+        ({"conversations": [{"from": "human", "value": "Why?"}, {"from": "gpt", "value": "So."}]}, None),
+        ({"prompt": "Why?", "chosen": "So.", "rejected": "No."}, "No."),
+        ({"prompt": "Why?", "responses": ["So.", "No."]}, "No."),
+        ({"chosen": "Human: Why?\n\nAssistant: So.", "rejected": "Human: Why?\n\nAssistant: No."}, "No."),
+    ],
+)
+def test_a_system_column_goes_in_front(row: dict[str, Any], rejected: str | None) -> None:
+    assert read(row | {"system": "Be brief."}) == [Example((SYSTEM, ASK), "So.", rejected, "mine")]
+    assert read(row | {"system": None}) == read(row | {"system": " "}) == read(row)
+
+
+def test_what_the_system_says_stands_in_one_place() -> None:
+    whole = [message(SYSTEM), *SAID]
+    for row in ({"messages": whole}, {"prompt": whole[:2], "completion": "So."}):
+        with pytest.raises(BadRow, match="system: stands beside a dialogue that has a system turn of its own"):
+            read({**row, "system": "Be long."})
+
+
+@pytest.mark.parametrize(
+    ("turns", "fault"),
+    [
+        ((ASK, ASK), r"prompt\[1\]: is the user's, as the one before it"),
+        ((SYSTEM, SAY, ASK), r"prompt\[1\]: is the assistant's, and nobody has asked"),
+        ((ASK, SAY, SYSTEM, ASK), r"prompt\[2\]: is the system's, which can only open"),
+        ((ASK, SAY), "prompt: does not end with a message of the user"),
+        ((), "prompt: does not end with a message of the user"),
+    ],
+)
+def test_a_prompt_takes_turns_as_a_dialogue_does(turns: tuple[Turn, ...], fault: str) -> None:
+    with pytest.raises(BadRow, match=fault):
+        read({"prompt": [message(turn) for turn in turns], "completion": "So."})
 
 
 @pytest.mark.parametrize(
