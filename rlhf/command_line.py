@@ -13,7 +13,7 @@ import hydra
 from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig, OmegaConf
 
-from rlhf import __version__, config, page, preflight
+from rlhf import __version__, checks, config, idle, page, preflight
 from rlhf.outside import Launcher, without_local_rank
 
 EXIT_OK, EXIT_FAILED, EXIT_FAULTS, EXIT_INFEASIBLE, EXIT_STOPPED = 0, 1, 2, 3, 75
@@ -59,6 +59,7 @@ def main(arguments: list[str]) -> int:
     parser = get_args_parser()
     parser.prog = "rlhf"
     flags, unknown = parser.parse_known_intermixed_args(arguments)
+    shown: config.Run | None = None
     if not (flags.hydra_help or flags.shell_completion):
         faults = [*(f"{flag}: there is no such option; see --help" for flag in unknown), *_flag_faults(flags)]
         own = Path(flags.config_dir) if flags.config_dir and Path(flags.config_dir).is_dir() else None
@@ -70,6 +71,11 @@ def main(arguments: list[str]) -> int:
         arguments = [*flags.overrides, *checked.companions, *arguments]  # Hydra wants all overrides side by side
         if checked.companions and not (flags.cfg or flags.info):
             print("usual companions: " + " ".join(checked.companions))
+        assert checked.composed is not None
+        first = _typed(checked.composed)
+        for line in idle.settings(first, flags.overrides, flags.multirun):
+            print(line, file=sys.stderr)
+        shown = first if flags.cfg else None
     sys.argv = [sys.argv[0], *arguments]
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # our own faults never reach Hydra; what does is a bug worth a traceback
     codes: list[int] = []
@@ -79,7 +85,15 @@ def main(arguments: list[str]) -> int:
         codes.append(run(composed, launcher))
 
     task()
+    if shown is not None and (faults := checks.faults(shown)):
+        codes.append(report_faults(faults))
     return max(codes, default=EXIT_OK)
+
+
+def _typed(composed: DictConfig) -> config.Run:
+    run_config = OmegaConf.to_object(composed)
+    assert isinstance(run_config, config.Run)
+    return run_config
 
 
 def _flag_faults(flags: Namespace) -> Iterator[str]:
@@ -108,10 +122,7 @@ def _without(arguments: list[str], taken: str) -> list[str]:
 
 def run(composed: DictConfig, launcher: Launcher | None = None) -> int:
     """Check the composed configuration across fields, and against what was started around it, and run its stage."""
-    from rlhf import checks
-
-    run_config = OmegaConf.to_object(composed)
-    assert isinstance(run_config, config.Run)
+    run_config = _typed(composed)
     faults = [*(launcher.faults(run_config.ranks) if launcher is not None else []), *checks.faults(run_config)]
     if faults:
         return report_faults(faults)

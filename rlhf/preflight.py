@@ -34,10 +34,12 @@ CONTINUOUS = "a continuous range has no grid; list its values instead"
 
 @dataclass
 class Preflight:
-    """What a command line amounts to: its faults, or the overrides that fill the groups left at `auto`."""
+    """What a command line amounts to: its faults, or the overrides that fill the groups left at `auto`, and the run."""
 
     faults: list[str] = field(default_factory=list)
     companions: list[str] = field(default_factory=list)
+    composed: DictConfig | None = None
+    """The run; of a sweep the first one."""
 
 
 def check(overrides: list[str], multirun: bool = False, own: Path | None = None) -> Preflight:
@@ -122,7 +124,8 @@ def _check(overrides: list[str], multirun: bool) -> Preflight:
         return found
 
     first = _cell(overrides, parsed)
-    missing = sorted(OmegaConf.missing_keys(compose("config", first + _companions_or_none(first))))
+    found.composed = compose("config", first + _companions_or_none(first))
+    missing = sorted(OmegaConf.missing_keys(found.composed))
     found.faults += [f"{key}: needs a value; write {key}=..." for key in missing]
     if not found.faults and not multirun:
         found.companions = companions(overrides)

@@ -140,6 +140,8 @@ def work(
             with engine.phase("setup"):
                 paths = {name: parent.path for name, parent in parents.items()}
                 stage = kind(Setting(view, corpus, engine, paths, Path(run.paths.cache or run.paths.outputs) / TOKENS))
+            if engine.rank == 0:
+                _warn_of_warm_up(stage, identity)
             watcher = (Watcher if engine.rank == 0 else Follower)(run, identity, stage, engine)
             _work(run, identity, stage, engine, watcher, stop, result, rungs)
     except loop.Stopped as stopped:
@@ -231,6 +233,19 @@ def _work(
         if average is not None:
             artifact.save(identity.folder / AVERAGE, model, average, tokenizer, about | {"weights": "running average"})
     result.status, result.artifact = Status.finished, str(identity.folder / "artifact")
+
+
+def _warn_of_warm_up(stage: Stage[Any], identity: Identity) -> None:
+    """Say so if the learning rate that the person typed a warm-up for never gets to its peak."""
+    typed = identity.folder / "overrides.txt"
+    if not typed.is_file() or f"{identity.stage}.warmup_steps=" not in typed.read_text():
+        return
+    for spec in {each.optimizer.steps: each.optimizer for each in stage.trainable().values()}.values():
+        if spec.warmup_steps >= spec.steps:
+            warn(
+                f"{identity.stage}.warmup_steps={spec.warmup_steps}: the run has {spec.steps} optimizer steps, so the learning "
+                "rate does not get to its peak"
+            )
 
 
 def _evaluate(stage: Stage[Any], engine: Engine, watcher: Watcher | Follower, round_: int = 0) -> None:

@@ -52,6 +52,16 @@ def test_a_model_alone_brings_its_usual_companions(shell: Shell) -> None:
     assert run.sft.learning_rate == OmegaConf.load(config.CONF / "sft/default.yaml").learning_rate
 
 
+def test_a_configuration_with_faults_is_shown_and_named(shell: Shell, tmp_path: Path) -> None:
+    ended = shell("stage=sft", "rm.epochs=2", "sft.micro_batch_size=7", "--cfg", "job")
+    assert ended.returncode == command_line.EXIT_FAULTS
+    assert OmegaConf.create(ended.stdout).sft.micro_batch_size == 7
+    idle, count, fault = ended.stderr.splitlines()
+    assert idle.startswith("rm.epochs=2: has no effect on what is trained here: sft")
+    assert count.startswith("1 fault") and "sft.micro_batch_size=7 does not divide" in fault
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_info_defaults_tells_where_values_come_from(shell: Shell) -> None:
     ended = shell("--info", "defaults")
     assert ended.returncode == 0
