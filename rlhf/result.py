@@ -13,7 +13,7 @@ EXIT_CODES = {Status.finished: 0, Status.failed: 1, Status.infeasible: 3, Status
 HEADLINES = {
     "pretrain": ("eval/perplexity",),
     "sft": ("eval/perplexity", "response/repetition"),
-    "rm": ("eval/accuracy", "baseline/bayes", "baseline/longer_wins", "baseline/bag_of_words"),
+    "rm": ("eval/accuracy", "baseline/bayes", "baseline/longer_wins", "baseline/bag_of_words", "eval/rating_mse"),
     "ppo": ("reward/gain", "reward/gold_gain", "reward/gold_correlation", "eval/kl", "response/repetition"),
 }
 """Metrics of the closing table and the head of the report, by stage; one that has an interval is shown with it."""

@@ -5,7 +5,18 @@ import re
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from rlhf.config import CriticInit, PPOConfig, RewardFunction, RewardKind, RewardNormalization, Run, TrainConfig
+from rlhf.config import (
+    CriticInit,
+    Pooling,
+    PPOConfig,
+    RewardFunction,
+    RewardKind,
+    RewardModelLoss,
+    RewardNormalization,
+    RMConfig,
+    Run,
+    TrainConfig,
+)
 from rlhf.fault import Fault
 from rlhf.lineage import chain
 from rlhf.rewards.own import looked_at
@@ -99,6 +110,11 @@ def _ppo_extras(run: Run) -> Iterator[str]:
 
 
 def _train(run: Run, name: str, config: TrainConfig) -> Iterator[str]:
+    if isinstance(config, RMConfig) and config.loss is RewardModelLoss.tokenwise and config.pooling is not Pooling.last:
+        yield (
+            f"rm.pooling={config.pooling.name}: rm.loss=tokenwise trains the score of each token, of which the last is read; "
+            "use rm.pooling=last, or rm.loss=pairwise"
+        )
     yield from _batch(run, name, config.batch_size, config.micro_batch_size, "batch_size")
 
 

@@ -100,6 +100,7 @@ def test_the_default_run_is_sound() -> None:
         ("sft.batch_size=0", "sft.batch_size=0: must be at least 1"),
         ("rm.learning_rate=0", "rm.learning_rate=0.0: must be above 0"),
         ("rm.max_steps=0", "rm.max_steps=0: must be at least 1, or null"),
+        ("rm.loss=tokenwise rm.pooling=mean", "rm.pooling=mean: rm.loss=tokenwise trains the score of each token"),
         ("ppo.minibatches=3", "ppo.minibatches=3 does not divide ppo.batch_size=128"),
         ("ppo.normalization_prompts=1", "ppo.normalization_prompts=1: must be at least 2"),
         ("ppo.kl_coef=-0.1", "ppo.kl_coef=-0.1: must be at least 0"),

@@ -21,6 +21,12 @@ def positions(mask_BT: Tensor) -> Tensor:
     return (mask_BT.long().cumsum(1) - 1).clamp(min=0)
 
 
+def recompute_activations(network: PreTrainedModel) -> None:
+    """Keep no activations inside blocks for the backward pass (gradient checkpointing); heard in training mode only."""
+    renamed = getattr(network, "activation_checkpointing_enable", None)  # its name in later versions of transformers 5
+    (renamed or network.gradient_checkpointing_enable)()
+
+
 def hidden_states(model: PreTrainedModel, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
     """Last hidden states [B, T, H] of the trunk."""
     trunk = model.base_model

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from rlhf.config import CriticInit, RewardKind
 from rlhf.fault import Fault
 from rlhf.models.adapters import add_adapters, without_adapters
-from rlhf.models.forward import token_logprobs, token_scores
+from rlhf.models.forward import recompute_activations, token_logprobs, token_scores
 from rlhf.models.load import load_policy, load_scorer
 from rlhf.models.tokenizer import load_tokenizer, same_tokens
 from rlhf.rewards.interface import Reward
@@ -68,7 +68,7 @@ class Networks:
             engine.freeze(self._copy, run.ppo.reference_device)
         if run.ppo.gradient_checkpointing:
             for network in (self.policy, self.critic):
-                network.gradient_checkpointing_enable()
+                recompute_activations(network)
                 network.train()  # transformers recomputes in training mode only; `checks` sees to it that dropout is 0
 
     def _judges(self, setting: Setting) -> tuple[Reward, PreTrainedModel, bool]:

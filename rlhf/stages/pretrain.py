@@ -25,7 +25,7 @@ from rlhf.fault import Fault
 from rlhf.lineage import READS
 from rlhf.metrics import Mean, Metric, Metrics, Total
 from rlhf.models.adapters import add_adapters
-from rlhf.models.forward import token_logprobs
+from rlhf.models.forward import recompute_activations, token_logprobs
 from rlhf.models.load import load_policy
 from rlhf.models.template import document_tokens, response_text
 from rlhf.models.tokenizer import load_tokenizer
@@ -53,7 +53,7 @@ class Pretrain(Stage[Sequences]):
         self._policy = load_policy(self._run.model, self._tokenizer, None, self._run.seed)
         add_adapters(self._policy, self._run.lora, "lora", self._run.seed)
         if self._config.gradient_checkpointing:
-            self._policy.gradient_checkpointing_enable()
+            recompute_activations(self._policy)
         self._policy.train()
         setting.engine.place(self._policy)
         tokens = sum(len(self._documents[index]) for index in setting.corpus.order("pretrain", 0, self._run.seed))

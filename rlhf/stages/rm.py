@@ -35,7 +35,7 @@ from rlhf.fault import Fault
 from rlhf.lineage import READS
 from rlhf.metrics import Mean, Metric, Metrics, Total
 from rlhf.models.adapters import add_adapters
-from rlhf.models.forward import token_scores
+from rlhf.models.forward import recompute_activations, token_scores
 from rlhf.models.load import load_scorer
 from rlhf.models.tokenizer import load_tokenizer
 from rlhf.rewards.model import pooled_scores, score, set_pooling
@@ -66,7 +66,7 @@ class RewardModel(Stage[Comparisons]):
         set_pooling(self._scorer, self._config.pooling)
         add_adapters(self._scorer, self._run.reward_lora, "reward_lora", self._run.seed, keep=["score"])
         if self._config.gradient_checkpointing:
-            self._scorer.gradient_checkpointing_enable()
+            recompute_activations(self._scorer)
         self._scorer.train()
         setting.engine.place(self._scorer)
         self.rounds = total_steps(self._config, setting.corpus, "rm", self._run.seed, self._rows)
@@ -116,6 +116,9 @@ class RewardModel(Stage[Comparisons]):
         loss = self._config.loss
         if loss is RewardModelLoss.mse and not any(map(_ratings, examples)):
             raise Fault("rm.loss=mse: no row has a rating; use data with a label or a rating, or rm.loss=pairwise")
+        if loss is not RewardModelLoss.mse and not any(len(_answers(example)) > 1 for example in examples):
+            other = ", or rm.loss=mse for what people rated" if any(map(_ratings, examples)) else ""
+            raise Fault(f"rm.loss={loss.name}: no row has a second answer to compare with; use data with pairs{other}")
         if loss is RewardModelLoss.margin and not any(example.margin for example in examples):
             raise Fault("rm.loss=margin: no row says how much better an answer is; use data with a margin, or rm.loss=pairwise")
         count = self._rows.count(None)
@@ -168,7 +171,8 @@ class RewardModel(Stage[Comparisons]):
         self._scorer.train()
         scores = [[next(flat) for _ in row.answers] for _, row in usable]
         metrics: dict[str, Metric] = {}
-        if rated := [(each, row.ratings) for each, (_, row) in zip(scores, usable, strict=True) if row.ratings]:
+        rates = self._config.loss is RewardModelLoss.mse
+        if rated := [(each, row.ratings) for each, (_, row) in zip(scores, usable, strict=True) if rates and row.ratings]:
             errors = [(got - wanted) ** 2 for each, ratings in rated for got, wanted in zip(each, ratings, strict=True)]
             metrics["eval/rating_mse"] = Mean(sum(errors), len(errors))
         compared = [(example, each) for (example, _), each in zip(usable, scores, strict=True) if len(each) > 1]

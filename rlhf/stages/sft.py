@@ -22,7 +22,7 @@ from rlhf.engine.optimizer import OptimizerSpec
 from rlhf.lineage import READS
 from rlhf.metrics import Mean, Metric, Metrics, Total
 from rlhf.models.adapters import add_adapters
-from rlhf.models.forward import token_logprobs
+from rlhf.models.forward import recompute_activations, token_logprobs
 from rlhf.models.load import load_policy
 from rlhf.models.tokenizer import load_tokenizer
 from rlhf.stages.answers import answer
@@ -55,7 +55,7 @@ class SFT(Stage[Sequences]):
         self._policy = load_policy(self._run.model, self._tokenizer, start, self._run.seed)
         add_adapters(self._policy, self._run.lora, "lora", self._run.seed)
         if self._config.gradient_checkpointing:
-            self._policy.gradient_checkpointing_enable()
+            recompute_activations(self._policy)
         self._policy.train()
         setting.engine.place(self._policy)
         self.rounds = total_steps(self._config, corpus, "sft", self._run.seed, rows)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 SHOWN = {
     "pretrain": ("loss", "eval/perplexity"),
     "sft": ("loss", "eval/perplexity"),
-    "rm": ("loss", "rewards/accuracies", "eval/accuracy"),
+    "rm": ("loss", "rewards/accuracies", "eval/accuracy", "eval/rating_mse"),
     "ppo": ("objective/scores", "objective/kl", "reward/gain", "reward/gold_gain"),
 }
 """Metrics worth a place on the line, by stage."""

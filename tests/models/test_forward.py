@@ -9,7 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf.config import Family, ModelConfig
 from rlhf.models import forward
-from rlhf.models.forward import positions, token_logprobs, token_scores
+from rlhf.models.forward import positions, recompute_activations, token_logprobs, token_scores
 from rlhf.models.load import load_policy, load_scorer
 
 ROWS = [[1, 9, 20, 33, 41, 2], [1, 7, 8], [1, 50, 60, 70, 2]]
@@ -175,3 +175,12 @@ def test_under_bf16_the_softmax_is_in_fp32_unless_told_otherwise(
     assert torch.equal(coarse, coarse.bfloat16().float())  # each is a bf16 number
     assert not torch.equal(exact, exact.bfloat16().float())
     assert 0 < (coarse - exact).abs().max() < 0.05
+
+
+@pytest.mark.filterwarnings("error::FutureWarning")
+def test_activations_are_recomputed_without_a_word(
+    tokenizer: PreTrainedTokenizerBase, model_config: Callable[..., ModelConfig]
+) -> None:
+    network = load_policy(model_config(Family.llama), tokenizer, None, seed=0).train()
+    recompute_activations(network)
+    assert network.is_gradient_checkpointing

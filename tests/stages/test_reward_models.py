@@ -87,6 +87,8 @@ def test_ratings_of_single_answers(stage: Callable[..., RewardModel]) -> None:
     loss, scores = first_loss(rated)
     assert loss == pytest.approx(((torch.tensor(scores) - batch.ratings) ** 2).mean().item(), rel=1e-5)
     assert {"eval/rating_mse", "eval/loss"} == set(rated.evaluate(0).metrics)
+    with pytest.raises(Fault, match=r"rm\.loss=pairwise: no row has a second answer.* or rm\.loss=mse"):
+        stage([example(n, 1, rating=float(n % 2)) for n in range(40)])
     with pytest.raises(Fault, match=r"rm\.loss=mse: no row has a rating"):
         stage([example(n) for n in range(40)], "rm.loss=mse")
 
