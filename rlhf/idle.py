@@ -7,20 +7,9 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from rlhf.config import RewardFunction, RewardKind, RewardNormalization, Run, Schedule, TrackerKind, Zero
-from rlhf.lineage import chain
+from rlhf.config import STAGES, RewardFunction, RewardKind, RewardNormalization, Run, Schedule, TrackerKind, Zero
+from rlhf.lineage import READS, chain
 
-SUPERVISED = ("pretrain", "sft", "rm")
-TRAINED = (*SUPERVISED, "ppo")
-READ_BY = {
-    **{stage: (stage,) for stage in TRAINED},
-    "lora": ("pretrain", "sft", "ppo"),
-    "reward_model": ("rm", "ppo"),
-    "reward_lora": ("rm", "ppo"),
-    "reward": ("ppo",),
-    "rollout": ("ppo",),
-}
-"""The groups that not every stage reads, with the stages that do."""
 RECIPES = ("experiment", "debug", "model")
 """Groups that set keys of other groups."""
 PARENTS = ("reward", "reward.kind", "sft.init", "rm.init", "ppo.init", "parents.pretrain", "parents.sft", "parents.rm")
@@ -55,9 +44,9 @@ RULES = (
         Rule((f"{name}.alpha", f"{name}.rslora", f"{name}.targets"), f"{name}.dim", lambda dim: dim == 0)
         for name in ("lora", "reward_lora")
     ),
-    *(Rule((f"{name}.schedule_power",), f"{name}.schedule", _other(Schedule.polynomial)) for name in TRAINED),
-    *(Rule((f"{name}.schedule_cycles",), f"{name}.schedule", _other(Schedule.cosine_restarts)) for name in TRAINED),
-    *(Rule((f"{name}.final_lr_fraction",), f"{name}.schedule", lambda shape: shape is Schedule.constant) for name in TRAINED),
+    *(Rule((f"{name}.schedule_power",), f"{name}.schedule", _other(Schedule.polynomial)) for name in STAGES),
+    *(Rule((f"{name}.schedule_cycles",), f"{name}.schedule", _other(Schedule.cosine_restarts)) for name in STAGES),
+    *(Rule((f"{name}.final_lr_fraction",), f"{name}.schedule", lambda shape: shape is Schedule.constant) for name in STAGES),
     Rule(("deepspeed",), "zero", lambda zero: zero is Zero["none"]),
     Rule(("deepspeed.allgather_bucket_size",), "zero", _other(Zero["1"], Zero["2"])),
     *(
@@ -93,7 +82,8 @@ def _reasons(run: Run, key: str, swept: set[str], study: bool) -> Iterator[str]:
     if group == "sweep" and not study:
         yield "on one run; it is for a study (-m)"
     stages = chain(run, run.stage)
-    if group in READ_BY and not swept & set(PARENTS) and not set(READ_BY[group]) & set(stages):
+    read_by = {stage for stage, read in READS.items() if group in read}
+    if read_by and not read_by & set(stages) and not swept & set(PARENTS):
         yield f"on what is trained here: {', '.join(stages)}"
     for rule in RULES:
         if not {key, group} & set(rule.keys) or swept & {rule.by, rule.by.partition(".")[0]}:
