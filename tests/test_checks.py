@@ -152,7 +152,7 @@ def test_the_default_run_is_sound() -> None:
         ("reward=file reward.path=nowhere.py:score", "reward.path=nowhere.py:score: there is no file"),
         ("reward=http reward.url=localhost", "reward.url=localhost: is no address"),
         ("reward=http reward.url=http://127.0.0.1:x/", "reward.url=http://127.0.0.1:x/: is no address"),
-        ("reward=http reward.url=http://[::1", "reward.url=http://[::1: is no address"),
+        ("reward=http reward.url=http://127.0.0.1:99999/", "reward.url=http://127.0.0.1:99999/: is no address"),
         ("reward=http reward.url=http://example.org/", "would send prompts and responses to another machine"),
         ("reward=http reward.url=http://localhost/ reward.timeout=0", "reward.timeout=0.0: must be above 0"),
         ("reward=function reward.function=answer ppo.critic_init=reward_model", "there is none with reward=function"),
