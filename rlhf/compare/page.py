@@ -15,8 +15,8 @@ from rlhf.report.page import environment
 
 DRAWN = 8
 """Groups in a chart; more cannot be told apart. The tables have all."""
-OPEN = 3
-"""Metrics whose charts are shown at once; the others are folded."""
+OPEN, MEASURED = 3, 3
+"""Metrics whose charts are shown at once, and of many sides those whose figures are; the others are folded."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,9 @@ def contents(found: Comparison, command: str) -> dict[str, Any]:
     """Everything the template shows."""
     metrics = axes.metrics_of(found.groups)
     rewards = axes.kl_of(found.groups)[1]
+    few = len(found.groups) <= terminal.FEW
+    heads = [each for each in found.measures if each.headline]
+    first = [each for each in found.equals if few or each.axis == KL or each.metric == metrics[0]]
     drawn = [(metric, figures) for metric in metrics if (figures := list(_figures(found, metric)))]
     return {
         "found": found,
@@ -46,12 +49,15 @@ def contents(found: Comparison, command: str) -> dict[str, Any]:
         if len(names := [each.first.name for each in found.groups]) == 2
         else f"{len(names)} compared",
         "letters": [each.letter for each in found.groups],
-        "about": {each.letter: terminal.about(each) for each in found.groups},
+        "about": {each.letter: terminal.about(found, each) for each in found.groups},
         "colours": {each.letter: at % DRAWN for at, each in enumerate(found.groups)},
         "parts": differences.by_affects(found.settings),
         "facts": [each for each in found.facts if not differences.is_package(each)],
         "packages": [each for each in found.facts if differences.is_package(each)],
-        "headlines": [each for each in found.measures if each.headline],
+        "headlines": heads if few else heads[:MEASURED],
+        "more_headlines": [] if few else heads[MEASURED:],
+        "first_equals": first,
+        "more_equals": [each for each in found.equals if each not in first],
         "others": [each for each in found.measures if not each.headline],
         "place": terminal.place,
         "at_kl": [figure for reward in rewards for figure in [_curves(found, reward, KL)] if figure],

@@ -11,7 +11,7 @@ from rich.text import Text
 from rlhf.compare import differences, measures
 from rlhf.compare.axes import AXES, KL
 from rlhf.compare.comparison import Comparison
-from rlhf.compare.groups import Group
+from rlhf.compare.groups import SEED, Group
 from rlhf.report.chart import short
 from rlhf.visible import visible
 
@@ -19,6 +19,8 @@ PLAIN_WIDTH = 160
 DIGEST = re.compile(r"\b[0-9a-f]{24,}\b")
 SETTINGS, METRICS, SAMPLES, TEXT = 20, 3, 3, 320
 """Settings, metrics with curves, prompts and characters of an answer that are shown; the page has all."""
+FACTORS = 3
+"""Differences that stand behind the name of a side."""
 FEW = 3
 """Sides up to which curves of several metrics are shown."""
 MARKS = {measures.SAME: " ≈", measures.NOT_COMPARABLE: " ≠"}
@@ -32,7 +34,7 @@ def show(found: Comparison) -> None:
         console = Console(highlight=False, width=PLAIN_WIDTH)
     letters = [each.letter for each in found.groups]
     for group in found.groups:
-        console.print(Text(f"{group.letter}  {visible(about(group))}"))
+        console.print(Text(f"{group.letter}  {visible(about(found, group))}"))
     console.print()
     console.print(Text(visible(found.verdict.sentence), "bold"))
     for remark in found.remarks:
@@ -47,13 +49,16 @@ def show(found: Comparison) -> None:
     _samples(console, found)
 
 
-def about(group: Group) -> str:
-    """A group in one line: its runs, and what they are."""
+def about(found: Comparison, group: Group) -> str:
+    """A side in one line: its runs, what they are, and what sets them apart."""
     first, names = group.first, ", ".join(each.name for each in group.members)
     facts = [first.stage, *(filter(None, [group.settings.get("model.name")]))]
     if group.seeds:
         facts.append(f"seed{'s' if len(group.seeds) > 1 else ''} {' '.join(map(str, group.seeds))}")
-    return f"{names} ({', '.join(facts)})"
+    apart = [*found.verdict.meant, *found.verdict.confounding][:FACTORS]
+    at = found.groups.index(group)
+    settings = ", ".join(f"{each.key}={told(each.values[at])}" for each in apart if each.key != SEED)
+    return f"{names} ({', '.join(facts)}){': ' if settings else ''}{settings}"
 
 
 def judged(each: measures.Difference) -> str:
