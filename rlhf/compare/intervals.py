@@ -37,6 +37,16 @@ def paired(differences: Sequence[float], unit: str) -> Interval:
     return _of_one(differences, f"paired over {len(differences)} {unit}")
 
 
+def weighed(values: Sequence[float], weights: Sequence[float]) -> list[float]:
+    """Values whose plain mean is the mean of ``values`` with ``weights``, and whose spread gives that mean's standard error.
+
+    The linearised ratio estimator (Cochran 1977, section 6.3): w / mean(w) times the deviation from the weighted mean.
+    """
+    total = sum(weights)
+    middle = sum(value * weight for value, weight in zip(values, weights, strict=True)) / total
+    return [middle + weight * len(values) / total * (value - middle) for value, weight in zip(values, weights, strict=True)]
+
+
 def paired_seeds(differences: Sequence[float]) -> Interval:
     """As ``paired``, over runs of the same seeds; by bootstrap from five seeds on."""
     told = f"paired over {len(differences)} seeds"

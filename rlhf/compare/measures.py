@@ -123,11 +123,16 @@ def _interval(metric: str, base: Group, other: Group) -> tuple[Interval | None, 
         return None, "one run a side, no scores of single prompts"
     if not comparable.same_exam(base.first, other.first):
         return None, "one run a side, perhaps other prompts"
-    pairs = [two - one for one, two in zip(these, those, strict=True)]
-    if not all(map(math.isfinite, pairs)):
+    apart = [two - one for one, two in zip(these, those, strict=True)]
+    tokens = [each.first.last_scores.get("tokens") for each in (base, other)]
+    if tokens[0] is not None:
+        if tokens[0] != tokens[1] or len(tokens[0]) != len(apart):
+            return None, "one run a side, counted in other tokens"
+        apart = intervals.weighed(apart, tokens[0])
+    if not all(map(math.isfinite, apart)):
         return None, "not finite"
     unit = "pairs" if "chosen" in base.first.last_scores else "prompts"
-    return intervals.paired(pairs, unit), ""
+    return intervals.paired(apart, unit), ""
 
 
 def _score(name: str) -> Scores:
@@ -153,6 +158,8 @@ def _right(run: Subject) -> Sequence[float] | None:
 
 
 def _loss(run: Subject) -> Sequence[float] | None:
+    if "loss" in run.last_scores:
+        return run.last_scores["loss"]
     pairs = _pairs(run)
     return None if pairs is None else [_softplus(worse - better) for better, worse in pairs]
 

@@ -182,7 +182,7 @@ def _distributions(run: RunFolder) -> Iterator[tuple[str, str, Markup, list[tupl
         }
     else:
         names = TURNS.get(run.stage, ("before", "after"))
-        pairs = {name: [(names[0], first.get(name, [])), (names[1], last[name])] for name in last}
+        pairs = {name: [(names[0], first.get(name, [])), (names[1], last[name])] for name in last if name != "tokens"}
     for title, both in pairs.items():
         drawn = [(name, [curves.number(each) for each in values], colour) for colour, (name, values) in enumerate(both)]
         drawn = [(name, [each for each in values if math.isfinite(each)], colour) for name, values, colour in drawn]

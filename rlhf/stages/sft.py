@@ -110,7 +110,8 @@ class SFT(Stage[Sequences]):
         usable = [fit[index] for index in in_turns([example for example, _ in fit], limit.examples)]
         groups = list(in_groups([row for _, row in usable], limit.micro_batch_size))
         self._policy.eval()
-        loss = sum(self._setting.engine.spread(groups, self._held_out_loss), Mean(0.0, 0))
+        losses = [each for part in self._setting.engine.spread(groups, self._held_out_losses) for each in part]
+        loss = sum(losses, Mean(0.0, 0))
         sampling = RolloutConfig(
             max_prompt_tokens=self._config.max_length,
             max_new_tokens=limit.max_new_tokens,
@@ -128,11 +129,13 @@ class SFT(Stage[Sequences]):
         )
         self._policy.train()
         metrics = {"eval/loss": loss, "eval/perplexity": Mean(math.exp(min(loss.value, 700.0)), 1)}
-        return Evaluation(answered.metrics() + metrics, answered.samples())
+        scores = {"loss": [each.value for each in losses], "tokens": [each.count for each in losses]}
+        return Evaluation(answered.metrics() + metrics, answered.samples(), scores)
 
-    def _held_out_loss(self, rows: Sequence[Tokens]) -> Mean:
+    def _held_out_losses(self, rows: Sequence[Tokens]) -> list[Mean]:
+        """One a demonstration, over its response tokens."""
         batch = Sequences.of(rows, self._pad, self._setting.engine.device)
-        return Mean.of(-self._logprobs(batch)[0], batch.targets)
+        return [Mean.of(*each) for each in zip(-self._logprobs(batch)[0], batch.targets, strict=True)]
 
     def export(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         """The policy and its tokenizer."""

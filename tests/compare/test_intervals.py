@@ -21,6 +21,13 @@ def test_a_paired_interval() -> None:
     assert found.decided and found.method == "paired over 4 prompts"
 
 
+def test_a_mean_over_tokens_is_weighed() -> None:
+    found = intervals.paired(intervals.weighed([1.0, 4.0], [30.0, 10.0]), "prompts")  # (30 + 40) / 40
+    assert found.value == 1.75
+    assert intervals.weighed([1.0, 4.0], [30.0, 10.0]) == pytest.approx([1.75 - 1.5 * 0.75, 1.75 + 0.5 * 2.25])
+    assert intervals.weighed([1.0, 4.0], [2.0, 2.0]) == [1.0, 4.0]
+
+
 def test_runs_of_the_same_seeds_are_paired() -> None:
     found = intervals.paired_seeds([1.0, 1.0, 4.0])  # mean 2, variance 3, so the standard error is 1
     assert (found.low, found.high) == pytest.approx((2 - 4.30265, 2 + 4.30265), abs=1e-4)

@@ -69,6 +69,22 @@ def test_pairs_of_a_reward_model(tmp_path: Path) -> None:
     assert found.interval.low == pytest.approx(0.5 - half, abs=1e-4)
 
 
+def test_a_loss_over_tokens_is_paired_over_demonstrations(tmp_path: Path) -> None:
+    def losses(tokens: list[float], *values: float) -> dict[str, object]:
+        mean = sum(value * count for value, count in zip(values, tokens, strict=True)) / sum(tokens)
+        scores = [{"round": 4, "loss": list(values), "tokens": tokens}]
+        return {"scores": scores, "samples": asked("x"), "metrics": {"eval/loss": mean}}
+
+    one = run(tmp_path / "a", stage="sft", **losses([30.0, 10.0], 1.0, 1.0))
+    two = run(tmp_path / "b", {"sft.epochs": 4.0}, stage="sft", **losses([30.0, 10.0], 2.0, 5.0))
+    found = measure(compared(one, two), "eval/loss").differences[0]
+    half = 12.7062 * math.sqrt(2 * 1.125**2 / 2)  # 0.625 and 2.875 around 1.75
+    assert found.interval is not None and found.value == 1.75 == measure(compared(one, two), "eval/loss").means[1] - 1.0
+    assert found.interval.high == pytest.approx(1.75 + half, abs=1e-3)
+    other = run(tmp_path / "c", {"sft.epochs": 4.0}, stage="sft", **losses([20.0, 20.0], 2.0, 5.0))
+    assert measure(compared(one, other), "eval/loss").differences[0].why == "one run a side, counted in other tokens"
+
+
 def test_runs_that_differ_in_their_seed_are_one_side(tmp_path: Path) -> None:
     sides = [{"seed": seed, KL: kl} for kl in (0.1, 0.2) for seed in (1, 2, 3)]
     values = [1.0, 2.0, 3.0, 2.0, 3.0, 7.0]
