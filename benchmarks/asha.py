@@ -28,10 +28,10 @@ from rlhf.result import OBJECTIVES, Result, Status
 from sweeps.curves import Curve, read
 from sweeps.pruning import Judgement
 
-FIXED = (  # a two-layer network, 108 steps, evaluated 27 times
-    *("stage=sft", "debug=smoke", "sft.max_steps=108", "sft.epochs=1000", "sft.eval_every=4", "sft.save_every=0"),
+FIXED = (  # a two-layer network, 54 steps, evaluated 27 times
+    *("stage=sft", "debug=smoke", "sft.max_steps=54", "sft.epochs=1000", "sft.eval_every=2", "sft.save_every=0"),
     *("sft.batch_size=16", "sft.micro_batch_size=16", "data.max_train_examples=2000"),
-    *("evaluation.prompts=1", "evaluation.examples=128", "evaluation.samples=1"),
+    *("evaluation.prompts=1", "evaluation.examples=64", "evaluation.samples=1"),
 )
 AXES = (("sft.schedule", "cosine,constant"), ("sft.warmup_steps", "0,20"), ("sft.weight_decay", "0.0,0.1"))
 LOWEST_RATE, HIGHEST_RATE = 1e-4, 1e-1

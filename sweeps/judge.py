@@ -4,7 +4,7 @@ All it knows is on the disk: the values in the runs' ``metrics.jsonl``, the verd
 that was killed and started again has the same history, and what has been decided stays decided.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,14 +54,15 @@ class Judge:
                 rulings.append(Ruling(number, question.round, verdict))
         return rulings
 
-    def promotable(self, trials: Trials) -> list[int]:
+    def promotable(self, trials: Trials, running: Collection[int] = ()) -> list[int]:
         """Pruned trials that are among those which go on, now that more have come as far; those that went furthest first.
 
-        Each may be run again from its checkpoint after ``readmit``.
+        Each may be run again from its checkpoint after ``readmit``. Those that are ``running`` are only compared with.
         """
         if self._idle:
             return []
-        pruned = {number: found for number, folder in trials.items() if (found := _pruned_at(folder)) is not None}
+        still = {number: folder for number, folder in trials.items() if number not in running}
+        pruned = {number: found for number, folder in still.items() if (found := _pruned_at(folder)) is not None}
         curves = self._all_curves(trials) if pruned else {}
         again = []
         for number, question in pruned.items():

@@ -129,6 +129,9 @@ def test_a_pruned_trial_may_be_let_go_on_after_all(tmp_path: Path) -> None:
     trials |= {number: make_trial(tmp_path, number, 0.5) for number in range(2, 6)}
     judge().watch(trials)
     assert judge().promotable(trials) == [1]  # of six, two go on
+    assert judge().promotable(trials, running={1}) == []  # it has its verdict, and is still saving
+    assert judge().promotable(trials, running={0}) == [1]  # the best one is behind nobody for being under way
+    assert judge().promotable({number: trials[number] for number in (0, 1)}) == []
     judge().readmit(trials[1])
     assert judge().promotable(trials) == [] and not Rungs(trials[1], tmp_path, 0.01).prunes(5)
 
