@@ -64,13 +64,13 @@ def test_every_field_of_the_schema_has_a_meaning() -> None:
 
 
 def test_a_place_is_told_from_what_is_found_there() -> None:
-    (told,) = explained("reward.path")
+    told = explained("reward.path")
     assert "touches content: says where something is; what is found there can change the weights" in told
     assert "system" not in told.rpartition("touches")[2]
 
 
 def test_the_range_of_a_number_is_told() -> None:
-    (told,) = explained("ppo.gamma")
+    told = explained("ppo.gamma")
     assert told.startswith("ppo.gamma: number at least 0 and at most 1")
 
 
