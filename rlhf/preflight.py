@@ -29,6 +29,8 @@ from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseExce
 from rlhf.config import COMPANIONS, CONF, catalogue
 from rlhf.fault import Fault
 
+OURS = "rlhf"
+"""Our sweeper, by the name Hydra knows it by."""
 CONTINUOUS = "a continuous range has no grid; list its values instead"
 
 
@@ -117,7 +119,8 @@ def _check(overrides: list[str], multirun: bool) -> Preflight:
     except InterpolationToMissingValueError:
         pass  # of something Hydra only knows at run time
     except (HydraException, OmegaConfBaseException, Fault) as error:
-        found.faults.append(_first_line(error))
+        line = _first_line(error)
+        found.faults.append(line + ("; each comes in a package, see docs/launchers.md" if "'hydra/launcher/" in line else ""))
         return found
     found.faults += _value_faults(loader, parser, base, values)
     if found.faults:
@@ -129,7 +132,22 @@ def _check(overrides: list[str], multirun: bool) -> Preflight:
     found.faults += [f"{key}: needs a value; write {key}=..." for key in missing]
     if not found.faults and not multirun:
         found.companions = companions(overrides)
+    elif not found.faults and any(override.key_or_group == "hydra/sweeper" and override.value() != OURS for override in hydras):
+        _fill_for_all(found, [_line(override) for override in parsed if _is_group(loader, override.key_or_group)])
     return found
+
+
+def _fill_for_all(found: Preflight, groups: list[str]) -> None:
+    """Companions for a sweeper that is not ours, which knows none: the same for every cell, or a fault."""
+    known = {tuple(companions(cell)) for cell in cells([text for text in groups if not text.startswith("hydra/")])}
+    if len(known) == 1:
+        found.companions = list(known.pop())
+        return
+    differing = sorted({text.partition("=")[0] for each in known for text in each if any(text not in other for other in known)})
+    found.faults.append(
+        f"hydra/sweeper: {', '.join(differing)}: `auto` stands for another option in each cell, and only hydra/sweeper={OURS} "
+        "fills them in; name one, or leave the sweeper as it is"
+    )
 
 
 def _value_faults(loader: ConfigLoaderImpl, parser: OverridesParser, base: DictConfig, values: list[Override]) -> Iterator[str]:
