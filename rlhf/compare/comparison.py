@@ -110,6 +110,7 @@ def content(found: Comparison) -> dict[str, Any]:
             {
                 "metric": each.metric,
                 "headline": each.headline,
+                "better": measures.BETTER.get(each.metric),
                 "values": by_group(each.means),
                 "intervals": by_group(each.spreads),
                 "differences": [_difference(one) for one in each.differences],

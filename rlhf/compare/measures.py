@@ -17,6 +17,12 @@ SAME, HIGHER, LOWER = "not distinguishable", "higher", "lower"
 NO_INTERVAL, NOT_COMPARABLE = "no interval", "not comparable"
 EQUAL = "equal"
 COSTS = ("run/seconds", "run/cost_usd", "run/peak_memory_gib", "perf/tokens_per_second")
+BETTER = {
+    **{goal.metric: LOWER if goal.direction == "minimize" else HIGHER for goal in OBJECTIVES.values()},
+    **dict.fromkeys(("eval/perplexity", *COSTS[:3]), LOWER),
+    **dict.fromkeys(("reward/gold_gain", COSTS[3]), HIGHER),
+}
+"""Where it is plain which way is better."""
 
 Scores = Callable[[Subject], Sequence[float] | None]
 

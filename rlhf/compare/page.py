@@ -68,6 +68,7 @@ def contents(found: Comparison, command: str) -> dict[str, Any]:
         "whisker": chart.interval,
         "judged": terminal.judged,
         "because": terminal.because,
+        "verdict": terminal.verdict,
         "by_letter": lambda found: {each.letter: each for each in found},
         "told": terminal.told,
         "reached": terminal.reached,

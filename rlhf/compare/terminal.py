@@ -73,6 +73,13 @@ def told(value: str) -> str:
     return DIGEST.sub(lambda found: f"{found[0][:12]}…", value)
 
 
+def verdict(metric: str, each: measures.Difference) -> str:
+    """The verdict, with which way is better where that is plain."""
+    if each.verdict not in (measures.HIGHER, measures.LOWER) or metric not in measures.BETTER:
+        return each.verdict
+    return f"{each.verdict}, {'better' if each.verdict == measures.BETTER[metric] else 'worse'}"
+
+
 def because(each: measures.Difference) -> str:
     """What the interval is over, or why there is none; why it cannot be compared is among the remarks."""
     if each.interval:
@@ -113,7 +120,7 @@ def _metrics(console: Console, found: Comparison) -> None:
         for at, (group, value) in enumerate(zip(found.groups, measure.means, strict=True)):
             name = measure.metric if at == 0 else ""
             each = by_letter.get(group.letter)
-            cells = [judged(each), each.verdict, because(each)] if each else ["", "", ""]
+            cells = [judged(each), verdict(measure.metric, each), because(each)] if each else ["", "", ""]
             style = STYLES.get(each.verdict, "") if each else ""
             _row(table, [name, group.letter, short(value) if value is not None else "–", *cells], style)
     _print(console, f"At the end: difference from {base}, with its 95 % interval", table)

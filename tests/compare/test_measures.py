@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rlhf.compare import comparison, find
+from rlhf.compare import comparison, find, terminal
 from rlhf.compare.comparison import Comparison
 from rlhf.compare.measures import Measure
 from tests.compare.made import run
@@ -37,6 +37,8 @@ def test_the_same_prompts_are_paired(tmp_path: Path) -> None:
     gain = measure(found, "reward/gain").differences[0]
     half = T3 * math.sqrt(5 / 3 / 4)  # differences 1, 2, 3, 4
     assert gain.interval is not None and gain.verdict == "higher"
+    assert terminal.verdict("reward/gain", gain) == "higher, better"
+    assert terminal.verdict("eval/loss", gain) == "higher, worse" and terminal.verdict("eval/kl", gain) == "higher"
     assert (gain.interval.low, gain.interval.high) == pytest.approx((2.5 - half, 2.5 + half), abs=1e-4)
     gold = measure(found, "reward/gold_mean").differences[0]
     assert gold.verdict == "not distinguishable" and gold.interval is not None
