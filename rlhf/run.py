@@ -205,6 +205,10 @@ def _work(
     """Evaluate, train from the checkpoint if there is one, evaluate, save."""
     if watcher.first_round == 0:
         _evaluate(stage, engine, watcher)
+    if rungs is not None and engine.agree(engine.rank == 0 and rungs.pruned_at(watcher.first_round)):
+        measured = loop.measure(stage, engine, watcher.first_round)  # it is in the record, but this process has not seen it
+        watcher.final_metrics |= measured.metrics.values_by_name()
+        raise loop.Pruned(f"ended after {watcher.first_round} of {stage.rounds} rounds")
     planned = stage.rounds
     prunes = None if rungs is None else rungs.prunes
     stage.rounds = loop.train(stage, engine, watcher, run.seed, watcher.first_round, stop.requested, watcher.selection, prunes)

@@ -72,6 +72,14 @@ class Rungs:
         self.last, self._skip = found, found.skip
         return not found.go
 
+    def pruned_at(self, round_: int) -> bool:
+        """Whether the run was ended after ``round_`` rounds, by a process that died before it could say so."""
+        found = given(self._trial, round_)
+        if found is None or found.go:
+            return False
+        self.last = found
+        return True
+
 
 def settle(trial: Path, round_: int, verdict: Verdict) -> Verdict:
     """Leave ``verdict`` on a rung of ``trial`` unless there is one; return the one that holds."""

@@ -75,6 +75,9 @@ def test_a_pruned_run_goes_on_where_it_ended_and_its_parents_are_not_asked_for(t
     result = chain.execute(run, trial=verdicts_of)
     assert (result.stage, result.status, result.message) == ("rm", Status.pruned, "as said; ended after 4 of 6 rounds")
     assert [each.round for each in verdicts.asked(verdicts_of)] == [2, 4]  # rounds of rm; sft asked nothing
+    again = chain.execute(run, trial=verdicts_of)  # as after a kill in between
+    assert (again.status, again.message) == (Status.pruned, result.message)
+    assert again.metrics["eval/accuracy"] == result.metrics["eval/accuracy"]
     on = dataclasses.replace(run, sweep=dataclasses.replace(run.sweep, pruner=Pruner.none))
     finished = chain.execute(on)
     assert finished.status is Status.finished and finished.folder == result.folder
