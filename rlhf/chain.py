@@ -207,6 +207,9 @@ def _print_table(results: list[tuple[Result, bool]]) -> None:
         shown = [_figure(name, result.metrics) for name in HEADLINES[result.stage] if name in result.metrics]
         table.add_row(result.stage, status, f"{result.seconds:.0f} s", cost, "\n".join(shown))
     Console().print(table)
+    for result, _ in results:
+        if result.status is Status.finished and result.message:
+            print(f"stage={result.stage}: {result.message}")
 
 
 def _figure(name: str, metrics: dict[str, float]) -> str:
@@ -217,11 +220,10 @@ def _figure(name: str, metrics: dict[str, float]) -> str:
 
 
 def _print_examples(result: Result, count: int = 2) -> None:
-    """The first held-out prompts with the answers before and after PPO."""
+    """Held-out prompts with the answers before and after PPO."""
     with (Path(result.folder) / "samples.jsonl").open(encoding="utf-8") as lines:
         rows = [json.loads(line) for line in lines]
-    latest = rows[-1]["round"] if rows else 0
-    for row in [each for each in rows if each["round"] == latest][:count]:
+    for row in rows[-count:]:  # of the weights that were kept, which are written last
         print(f"  prompt  {row['prompt']}\n  sft     {row['sft_response']}\n  ppo     {row['response']}\n")
 
 

@@ -253,7 +253,7 @@ class TrainConfig:
     save_every: int = system(at_least=0)
     """Optimizer steps between two checkpoints; 0: only when the run is stopped."""
     keep_best: bool = result()
-    """End with the weights of the best evaluation (by `early_stop.metric`) instead of the last ones; `eval_every` must be set."""
+    """End with the weights of the best evaluation (by the stage's own metric, or `early_stop.metric`) instead of the last ones; `eval_every` must be set."""
 
 
 @dataclass
@@ -386,17 +386,17 @@ class PPOConfig:
     save_every: int = system(at_least=0)
     """Updates between two checkpoints; 0: only when the run is stopped."""
     keep_best: bool = result()
-    """End with the weights of the best evaluation (by `early_stop.metric`) instead of the last ones; `eval_every` must be set."""
+    """End with the weights of the best evaluation (by the stage's own metric, or `early_stop.metric`) instead of the last ones; `eval_every` must be set."""
 
 
 @dataclass
 class EarlyStopConfig:
-    """When a stage ends before its time; also which metric its `keep_best` follows."""
+    """When the stage that is asked for ends before its time; also which metric its `keep_best` follows. Its parents neither read nor sign it."""
 
     metric: Optional[str] = result()
-    """Metric of the evaluations to follow; null: the stage's own (loss of `pretrain` and `sft`, accuracy of `rm`, reward gain of `ppo`)."""
-    goal: Goal = result()
-    """Which way `metric` is better; the stage's own metric has its own goal."""
+    """Metric of the evaluations to follow; null: the stage's own (loss of `pretrain` and `sft`, accuracy of `rm` or with `rm.loss=mse` its squared error, reward gain of `ppo`)."""
+    goal: Optional[Goal] = result()
+    """Which way `metric` is better; null: as is known of the metric. Needed where it depends (`response/length_mean`); the stage's own metric has its own goal."""
     patience: Optional[int] = result(at_least=1)
     """End after this many evaluations in a row without improvement; null: never."""
     min_delta: float = result(at_least=0)

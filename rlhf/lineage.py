@@ -3,15 +3,15 @@
 from rlhf.config import PPOInit, RewardKind, RewardModelInit, Run, SFTInit
 
 READS: dict[str, tuple[str, ...]] = {
-    "pretrain": ("seed", "model", "data", "lora", "pretrain", "evaluation", "early_stop"),
-    "sft": ("seed", "model", "data", "lora", "sft", "evaluation", "early_stop"),
-    "rm": ("seed", "reward_model", "data", "reward_lora", "rm", "evaluation", "early_stop"),
-    "ppo": (
-        *("seed", "model", "reward_model", "data", "lora", "reward_lora", "ppo", "reward", "rollout"),
-        *("evaluation", "early_stop"),
-    ),
+    "pretrain": ("seed", "model", "data", "lora", "pretrain", "evaluation"),
+    "sft": ("seed", "model", "data", "lora", "sft", "evaluation"),
+    "rm": ("seed", "reward_model", "data", "reward_lora", "rm", "evaluation"),
+    "ppo": ("seed", "model", "reward_model", "data", "lora", "reward_lora", "ppo", "reward", "rollout", "evaluation"),
 }
 """Parts of a run that each stage is handed; its engine reads some more (``signature.ENGINE_READS``)."""
+
+ASKED_READS = ("early_stop",)
+"""Parts that hold for the stage that was asked for, and not for its parents (``followed``, which also signs them)."""
 
 
 def parents(run: Run, stage: str) -> list[str]:

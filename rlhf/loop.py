@@ -81,9 +81,7 @@ def train(
             pending = Metrics()
         pruned = False
         if evaluating:
-            evaluation = measure(stage, engine, done)
-            watcher.evaluated(done, evaluation)
-            enough = selection is not None and selection.evaluated(done, evaluation.metrics)
+            enough = evaluate(stage, engine, watcher, selection, done)
             if prunes is not None and not enough:
                 pruned = engine.agree(engine.rank == 0 and prunes(done))
         if enough:
@@ -119,6 +117,17 @@ def measure(stage: Stage[Any], engine: Engine, round_: int) -> Evaluation:
     """The stage's evaluation, its time and memory counted apart."""
     with engine.phase("evaluate"):
         return stage.evaluate(round_)
+
+
+def evaluate(stage: Stage[Any], engine: Engine, watcher: Watcher, selection: Selection | None, round_: int) -> bool:
+    """Measure and tell of it; whether ``selection`` has seen enough.
+
+    Raises:
+        Fault: ``selection`` follows what is not measured; only before the first round.
+    """
+    evaluation = measure(stage, engine, round_)
+    watcher.evaluated(round_, evaluation)
+    return selection is not None and selection.evaluated(round_, evaluation)
 
 
 def _due(every: int, done: int) -> bool:

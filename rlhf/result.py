@@ -33,7 +33,7 @@ OBJECTIVES = {
     "rm": Objective("eval/accuracy", "maximize"),
     "ppo": Objective("reward/gain", "maximize"),
 }
-"""What a study of each stage optimises, and what `keep_best` and `early_stop` follow."""
+"""What a study of each stage optimises, and what `keep_best` and `early_stop` follow unless told otherwise (``followed``)."""
 
 
 @dataclass

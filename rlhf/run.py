@@ -155,7 +155,10 @@ def work(
     except KeyboardInterrupt:  # asked twice: the round in hand is lost, what is behind the last checkpoint is done again
         _stopped_at_once(result, stop)
     except Exception as error:
-        if watcher is None and isinstance(error, Fault):
+        if isinstance(error, Fault) and (watcher is None or engine.steps == 0):
+            if isinstance(watcher, Watcher):
+                result.reason, result.message = "fault", str(error)
+                watcher.abandon(result)
             raise
         _classify(error, result, folder)
     result.peak_memory_gib = engine.peak_memory_gib()
@@ -203,20 +206,20 @@ def _work(
     rungs: Rungs | None,
 ) -> None:
     """Evaluate, train from the checkpoint if there is one, evaluate, save."""
+    selection = watcher.selection
     if watcher.first_round == 0:
-        _evaluate(stage, engine, watcher)
+        loop.evaluate(stage, engine, watcher, selection, 0)
     if rungs is not None and engine.agree(engine.rank == 0 and rungs.pruned_at(watcher.first_round)):
         measured = loop.measure(stage, engine, watcher.first_round)  # it is in the record, but this process has not seen it
         watcher.final_metrics |= measured.metrics.values_by_name()
         raise loop.Pruned(f"ended after {watcher.first_round} of {stage.rounds} rounds")
     planned = stage.rounds
     prunes = None if rungs is None else rungs.prunes
-    stage.rounds = loop.train(stage, engine, watcher, run.seed, watcher.first_round, stop.requested, watcher.selection, prunes)
-    _evaluate(stage, engine, watcher, stage.rounds)
-    if watcher.selection.keep is not None and watcher.selection.best_round != stage.rounds:
-        watcher.take_best()
-        watcher.evaluated(stage.rounds, loop.measure(stage, engine, stage.rounds))  # the record ends with what is kept
-        result.message = f"kept the weights of round {watcher.selection.best_round}"
+    stage.rounds = loop.train(stage, engine, watcher, run.seed, watcher.first_round, stop.requested, selection, prunes)
+    if selection.evaluated_round != stage.rounds:
+        loop.evaluate(stage, engine, watcher, selection, stage.rounds)
+    if selection.keep is not None:
+        result.message = _keep_best(stage, engine, watcher)
     if stage.rounds < planned:
         result.reason, early = "early_stop", f"ended after {stage.rounds} of {planned} rounds"
         result.message = "; ".join(filter(None, (early, result.message)))
@@ -252,10 +255,17 @@ def _warn_of_warm_up(stage: Stage[Any], identity: Identity) -> None:
             )
 
 
-def _evaluate(stage: Stage[Any], engine: Engine, watcher: Watcher | Follower, round_: int = 0) -> None:
-    evaluation = loop.measure(stage, engine, round_)
-    watcher.evaluated(round_, evaluation)
-    watcher.selection.evaluated(round_, evaluation.metrics)
+def _keep_best(stage: Stage[Any], engine: Engine, watcher: Watcher | Follower) -> str:
+    """Put the weights of the best evaluation back, end the record with it, and say which they are."""
+    selection = watcher.selection
+    name, best = selection.objective.metric, selection.best
+    if best is None:
+        return f"kept the last weights, since {name} was never a finite number"
+    if selection.best_round != stage.rounds:
+        watcher.take_best()
+        watcher.evaluated(stage.rounds, selection.best_evaluation or loop.measure(stage, engine, stage.rounds))
+    untrained = " (before any training)" if selection.best_round == 0 else ""
+    return f"kept the weights of round {selection.best_round}{untrained}, whose {name} of {best:.4g} is the best"
 
 
 def _write_down(run: Run, folder: Path, corpus: Corpus) -> None:

@@ -6,9 +6,12 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 
-from rlhf.config import EarlyStopConfig, Goal, Run
+from rlhf import followed
+from rlhf.config import EarlyStopConfig, Run
+from rlhf.fault import Fault
 from rlhf.metrics import Metric
-from rlhf.result import OBJECTIVES
+from rlhf.result import Objective
+from rlhf.stages.interface import Evaluation
 
 
 @dataclass
@@ -16,28 +19,40 @@ class Selection:
     """Follows one metric of the evaluations."""
 
     config: EarlyStopConfig
-    stage: str
+    objective: Objective
     keep: Callable[[int], None] | None
     """Told of each evaluation that is the best so far, with the rounds done; None: the last weights are kept."""
     best: float | None = None
     best_round: int = 0
     waited: int = 0
     """Evaluations since the best one."""
+    evaluated_round: int | None = None
+    """Rounds done at the last evaluation of this session."""
+    best_evaluation: Evaluation | None = None
+    """That of the weights that are kept; None if it was measured in an earlier session."""
 
-    @property
-    def metric(self) -> str:
-        """What is followed: the configured metric, or what a study of the stage optimises."""
-        return self.config.metric or OBJECTIVES[self.stage].metric
-
-    def evaluated(self, round_: int, metrics: Mapping[str, Metric]) -> bool:
+    def evaluated(self, round_: int, evaluation: Evaluation) -> bool:
         """Take in an evaluation after ``round_`` rounds; true when patience is at its end.
 
-        An evaluation without the metric, or with one that is not finite, counts as no improvement.
+        An evaluation with a metric that is not finite, or that lacks it later on, counts as no improvement.
+
+        Raises:
+            Fault: the metric is not measured on this data; only before the first round.
         """
-        value = metrics[self.metric].value if self.metric in metrics else math.nan
+        self.evaluated_round = round_
+        if self.keep is None and self.config.patience is None:
+            return False
+        metrics, name = evaluation.metrics, self.objective.metric
+        if name not in metrics and round_ == 0:
+            raise Fault(
+                f"early_stop.metric={name}: is not measured on this data; choose from "
+                f"{', '.join(each for each in metrics if not each.startswith('baseline/'))}"
+            )
+        value = metrics[name].value if name in metrics else math.nan
         if self._improves(value):
             self.best, self.best_round, self.waited = value, round_, 0
             if self.keep is not None:
+                self.best_evaluation = evaluation
                 self.keep(round_)
         else:
             self.waited += 1
@@ -53,18 +68,19 @@ class Selection:
             return False
         if self.best is None:
             return True
-        gain = value - self.best if self._goal is Goal.maximize else self.best - value
+        gain = value - self.best if self.objective.direction == "maximize" else self.best - value
         return gain > self.config.min_delta
-
-    @property
-    def _goal(self) -> Goal:
-        return self.config.goal if self.config.metric is not None else Goal[OBJECTIVES[self.stage].direction]
 
 
 def signature(run: Run, stage: str) -> dict[str, str]:
-    """What ``stage`` ends with hangs on where it is evaluated, and on what, if weights are selected by it; else nothing."""
-    config = getattr(run, stage)
-    if not config.keep_best and run.early_stop.patience is None:
+    """What may end ``stage`` early or choose its weights, and at which evaluations: part of its name only where it does."""
+    stops, config = followed.early_stop(run, stage), getattr(run, stage)
+    chosen: dict[str, object] = {}
+    if config.keep_best or stops.patience is not None:
+        chosen = asdict(followed.objective(run, stage)) | {"patience": stops.patience, "min_delta": stops.min_delta}
+        chosen |= {"eval_every": config.eval_every, "evaluation": asdict(run.evaluation)}
+    if stops.max_kl is not None:
+        chosen["max_kl"] = stops.max_kl
+    if not chosen:
         return {}
-    content = json.dumps([config.eval_every, asdict(run.evaluation)], sort_keys=True)
-    return {"selection": hashlib.sha256(content.encode()).hexdigest()[:16]}
+    return {"selection": hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:16]}

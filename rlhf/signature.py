@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any
 
-from rlhf.config import Run
+from rlhf.config import LoraConfig, Run
 
 FORMAT = 1
 """Part of every hash; raised when the meaning of a field changes under the same name."""
@@ -48,7 +48,10 @@ def signed_fields(run: Run, stage: str, reads: Sequence[str], affects: set[str])
 def _plain(value: Any, affects: set[str]) -> Any:
     if dataclasses.is_dataclass(value):
         plain = {}
+        without_adapters = isinstance(value, LoraConfig) and value.dim == 0  # then its other fields have nothing to act on
         for item in dataclasses.fields(value):
+            if without_adapters and item.name != "dim":
+                continue
             inner = getattr(value, item.name)
             if item.metadata["affects"] in affects or _holds_dataclasses(inner):
                 plain[item.name] = _plain(inner, affects)

@@ -1,10 +1,12 @@
 """Faults of the stages' own numbers: batches, optimizers, rewards, selection. Torch-free, as ``checks``."""
 
+import difflib
 import importlib.util
 import re
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
+from rlhf import followed
 from rlhf.config import (
     CriticInit,
     Pooling,
@@ -45,8 +47,23 @@ def _selection(run: Run, name: str, config: TrainConfig | PPOConfig) -> Iterator
 
 def _early_stop(run: Run) -> Iterator[str]:
     config = run.early_stop
+    if config.metric is not None:
+        yield from _metric(run, config.metric)
     if config.max_kl is not None and run.stage != "ppo":
         yield f"early_stop.max_kl={config.max_kl}: stage={run.stage} has no such KL; it is for stage=ppo"
+
+
+def _metric(run: Run, metric: str) -> Iterator[str]:
+    """Is it measured, and is it known which way it is better?"""
+    known, goal = followed.measured(run, run.stage), run.early_stop.goal
+    if metric not in known:
+        close = difflib.get_close_matches(metric, known, n=1)
+        choose = f"did you mean {close[0]}?" if close else f"choose from {', '.join(known)}"
+        yield f"early_stop.metric={metric}: no evaluation of stage={run.stage} measures it; {choose}"
+    elif known[metric] is None and goal is None:
+        yield f"early_stop.goal=null: which way early_stop.metric={metric} is better depends; set minimize or maximize"
+    elif goal is not None and known[metric] not in (None, goal):
+        yield f"early_stop.goal={goal.name}: {metric} is better the other way; leave early_stop.goal out"
 
 
 def _reward(run: Run) -> Iterator[str]:

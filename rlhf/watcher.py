@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from rlhf import checkpoint
+from rlhf import checkpoint, followed
 from rlhf.config import Run
 from rlhf.engine.base import Engine
 from rlhf.identity import Identity
@@ -148,6 +148,11 @@ class Watcher:
         self._scores.close()
         self._tracker.finish(result)
 
+    def abandon(self, result: Result) -> None:
+        """End a run in which nothing was trained as if it had not begun."""
+        self.close(result)
+        _clear(self._folder)
+
     def _write(self, kind: str, round_: int, row: dict[str, float]) -> None:
         self._metrics.append({"round": round_, "kind": kind, "seconds": round(self.seconds, 3), **row})
         self._tracker.log(round_, row, held_out=kind == "eval")
@@ -156,7 +161,8 @@ class Watcher:
 
 def _selection(run: Run, stage: str, state: checkpoint.TrainState, keep: Callable[[int], None]) -> Selection:
     wanted = keep if getattr(run, stage).keep_best else None
-    return Selection(run.early_stop, stage, wanted, state.best, state.best_round, state.waited)
+    stops, objective = followed.early_stop(run, stage), followed.objective(run, stage)
+    return Selection(stops, objective, wanted, state.best, state.best_round, state.waited)
 
 
 def _take_best(folder: Path, stage: Stage[Any], engine: Engine) -> None:

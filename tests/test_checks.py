@@ -121,6 +121,21 @@ def test_the_default_run_is_sound() -> None:
         ("early_stop.patience=0", "early_stop.patience=0: must be at least 1"),
         ("early_stop.patience=3", "ppo.eval_every=0: early_stop.patience=3 needs evaluations on the way"),
         ("sft.keep_best=true", "sft.eval_every=0: sft.keep_best=true needs evaluations on the way"),
+        (
+            "stage=sft early_stop.metric=eval/perplexitty",
+            "no evaluation of stage=sft measures it; did you mean eval/perplexity?",
+        ),
+        ("stage=pretrain early_stop.metric=nonsense", "stage=pretrain measures it; choose from eval/loss, eval/perplexity"),
+        (
+            "stage=rm early_stop.metric=eval/accuracy/nobody",
+            "no evaluation of stage=rm measures it; did you mean eval/accuracy?",
+        ),
+        ("early_stop.metric=eval/loss", "no evaluation of stage=ppo measures it"),
+        ("early_stop.metric=eval/kl", "early_stop.goal=null: which way early_stop.metric=eval/kl is better depends"),
+        (
+            "stage=sft early_stop.metric=eval/loss early_stop.goal=maximize",
+            "early_stop.goal=maximize: eval/loss is better the other",
+        ),
         ("early_stop.min_delta=-1", "early_stop.min_delta=-1.0: must be at least 0"),
         ("early_stop.max_kl=0", "early_stop.max_kl=0.0: must be above 0"),
         ("stage=sft early_stop.max_kl=5", "early_stop.max_kl=5.0: stage=sft has no such KL"),

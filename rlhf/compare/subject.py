@@ -123,7 +123,7 @@ def reads_of(saved: DictConfig, stage: str) -> frozenset[str]:
         stages: Sequence[str] = lineage.chain(cast(Run, OmegaConf.merge(OmegaConf.structured(Run), known)), stage)
     except OmegaConfBaseException:  # too little is known of it
         stages = STAGES[: STAGES.index(stage) + 1]
-    return frozenset(ENGINE_READS).union(*(lineage.READS[each] for each in stages))
+    return frozenset((*ENGINE_READS, *lineage.ASKED_READS)).union(*(lineage.READS[each] for each in stages))
 
 
 def seed_of(config: Mapping[str, str], otherwise: int | None = None) -> int | None:

@@ -76,6 +76,7 @@ class RewardModel(Stage[Comparisons]):
             self._config.eval_every,
             self._config.save_every,
         )
+        self._cheap: dict[str, Metric] = {}
         setting.engine.prepare(self.trainable())
 
     def trainable(self) -> dict[str, Trainable]:
@@ -187,8 +188,9 @@ class RewardModel(Stage[Comparisons]):
             "rewards/margins": Mean.of(chosen - rejected),
         }
         metrics |= by_source(examples, correct) | rank_correlation([each for _, each in compared])
-        if round_ == self.rounds:
-            metrics |= cheap_scorers(self._setting.corpus.examples("rm", "train"), examples)
+        # any evaluation may turn out to be the last; they do not change, so they are worked out once
+        self._cheap = self._cheap or cheap_scorers(self._setting.corpus.examples("rm", "train"), examples)
+        metrics |= self._cheap
         samples: list[dict[str, str | float]] = [
             {"prompt": example.turns[-1].text, "chosen": example.response or "", "rejected": example.rejected or ""}
             | {"score_chosen": each[0], "score_rejected": each[-1]}

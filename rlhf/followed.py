@@ -1,0 +1,69 @@
+"""What `keep_best` and `early_stop` follow in each stage, and which way it is better. Torch-free: checked before the start."""
+
+from rlhf.config import EarlyStopConfig, Goal, RewardModelLoss, Run
+from rlhf.result import OBJECTIVES, Objective
+
+_UP, _DOWN = Goal.maximize, Goal.minimize
+_ANSWERS = {
+    "response/length_mean": None,
+    "response/eos_rate": _UP,
+    "response/repetition": _DOWN,
+    "response/distinct_2": None,
+    "reward/gold_mean": _UP,
+}
+_LANGUAGE = {"eval/loss": _DOWN, "eval/perplexity": _DOWN}
+_EACH = "<source>"
+
+MEASURED: dict[str, dict[str, Goal | None]] = {
+    "pretrain": {**_LANGUAGE},
+    "sft": {**_LANGUAGE, **_ANSWERS},
+    "rm": {
+        **{f"eval/accuracy{bound}/{_EACH}": _UP for bound in ("", "_low", "_high")},
+        "eval/accuracy": _UP,
+        "eval/loss": _DOWN,
+        "eval/kendall_tau": _UP,
+        "eval/rating_mse": _DOWN,
+        "rewards/margins": None,
+    },
+    "ppo": {
+        **{f"reward/{reward}gain{bound}": _UP for reward in ("", "gold_") for bound in ("", "_low", "_high")},
+        "reward/gold_correlation": _UP,
+        "eval/score_mean": _UP,
+        "eval/score_raw": _UP,
+        "eval/kl": None,
+        "eval/reference_perplexity": _DOWN,
+        **_ANSWERS,
+    },
+}
+"""The metrics of each stage's evaluations that change as it learns, and which way is better; None: it depends.
+
+Some need data of a kind (pairs, ratings, a known reward); whether it is there shows in the evaluation before the first round.
+"""
+
+_OFF = EarlyStopConfig(metric=None, goal=None, patience=None, min_delta=0.0, max_kl=None)
+
+
+def early_stop(run: Run, stage: str) -> EarlyStopConfig:
+    """`early_stop` as it holds for ``stage``: it is meant for the stage that was asked for, and never ends a parent."""
+    return run.early_stop if stage == run.stage else _OFF
+
+
+def measured(run: Run, stage: str) -> dict[str, Goal | None]:
+    """The metrics that ``stage`` of this run can be followed by, those of each source under its name."""
+    return {
+        name.replace(_EACH, source): goal
+        for name, goal in MEASURED[stage].items()
+        for source in (run.data.sources if _EACH in name else [""])
+    }
+
+
+def objective(run: Run, stage: str) -> Objective:
+    """What the evaluations of ``stage`` are judged by: `early_stop.metric`, or the stage's own."""
+    config = early_stop(run, stage)
+    if config.metric is None:
+        if stage == "rm" and run.rm.loss is RewardModelLoss.mse:  # it learns from answers that need not come in pairs
+            return Objective("eval/rating_mse", "minimize")
+        return OBJECTIVES[stage]
+    goal = measured(run, stage).get(config.metric) or config.goal
+    assert goal is not None, "`checks` lets no metric pass whose goal nobody knows"
+    return Objective(config.metric, "maximize" if goal is Goal.maximize else "minimize")
