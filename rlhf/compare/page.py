@@ -47,7 +47,7 @@ def contents(found: Comparison, command: str) -> dict[str, Any]:
         "found": found,
         "title": " against ".join(names)
         if len(names := [each.first.name for each in found.groups]) == 2
-        else f"{len(names)} compared",
+        else f"{len(names)} sides compared",
         "letters": [each.letter for each in found.groups],
         "about": {each.letter: terminal.about(found, each) for each in found.groups},
         "colours": {each.letter: at % DRAWN for at, each in enumerate(found.groups)},
