@@ -63,11 +63,14 @@ def main(arguments: list[str]) -> int:
     if not (flags.hydra_help or flags.shell_completion):
         faults = [*(f"{flag}: there is no such option; see --help" for flag in unknown), *_flag_faults(flags)]
         own = Path(flags.config_dir) if flags.config_dir and Path(flags.config_dir).is_dir() else None
-        checked = preflight.check(flags.overrides, flags.multirun, own)
+        study = flags.multirun or (preflight.chooses_study(flags.overrides) and not (flags.cfg or flags.info))
+        checked = preflight.check(flags.overrides, study, own)
         if faults + checked.faults:
             return report_faults(faults + checked.faults)
         for override in flags.overrides:
             arguments = _without(arguments, override)
+        if study and not flags.multirun:
+            arguments = ["--multirun", *arguments]
         arguments = [*flags.overrides, *checked.companions, *arguments]  # Hydra wants all overrides side by side
         if checked.companions and not (flags.cfg or flags.info):
             print("usual companions: " + " ".join(checked.companions))

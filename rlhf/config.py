@@ -46,6 +46,8 @@ Zero = Enum("Zero", {"none": "none", "0": 0, "1": 1, "2": 2, "3": 3})
 """``none``: plain torch on one device. ``0``-``3``: DeepSpeed ZeRO stages (Rajbhandari et al. 2020)."""
 
 Offload = Enum("Offload", ["none", "optimizer", "all", "nvme"])
+SweepMode = Enum("SweepMode", ["characterize", "tune"])
+Sampler = Enum("Sampler", ["tpe", "random", "cmaes", "nsga2"])
 Precision = Enum("Precision", ["fp32", "bf16", "fp16"])
 Device = Enum("Device", ["auto", "cpu", "cuda"])
 Family = Enum("Family", ["llama", "opt", "gpt_neox", "gpt2", "bloom", "qwen3"])
@@ -557,16 +559,42 @@ class ChatConfig:
 
 @dataclass
 class SweepConfig:
-    """A study: many runs from one command (`-m`)."""
+    """A study: many runs from one command (`-m` with several values for a key, or `sweep=<name>`)."""
 
     name: Optional[str] = system()
-    """Folder of the study under `studies/`; null: a name from the stage and the search space."""
+    """Folder of the study under `studies/`; null: a name from the stage, the space and what is fixed."""
+    mode: SweepMode = system()
+    """`characterize`: every legal cell, from the least memory to the most. `tune`: what the sampler proposes, until `trials`, `max_hours` or `max_usd` is reached."""
+    space: dict[str, str] = system()
+    """The dimensions: a key and its values in Hydra's grammar (`choice(1,2)`, `range(1,5)`, `interval(0,1)`, `tag(log,interval(1e-5,1e-3))`). A key on the command line takes its place."""
+    only_if: dict[str, str] = system()
+    """A condition for a dimension, on dimensions before it: `lora!=none`, `zero=2,3`, several joined by `and`. Where it does not hold the key keeps its value."""
+    brings: dict[str, list[str]] = system()
+    """Overrides that a value brings along, as `lora=none: [sft.learning_rate=1e-5]`; not for keys that are written or are dimensions."""
+    objective: Optional[list[str]] = system()
+    """Metrics of `result.json` to optimise, each with its direction (`maximize reward/gold_gain`), or `mem/peak_gib`, `time/seconds`, `cost/usd`; several make a Pareto front; null: that of the stage."""
+    constraints: list[str] = system()
+    """What a good point keeps to, as `mem/peak_gib <= 40`."""
+    sampler: Sampler = system()
+    """Of `mode=tune`: `tpe` (Bergstra et al. 2011), `random`, `cmaes` (Hansen 2016; package `cmaes`), `nsga2` (Deb et al. 2002)."""
+    trials: Optional[int] = system()
+    """Of `mode=tune`: trials in all, over all sessions; null: as many as the other limits allow."""
+    max_hours: Optional[float] = system()
+    """Begin no trial once all trials together, with the parents trained for them, took this many hours; null: no limit."""
+    max_usd: Optional[float] = system()
+    """Begin no trial once all of them together cost this much; null: no limit. Needs `hardware.usd_per_hour`."""
+    seeds: int = system()
+    """Runs of a trial, with seeds `seed`, `seed`+1, ...; its objective is their mean. Surely worse trials get fewer."""
     parallel: int = system()
-    """Trials at a time."""
+    """Runs at a time."""
     threads: Optional[int] = system()
-    """CPU threads of a trial; null: the machine's cores divided by `parallel`."""
+    """CPU threads of a run; null: the machine's cores divided by `parallel`."""
     trial_timeout: Optional[float] = system()
-    """Seconds after which a trial is ended (`failed`, `timeout`); null: never."""
+    """Seconds after which a run is ended (`failed`, `timeout`); null: never."""
+    storage: Optional[str] = system()
+    """Database that Optuna keeps the study in, as `postgresql://user@host/name`; null: `study.db` in the study's folder."""
+    accept_changes: bool = system()
+    """Go on with a study whose space, objective or constraints were others."""
     pruner: Pruner = system()
     """Which trials end early, judged at their evaluations while they train (`<stage>.eval_every`). `asha`: those behind the best 1/`reduction` at evaluation `min_rung`, `reduction` times that, and so on; `hyperband`: the same, a part of the trials beginning later; `median`: those whose best is behind the median of the others' averages."""
     reduction: int = system(at_least=2)

@@ -105,8 +105,8 @@ def render() -> str:
         option = _default_option(name, chosen)
         values = _load(CONF / name / f"{option}.yaml") if option else root[name]
         sections.append("\n".join(_section(name, schema, option, values, documented)))
-    sections.append("## experiment, debug\n\nRecipes: they set keys of several groups at once.\n")
-    sections.append("\n".join(options("experiment") + options("debug")) + "\n")
+    sections.append("## experiment, sweep, debug\n\nRecipes: they set keys of several groups at once.\n")
+    sections.append("\n".join(options("experiment") + options("sweep") + options("debug")) + "\n")
     return "\n".join(sections)
 
 

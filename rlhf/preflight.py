@@ -6,7 +6,6 @@ companions.
 """
 
 import difflib
-import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,17 +20,17 @@ from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import IntervalSweep, Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 
-from rlhf.config import COMPANIONS, CONF, catalogue
+from rlhf.config import COMPANIONS, CONF, SweepMode, catalogue
 from rlhf.fault import Fault
 
 OURS = "rlhf"
 """Our sweeper, by the name Hydra knows it by."""
-CONTINUOUS = "a continuous range has no grid; list its values instead"
+CONTINUOUS = "a continuous range has no grid; list its values, or search it: sweep.mode=tune sweep.trials=20"
 
 
 @dataclass
@@ -80,9 +79,58 @@ def companions(overrides: list[str]) -> list[str]:
     return filled
 
 
+def chooses_study(overrides: list[str]) -> bool:
+    """Whether ``overrides`` name a study (`sweep=NAME`), which is many runs without `-m`."""
+    return any(
+        key.strip() == "sweep" and value.strip() != "null" for key, _, value in (each.partition("=") for each in overrides)
+    )
+
+
+def with_space(overrides: list[str]) -> list[str]:
+    """``overrides``, and the dimensions of the sweep they choose where none of them has taken their place.
+
+    Needs an initialised Hydra.
+    """
+    typed = {override_key(each) for each in overrides}
+    space = sweep_config(overrides).space
+    return [*overrides, *(f"{key}={written}" for key, written in space.items() if str(key) not in typed)]
+
+
+def sweep_config(overrides: list[str]) -> DictConfig:
+    """The `sweep` that ``overrides`` choose: of their options and of their values for it; the usual one if they are faulty."""
+    parser = OverridesParser.create(config_loader=_loader())
+    chosen = []
+    for text in overrides:
+        try:
+            override = parser.parse_override(text)
+        except HydraException:
+            continue
+        if not override.is_sweep_override() and (
+            override.key_or_group.startswith("sweep.") or _is_group(_loader(), override.key_or_group)
+        ):
+            chosen.append(text)
+    for tried in (chosen, [text for text in chosen if override_key(text) in ("sweep", "experiment")], []):
+        try:
+            node = compose("config", tried).sweep
+        except (HydraException, OmegaConfBaseException):
+            continue
+        assert isinstance(node, DictConfig)
+        return node
+    raise AssertionError("the built-in configuration does not compose")
+
+
+def override_key(override: str) -> str:
+    """The key of an override as typed, with the place of an added data set, without `+` and `~`."""
+    return override.partition("=")[0].strip().lstrip("+~")
+
+
 def _check(overrides: list[str], multirun: bool) -> Preflight:
     found = Preflight()
     loader = _loader()
+    searched = False
+    if multirun:
+        searched = sweep_config(overrides).mode is SweepMode.tune
+        overrides = with_space(overrides)
     parser = OverridesParser.create(config_loader=loader)
     parsed: list[Override] = []
     for text in overrides:
@@ -98,7 +146,9 @@ def _check(overrides: list[str], multirun: bool) -> Preflight:
             hydras.append(override)
         elif override.is_sweep_override() and not multirun:
             found.faults.append(f"{line}: several values; add -m to run them all, or quote the text")
-        elif override.is_sweep_override() and not override.is_discrete_sweep():
+        elif (
+            override.is_sweep_override() and not override.is_discrete_sweep() and not (searched and not _is_group(loader, key))
+        ):
             found.faults.append(f"{line}: {CONTINUOUS}")
         elif not _is_group(loader, key):
             values.append(override)
@@ -203,20 +253,6 @@ def _cell(overrides: list[str], parsed: list[Override]) -> list[str]:
     return [next(_texts(override), _line(override)) if override.is_sweep_override() else _line(override) for override in parsed]
 
 
-def cells(overrides: list[str]) -> list[list[str]]:
-    """Every combination of the discrete sweep values in ``overrides``, in the order written (the last one fastest).
-
-    Raises:
-        Fault: an override is a continuous space (`interval`), which has no list of values.
-    """
-    axes = []
-    for override in OverridesParser.create(config_loader=_loader()).parse_overrides(overrides):
-        if override.is_sweep_override() and not override.is_discrete_sweep():
-            raise Fault(f"{_line(override)}: {CONTINUOUS}")
-        axes.append(list(_texts(override)))
-    return [list(cell) for cell in itertools.product(*axes)]
-
-
 def _loader() -> ConfigLoaderImpl:
     loader = GlobalHydra.instance().config_loader()
     assert isinstance(loader, ConfigLoaderImpl)
@@ -256,6 +292,9 @@ def _texts(override: Override) -> Iterator[str]:
     elif override.is_discrete_sweep():
         for value in override.sweep_string_iterator():
             yield f"{override.get_key_element()}={value}"
+    elif isinstance(interval := override._value, IntervalSweep):  # its ends stand for what lies between
+        for end in (interval.start, interval.end):
+            yield f"{override.get_key_element()}={end}"
 
 
 def _keys(config: DictConfig, prefix: str = "") -> Iterator[str]:

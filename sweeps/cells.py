@@ -1,9 +1,10 @@
-"""The cells of a grid: composed, checked across fields, and told apart by what they would compute."""
+"""The cells of a study: points of its space, composed, checked across fields, and told apart by what they would compute."""
 
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 from hydra import compose
@@ -16,21 +17,21 @@ from omegaconf.errors import OmegaConfBaseException
 from rlhf import checks, preflight
 from rlhf.config import Run
 from rlhf.fault import Fault
+from sweeps.space import Point, Space, text
 
 OF_THE_STUDY = ("sweep", "paths", "tracker", "fresh", "stage")
 """Parts of a run that are one and the same for a whole study; all but the stage do not make a cell another cell."""
 
 NAMED_CELLS = 3
-RUNNING = "running"
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One job of a grid. ``digest`` names what it would compute: equal digests are the same cell."""
+    """One point, ready to run. ``digest`` names what it would compute: equal digests are the same cell."""
 
+    point: Point
     overrides: list[str]
     companions: list[str]
-    swept: dict[str, Any]
     composed: DictConfig
     run: Run
     digest: str
@@ -38,108 +39,145 @@ class Cell:
     @property
     def label(self) -> str:
         """The swept values, as one would type them."""
-        return label(self.swept)
+        return label(self.point)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the cell would compute, by full keys, and its stage."""
+        content = OmegaConf.to_container(self.composed, resolve=True, enum_to_str=True)
+        assert isinstance(content, dict)
+        return dict(_flat({str(key): value for key, value in content.items() if key == "stage" or key not in OF_THE_STUDY}))
+
+
+@dataclass
+class Composer:
+    """Makes cells of points. Needs an initialised Hydra."""
+
+    space: Space
+    _companions: dict[tuple[str, ...], list[str]] = field(default_factory=dict)
+    """By the overrides that decide them: only groups and the model do."""
+
+    def cell(self, point: Point, seed: int | None = None) -> Cell | list[str]:
+        """The cell of ``point``, perhaps under another seed, or what is wrong with it."""
+        overrides = self.space.overrides(point) + ([] if seed is None else [f"seed={seed}"])
+        composed = self._compose(overrides, point)
+        if isinstance(composed, Cell) and (faults := list(checks.faults(composed.run))):
+            return faults
+        return composed
+
+    def _compose(self, overrides: list[str], point: Point) -> Cell | list[str]:
+        deciding = tuple(each for each in overrides if "." not in each.partition("=")[0] or each.startswith("model."))
+        try:
+            if deciding not in self._companions:
+                self._companions[deciding] = preflight.companions(list(deciding))
+            companions = self._companions[deciding]
+            composed = compose("config", overrides + companions)
+            missing = sorted(OmegaConf.missing_keys(composed))
+            if missing:
+                return [f"{key}: needs a value; write {key}=..." for key in missing]
+            run = OmegaConf.to_object(composed)
+            content = OmegaConf.to_container(composed, resolve=True, enum_to_str=True)
+        except (HydraException, OmegaConfBaseException, Fault) as error:
+            return [_first_line(error)]
+        assert isinstance(run, Run) and isinstance(content, dict)
+        computes = {key: value for key, value in content.items() if key == "stage" or key not in OF_THE_STUDY}
+        return Cell(point, overrides, companions, composed, run, _digest(computes))
+
+
+def label(point: Point) -> str:
+    """Swept values, as one would type them."""
+    return " ".join(f"{key}={text(value)}" for key, value in point.items()) or "the only cell"
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A cell as recorded. ``status`` is a ``Status`` by name, or `running`; ``number`` names its folder under ``trials/``."""
+class Grid:
+    """The cells of a finite space: the different legal ones, and what is to be said of the others."""
 
-    number: int
-    trial: int
-    digest: str
-    overrides: list[str]
-    swept: dict[str, Any]
-    status: str
-    reason: str
+    cells: list[Cell]
+    left_out: dict[str, int]
+    """Cells that break a rule, counted by rule."""
+    faults: list[str]
+    """Rules that the user has to mend before anything starts."""
 
 
-def label(swept: dict[str, Any]) -> str:
-    """Swept values, as one would type them."""
-    return " ".join(f"{key}={text(value)}" for key, value in swept.items()) or "the only cell"
+def grid(composer: Composer, offered: Iterable[str]) -> Grid:
+    """All cells of a finite space.
 
-
-def text(value: Any) -> str:
-    """A value as it is written on the command line."""
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def compose_all(arguments: list[str]) -> tuple[list[Cell], list[str]]:
-    """Every different cell of the grid in ``arguments``, in order, and all their faults. Needs an initialised Hydra."""
-    try:
-        parsed = OverridesParser.create().parse_overrides(arguments)
-        grid = preflight.cells(arguments)
-    except (HydraException, Fault) as error:
-        return [], [_first_line(error)]
-    swept_at = [place for place, override in enumerate(parsed) if override.is_sweep_override()]
-    faults = [_of_the_study(parsed[place]) for place in swept_at if _part(parsed[place]) in OF_THE_STUDY]
-    if faults:
-        return [], faults
+    A rule that all cells break, or all cells with one typed value, is the user's fault. What only some combinations
+    break, or a value of ``offered`` dimensions (of a sweep that somebody else wrote), leaves these cells out.
+    """
     cells: dict[str, Cell] = {}
-    found: dict[str, list[str]] = {}
-    companions: dict[tuple[str, ...], list[str]] = {}
-    for overrides in grid:
-        swept = {_axis(parsed[place]): _value(overrides[place]) for place in swept_at}
-        cell = _compose(overrides, swept, companions)
+    broken: dict[str, list[Point]] = {}
+    points = list(composer.space.points())
+    for point in points:
+        cell = composer.cell(point)
         if isinstance(cell, Cell):
             cells.setdefault(cell.digest, cell)
-        for fault in cell if isinstance(cell, list) else checks.faults(cell.run):
-            found.setdefault(fault, []).append(label(swept))
-    faults = [f"{fault} ({_where(labels, len(grid))})" for fault, labels in found.items()]
-    return list(cells.values()), faults + (_settings(next(iter(cells.values())).run) if cells else [])
+        else:
+            for fault in cell:
+                broken.setdefault(fault, []).append(point)
+    typed = {each.key for each in composer.space.dimensions} - {*offered}
+    mended = {fault for fault, at in broken.items() if not cells or _is_of_a_value(at, points, typed)}
+    faults = [f"{fault} ({_where(list(map(label, at)), len(points))})" for fault, at in broken.items() if fault in mended]
+    return Grid(list(cells.values()), {fault: len(at) for fault, at in broken.items()}, faults)
 
 
-def study_name(arguments: list[str], stage: str) -> str:
-    """A name from the stage, the swept keys and the fixed overrides, so that more values go on with the same study."""
-    parsed = OverridesParser.create().parse_overrides(arguments)
-    swept = sorted(_axis(override) for override in parsed if override.is_sweep_override())
-    plain = [override for override in parsed if not override.is_sweep_override()]
-    fixed = sorted(str(override.input_line) for override in plain if _part(override) not in OF_THE_STUDY)
-    return f"{stage}-{_digest([swept, fixed])}"
+def probe(composer: Composer) -> Grid:
+    """One legal cell of any space, tried at its corners, or the rules that all corners break."""
+    broken: list[list[str]] = []
+    for point in composer.space.corners():
+        cell = composer.cell(point)
+        if isinstance(cell, Cell):
+            return Grid([cell], {}, [])
+        broken.append(cell)
+    everywhere = [fault for fault in broken[0] if all(fault in faults for faults in broken)]
+    return Grid([], {}, everywhere or [f"{fault} (and so on at every corner of the space)" for fault in broken[0]])
 
 
-def _compose(overrides: list[str], swept: dict[str, Any], known: dict[tuple[str, ...], list[str]]) -> Cell | list[str]:
-    """A cell or its faults; ``known`` keeps the companions, which only groups and the model decide."""
-    deciding = tuple(each for each in overrides if "." not in each.partition("=")[0] or each.startswith("model."))
-    try:
-        if deciding not in known:
-            known[deciding] = preflight.companions(list(deciding))
-        companions = known[deciding]
-        composed = compose("config", overrides + companions)
-        missing = sorted(OmegaConf.missing_keys(composed))
-        if missing:
-            return [f"{key}: needs a value; write {key}=..." for key in missing]
-        run = OmegaConf.to_object(composed)
-        content = OmegaConf.to_container(composed, resolve=True, enum_to_str=True)
-    except (HydraException, OmegaConfBaseException, Fault) as error:
-        return [_first_line(error)]
-    assert isinstance(run, Run) and isinstance(content, dict)
-    computes = {key: value for key, value in content.items() if key == "stage" or key not in OF_THE_STUDY}
-    return Cell(overrides, companions, swept, composed, run, _digest(computes))
+def _is_of_a_value(broken: list[Point], points: list[Point], keys: Iterable[str]) -> bool:
+    """Whether every point, or every one with some value for one of ``keys``, is among ``broken``."""
+    if len(broken) == len(points):
+        return True
+    for key in keys:
+        everywhere = [text(point[key]) for point in points if key in point]
+        here = [text(point[key]) for point in broken if key in point]
+        if any(here.count(value) == everywhere.count(value) for value in set(here)):
+            return True
+    return False
 
 
-def _settings(run: Run) -> list[str]:
-    sweep, faults = run.sweep, []
-    if sweep.name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", sweep.name):
-        faults.append(f"sweep.name={sweep.name}: names a folder; use letters, digits, `.`, `_` and `-`")
-    if sweep.parallel < 1:
-        faults.append(f"sweep.parallel={sweep.parallel}: must be at least 1")
-    if sweep.threads is not None and sweep.threads < 1:
-        faults.append(f"sweep.threads={sweep.threads}: must be at least 1, or null to divide the cores")
-    if sweep.trial_timeout is not None and not sweep.trial_timeout > 0:
-        faults.append(f"sweep.trial_timeout={sweep.trial_timeout}: seconds, above 0, or null for no limit")
-    return faults
+def misplaced(overrides: list[str]) -> list[str]:
+    """Faults of sweeps over what belongs to the whole study."""
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    return [_of_the_study(each) for each in parsed if each.is_sweep_override() and _part(each) in OF_THE_STUDY]
+
+
+def study_name(space: Space, stage: str, chosen: str) -> str:
+    """A name from the sweep that was ``chosen`` or the stage, the swept keys and the fixed overrides.
+
+    Not from the values, so that more of them go on with the same study.
+    """
+    swept = sorted(each.key for each in space.dimensions)
+    return f"{chosen or stage}-{_digest([swept, common(space)])}"
+
+
+def common(space: Space) -> list[str]:
+    """The overrides that are the same for all cells and make them what they are."""
+    return sorted(each for each in space.fixed if re.split(r"[./@]", preflight.override_key(each))[0] not in OF_THE_STUDY)
+
+
+def _flat(content: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in content.items():
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def _of_the_study(override: Override) -> str:
     if _part(override) == "stage":
         return f"{override.input_line}: a study compares runs of one stage; run one command a stage"
     return f"{override.input_line}: belongs to the whole study and takes one value"
-
-
-def _axis(override: Override) -> str:
-    """The key of a swept override; of a data set that is added to a mix, with its place."""
-    return f"{override.key_or_group}@{override.package}" if override.package else override.key_or_group
 
 
 def _part(override: Override) -> str:
@@ -151,12 +189,6 @@ def _where(labels: list[str], count: int) -> str:
         return "every cell" if count > 1 else labels[0]
     more = f" and {len(labels) - NAMED_CELLS} more" if len(labels) > NAMED_CELLS else ""
     return f"cell {'; '.join(labels[:NAMED_CELLS])}{more}"
-
-
-def _value(override: str) -> Any:
-    value = OverridesParser.create().parse_override(override).value()
-    plain = value is None or isinstance(value, (bool, int, str)) or (isinstance(value, float) and abs(value) < float("inf"))
-    return value if plain else override.partition("=")[2]
 
 
 def _digest(content: Any) -> str:

@@ -2,69 +2,115 @@
 
 from pathlib import Path
 
-from rlhf.result import OBJECTIVES, Result, Status
-from sweeps import objective
-from sweeps.cells import Entry, label
+from rlhf.result import Result, Status
+from sweeps.cells import label
+from sweeps.goal import Goal, measurements
+from sweeps.record import Entry
+from sweeps.space import text
+from sweeps.trials import Trials
 
 KEPT = ("failed", "infeasible")
 NAMED = 8
 
 
 class Progress:
-    """Counts the cells of one session."""
+    """Counts the trials of one session. ``total`` is None where nobody knows how many there will be."""
 
-    def __init__(self, cells: int, kept: int, parallel: int) -> None:
-        self._cells, self._kept, self._parallel = cells, kept, parallel
+    def __init__(self, total: int | None, kept: int, at_once: int, goal: Goal) -> None:
+        self._total, self._kept, self._at_once, self._goal = total, kept, at_once, goal
         self._done, self._running, self._seconds = 0, 0, 0.0
 
     def opening(self, folder: Path) -> str:
         """The first line."""
+        trials = "trials until the limit is reached" if self._total is None else _count(self._total, "cell")
         kept = f", {self._kept} of them have their row already" if self._kept else ""
-        return f"study {folder}: {_count(self._cells, 'cell')}{kept}; {self._parallel} at a time"
+        return f"study {folder}: {trials}{kept}; {self._at_once} at a time; {self._goal}"
 
     def started(self, entry: Entry) -> str:
         """The line for a trial that starts."""
         self._running += 1
-        return f"{self._state()} {entry.number:04d} started: {label(entry.swept)}"
+        return f"{self._state()} {entry.number:04d} started: {label(entry.point)}"
 
-    def ended(self, entry: Entry, result: Result, stage: str, seconds: float) -> str:
-        """The line for a trial that ended after ``seconds``."""
-        self._running -= 1
+    def ended(self, entry: Entry, result: Result, seconds: float) -> str:
+        """The line for a trial that ended after ``seconds``; null seconds for one that never started."""
+        self._running = max(0, self._running - 1)
         stopped = result.status is Status.stopped
         if not stopped:
             self._done, self._seconds = self._done + 1, self._seconds + seconds
         how = "/".join(part for part in (result.status.name, result.reason) if part)
-        value = objective.value(stage, result)
-        what = f", {OBJECTIVES[stage].metric} {value:.4g}" if value is not None else ""
+        measured = measurements(result) if result.status is Status.finished else {}
+        values = [f"{each.metric} {measured[each.metric]:.4g}" for each in self._goal.objectives if each.metric in measured]
+        what = "".join(f", {value}" for value in values)
         why = f": {result.message.splitlines()[0]}" if result.message else ""
         left = "" if stopped else self._eta()
-        return f"{self._state()} {entry.number:04d} {how}{what} in {_duration(seconds)}: {label(entry.swept)}{why}{left}"
+        return f"{self._state()} {entry.number:04d} {how}{what} in {_duration(seconds)}: {label(entry.point)}{why}{left}"
+
+    def settled(self, entry: Entry, result: Result) -> str:
+        """The line for a cell that needs no run."""
+        self._done += 1
+        return f"{self._state()} {entry.number:04d} {result.status.name} ({result.reason}): {label(entry.point)}"
+
+    def parent_started(self, name: str) -> str:
+        """The line for a run that trials wait for."""
+        return f"{self._state()} {name} started: trials stand on it"
+
+    def parent_ended(self, name: str, result: Result, seconds: float) -> str:
+        """The line for its end."""
+        how = "/".join(part for part in (result.status.name, result.reason) if part)
+        why = f": {result.message.splitlines()[0]}" if result.message and result.status is not Status.finished else ""
+        return f"{self._state()} {name} {how} in {_duration(seconds)}{why}"
 
     def _state(self) -> str:
-        return f"[{self._kept + self._done}/{self._cells} done, {self._running} running]"
+        of = "" if self._total is None else f"/{self._total}"
+        return f"[{self._kept + self._done}{of} done, {self._running} running]"
 
     def _eta(self) -> str:
-        left = self._cells - self._kept - self._done
-        return f" (about {_duration(self._seconds / self._done * left / self._parallel)} left)" if left else ""
+        left = 0 if self._total is None else self._total - self._kept - self._done
+        return f" (about {_duration(self._seconds / self._done * left / self._at_once)} left)" if left > 0 else ""
 
 
-def summary(folder: Path, entries: list[Entry], rows: list[dict[str, str]], stage: str, left: int) -> list[str]:
-    """The last lines: where the rows are, the best cell, what can be done next. ``left`` cells were kept from running."""
-    goal = OBJECTIVES[stage]
-    lines = [f"all metrics: {folder / 'trials.csv'}", f"table again: python -m rlhf study {folder}"]
-    judged = [(float(row["objective"]), entry) for entry, row in zip(entries, rows, strict=False) if row["objective"]]
-    if judged:
-        value, best = (min if goal.direction == "minimize" else max)(judged, key=lambda pair: pair[0])
-        lines.append(f"best {goal.metric}: {value:.4g} in {best.number:04d}: {label(best.swept)}")
-    kept = [entry for entry in entries if entry.status in KEPT and entry.reason != "fault"]
-    if kept:
-        numbers = ", ".join(f"{entry.number:04d}" for entry in kept[:NAMED]) + (" ..." if len(kept) > NAMED else "")
+def summary(trials: Trials, rows: list[dict[str, str]], left: int, why_ended: str) -> list[str]:
+    """The last lines: where the rows are, the best trial, what can be done next. ``left`` trials were kept from running."""
+    folder = trials.folder
+    lines = [why_ended] if why_ended else []
+    lines += [f"all metrics: {folder / 'trials.csv'}", f"table again: python -m rlhf study {folder}"]
+    lines += _best(trials)
+    kept = [entry for entry, _ in trials.ended() if entry.status in KEPT and entry.reason != "fault"]
+    ran = [entry for entry in kept if (trials.path(entry.number) / "log.txt").exists()]
+    if ran:
+        numbers = ", ".join(f"{entry.number:04d}" for entry in ran[:NAMED]) + (" ..." if len(ran) > NAMED else "")
         lines.append(
-            f"failed or did not fit: {numbers} (why: {folder}/trials/{kept[0].number:04d}/log.txt). They are not run again by "
+            f"failed or did not fit: {numbers} (why: {folder}/trials/{ran[0].number:04d}/log.txt). They are not run again by "
             f"the same command unless their folder is deleted; fresh=true runs every cell again"
         )
     if left:
         lines.append(f"stopped with {_count(left, 'cell')} to go; the same command goes on")
+    return lines
+
+
+def _best(trials: Trials) -> list[str]:
+    """The best trial that keeps all constraints, or of several objectives the Pareto front, with the way to run them again."""
+    goal = trials.goal
+    judged = [
+        (values, entry)
+        for entry, result in trials.ended()
+        if (values := goal.values(result)) is not None and not goal.broken(result)
+    ]
+    front = [each for each in judged if not any(goal.dominates(other[0], each[0]) for other in judged)]
+    if not front:
+        return [f"no finished trial keeps to {goal}"] if goal.constraints else []
+    if len(goal.objectives) == 1:
+        (value,), best = front[0]
+        command = " ".join(["python -m rlhf", *(f"{key}={text(each)}" for key, each in best.point.items())])
+        overrides = trials.path(best.number) / "overrides.txt"
+        return [
+            f"best {goal.objectives[0].metric}: {value:.4g} in {best.number:04d}: {label(best.point)}",
+            f"run it: {command} and the rest of {overrides}",
+        ]
+    lines = ["nothing is better in every respect than:"]
+    for values, entry in front[:NAMED]:
+        said = ", ".join(f"{each.metric} {value:.4g}" for each, value in zip(goal.objectives, values, strict=True))
+        lines.append(f"  {entry.number:04d} {said}: {label(entry.point)}")
     return lines
 
 

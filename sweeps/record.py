@@ -1,78 +1,125 @@
-"""The record of a study in ``study.db``. The only module that knows Optuna.
+"""The record of a study in an Optuna database. The only module that knows Optuna.
 
 A cell is run by one Optuna trial, or by several if it was lost or stopped and begun again; the latest one counts. Each
-trial is told exactly once: the objective of a finished run, PRUNED with a violated constraint for a run that does not
-fit (samplers learn from that, they ignore FAIL), FAIL for everything else.
+trial is told exactly once: the objectives of a finished run; PRUNED for one that was pruned and, with a violated
+constraint, for one that does not fit (samplers learn from these, they ignore FAIL); FAIL for everything else.
 """
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.distributions import CategoricalDistribution
-from optuna.storages import RDBStorage
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler, CmaEsSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
+from rlhf.config import Sampler
 from rlhf.fault import Fault
-from rlhf.result import OBJECTIVES, Result, Status
-from sweeps import objective
-from sweeps.cells import RUNNING, Entry
+from rlhf.result import Result, Status
+from sweeps.goal import Goal, measurements
+from sweeps.space import Choices, Dimension, Point, Space
 
 LOCK_SECONDS = 60
+RUNNING = "running"
+FITS = "fits"
+"""Name of the constraint that a run which does not fit violates."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A cell as recorded. ``status`` is a ``Status`` by name, or `running`; ``number`` names its folder under ``trials/``."""
+
+    number: int
+    trial: int
+    digest: str
+    overrides: list[str]
+    point: Point
+    status: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A point that the sampler would like to know about."""
+
+    trial: Trial
+    point: Point
 
 
 class Record:
     """The Optuna study of one study folder."""
 
-    def __init__(self, folder: Path, name: str, stage: str) -> None:
-        """Open or make ``folder/study.db``.
+    def __init__(self, folder: Path, url: str | None, space: Space, goal: Goal, sampler: Sampler, seed: int) -> None:
+        """Open or make the study that is named as ``folder``, in ``folder/study.db`` or at ``url``.
 
         Raises:
-            Fault: it cannot be read, or is of another stage.
+            Fault: it cannot be read.
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self._path, self._name, self._stage = folder / "study.db", name, stage
-        self._choices: dict[str, list[Any]] = {}
+        self._space, self._goal = space, goal
         self._begun: dict[int, Trial] = {}
+        self._choices: dict[str, list[Any]] = {}
+        where = f"sweep.storage={url}" if url else str(folder / "study.db")
         try:
-            self._study = self._open(self._path)
-            for key, choices in self._recorded_choices().items():
-                self._choices[key] = choices
-        except (SQLAlchemyError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
-            raise Fault(f"{self._path}: cannot be read ({reason}); move it away to begin the study again") from error
-        recorded = self._study.user_attrs.get("stage", stage)
-        if recorded != stage:
-            raise Fault(f"sweep.name={name}: that study is of stage={recorded}; choose another name for stage={stage}")
-        self._study.set_user_attr("stage", stage)
-        while any(trial.state is TrialState.WAITING for trial in self._trials()):  # we died between two calls of `begin`
+            self._storage = _storage(url or f"sqlite:///{folder / 'study.db'}")
+            self._generation, self._study = self._latest(folder.name, sampler, seed)
+        except (SQLAlchemyError, RuntimeError, ImportError) as error:
+            reason = str(error).strip().splitlines()[0]
+            fix = "check that the database runs and can be reached" if url else "move it away to begin the study again"
+            raise Fault(f"{where}: cannot be read ({reason}); {fix}") from error
+        while any(trial.state is TrialState.WAITING for trial in self._trials()):  # we died between two calls
             self._study.tell(self._study.ask(), state=TrialState.FAIL)
+        for trial in self._trials():  # ... or between proposing and beginning
+            if trial.state is TrialState.RUNNING and "digest" not in trial.user_attrs:
+                self._study.tell(trial.number, state=TrialState.FAIL)
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What was noted of the study as a whole."""
+        return dict(self._study.user_attrs)
+
+    def note(self, key: str, content: Any) -> None:
+        """Keep ``content`` (plain JSON) with the study."""
+        self._study.set_user_attr(key, content)
 
     def entries(self) -> dict[str, Entry]:
         """The cells begun so far, by digest, in the order of their numbers."""
         latest = {trial.user_attrs["digest"]: _entry(trial) for trial in self._trials() if "digest" in trial.user_attrs}
         return {entry.digest: entry for entry in sorted(latest.values(), key=lambda entry: entry.number)}
 
-    def declare(self, cells: list[dict[str, Any]]) -> None:
-        """Make every value of ``cells`` (swept values by key) one that a trial may have. No trial may be running."""
-        wider = {key: list(choices) for key, choices in self._choices.items()}
-        for swept in cells:
-            for key, value in swept.items():
-                choices = wider.setdefault(key, [])
-                if value not in choices:
-                    choices.append(value)
-        grown = any(wider[key] != choices for key, choices in self._choices.items())
-        self._choices = wider
-        if grown:
-            self._rebuild()
+    def propose(self) -> Proposal:
+        """The next point by the sampler; it must be begun, or passed over."""
+        trial = self._study.ask()
+        return Proposal(trial, self._suggest(trial))
 
-    def begin(self, number: int, digest: str, overrides: list[str], swept: dict[str, Any]) -> Entry:
+    def pass_over(self, proposal: Proposal, like: Entry | None = None) -> None:
+        """Settle a proposal without a run: its point breaks a rule, or it is that of ``like``."""
+        known = None if like is None else self._trials()[like.trial]
+        if known is None:
+            proposal.trial.set_constraint(FITS, 1.0)
+            self._study.tell(proposal.trial, state=TrialState.PRUNED)
+        elif known.state is TrialState.COMPLETE:
+            for name, value in known.constraints.items():
+                proposal.trial.set_constraint(name, value)
+            self._study.tell(proposal.trial, known.values)
+        else:  # it runs, or ended without a value: nothing is learnt from it
+            self._study.tell(proposal.trial, state=TrialState.FAIL)
+
+    def begin(self, number: int, digest: str, overrides: list[str], point: Point, proposal: Proposal | None = None) -> Entry:
         """Record that cell ``number`` starts now."""
-        fixed = {key: self._choices[key][self._choices[key].index(value)] for key, value in swept.items()}
-        attributes = {"cell": number, "digest": digest, "overrides": overrides, "swept": swept}
-        self._study.enqueue_trial(fixed, user_attrs=attributes)
-        trial = self._study.ask(fixed_distributions={key: CategoricalDistribution(self._choices[key]) for key in swept})
+        attributes = {"cell": number, "digest": digest, "overrides": overrides, "point": point}
+        if proposal is None:
+            self._study.enqueue_trial(self._plain(point), user_attrs=attributes)
+            trial = self._study.ask()
+            self._suggest(trial)
+        else:
+            trial = proposal.trial
+            for key in ("cell", "overrides", "point", "digest"):  # the digest last: with it the trial counts
+                trial.set_user_attr(key, attributes[key])
         self._begun[trial.number] = trial
         return _entry(self._study.trials[trial.number])
 
@@ -81,60 +128,177 @@ class Record:
         trial = self._begun.pop(entry.trial, None) or Trial(self._study, self._trials()[entry.trial]._trial_id)
         for key, content in (("status", result.status.name), ("reason", result.reason), ("run_folder", result.folder)):
             trial.set_user_attr(key, content)
-        trial.set_constraint("fits", 1.0 if result.status is Status.infeasible else 0.0)
-        value = objective.value(self._stage, result)
+        values = self._goal.values(result)
+        for name, excess in self._constraints(result).items():
+            trial.set_constraint(name, excess)
         if result.status in (Status.infeasible, Status.pruned):
             self._study.tell(trial, state=TrialState.PRUNED)
-        elif value is None:
+        elif values is None:
             self._study.tell(trial, state=TrialState.FAIL)
         else:
-            self._study.tell(trial, value)
+            self._study.tell(trial, values)
 
-    def _open(self, path: Path) -> optuna.Study:
-        self._storage = RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": LOCK_SECONDS}})
-        return optuna.create_study(
-            study_name=self._name,
+    def widen(self, results: Callable[[Entry], Result | None], judge_again: bool) -> None:
+        """Make every value of the space one that a trial may have, and, if asked, judge old trials by the goal of today.
+
+        Optuna's choices cannot grow and its values cannot change, so both mean a new generation of the study, with all
+        trials copied; it counts from the moment it is complete. No trial may be running.
+
+        Args:
+            results: of ended trials.
+            judge_again: whether the goal was another.
+
+        Raises:
+            Fault: a dimension was of another kind.
+        """
+        old = {key: each for trial in self._trials() for key, each in trial.distributions.items()}
+        self._choices = {key: list(each.choices) for key, each in old.items() if isinstance(each, CategoricalDistribution)}
+        grown = judge_again
+        for dimension in self._space.dimensions:
+            today, before = self._distribution(dimension), old.get(dimension.name)
+            if before is not None and type(today) is not type(before):
+                raise Fault(f"{dimension.name}: was another kind of space in this study; give it another sweep.name")
+            if isinstance(dimension.domain, Choices) and isinstance(today, CategoricalDistribution):
+                known = self._choices.setdefault(dimension.name, [])
+                missing = [value for value in dimension.domain.values if value not in known]
+                known += missing
+                grown = grown or bool(missing and before is not None)
+        if grown:
+            self._copy(results if judge_again else None)
+
+    def _copy(self, results: Callable[[Entry], Result | None] | None) -> None:
+        old = self._study.get_trials(deepcopy=True)
+        assert all(trial.state.is_finished() for trial in old)
+        generation = self._generation + 1
+        name = _generation_name(self._study.study_name, generation)
+        if name in {each.study_name for each in optuna.get_all_study_summaries(self._storage)}:
+            optuna.delete_study(study_name=name, storage=self._storage)  # we died while copying
+        directions = [each.direction for each in self._goal.objectives]
+        study = optuna.create_study(study_name=name, storage=self._storage, sampler=self._study.sampler, directions=directions)
+        for trial in old:
+            distributions = {key: self._widened(key, each) for key, each in trial.distributions.items()}
+            values, state, constraints = trial.values, trial.state, trial.constraints
+            if results is not None and "digest" in trial.user_attrs:
+                result = results(_entry(trial))
+                values = None if result is None else self._goal.values(result)
+                if state in (TrialState.COMPLETE, TrialState.FAIL):
+                    state = TrialState.FAIL if values is None else TrialState.COMPLETE
+                constraints = {} if result is None else self._constraints(result)
+            elif results is not None:
+                values, state = None, TrialState.FAIL  # a proposal without a run of its own
+            study.add_trial(
+                optuna.create_trial(
+                    state=state,
+                    values=values if state is TrialState.COMPLETE else None,
+                    params=trial.params,
+                    distributions=distributions,
+                    user_attrs=trial.user_attrs,
+                    constraints=constraints,
+                )
+            )
+        for key, content in self._study.user_attrs.items():
+            study.set_user_attr(key, content)
+        study.set_user_attr("complete", True)
+        self._study, self._generation = study, generation
+
+    def _latest(self, name: str, sampler: Sampler, seed: int) -> tuple[int, optuna.Study]:
+        """The newest whole generation of the study, made if there is none."""
+        kept = {each.study_name: each.user_attrs for each in optuna.get_all_study_summaries(self._storage)}
+        generation = 1
+        while kept.get(_generation_name(name, generation + 1), {}).get("complete"):
+            generation += 1
+        study = optuna.create_study(
+            study_name=_generation_name(name, generation),
             storage=self._storage,
-            sampler=optuna.samplers.RandomSampler(seed=0),  # a grid: every value is given, none is sampled
-            direction=OBJECTIVES[self._stage].direction,
+            directions=[each.direction for each in self._goal.objectives],
             load_if_exists=True,
         )
+        study.sampler = _sampler(sampler, seed + len(study.get_trials(deepcopy=False)))
+        return generation, study
+
+    def _suggest(self, trial: Trial) -> Point:
+        point: Point = {}
+        for dimension in self._space.dimensions:
+            if self._space.exists(dimension, point):
+                point[dimension.key] = self._suggested(trial, dimension)
+        return point
+
+    def _suggested(self, trial: Trial, dimension: Dimension) -> Any:
+        name = dimension.name
+        match self._distribution(dimension):
+            case CategoricalDistribution() as one_of:
+                return trial.suggest_categorical(name, one_of.choices)
+            case IntDistribution() as whole:
+                return trial.suggest_int(name, whole.low, whole.high, step=whole.step, log=whole.log)
+            case FloatDistribution() as number:
+                return trial.suggest_float(name, number.low, number.high, step=number.step, log=number.log)
+            case other:
+                raise AssertionError(other)
+
+    def _distribution(self, dimension: Dimension) -> BaseDistribution:
+        domain, wider = dimension.domain, self._choices.get(dimension.name)
+        if not isinstance(domain, Choices):
+            if domain.whole:
+                return IntDistribution(int(domain.low), int(domain.high), log=domain.log)
+            return FloatDistribution(domain.low, domain.high, log=domain.log)
+        if domain.step is None or wider:
+            return CategoricalDistribution(wider or domain.values)
+        low, high = domain.values[0], domain.values[-1]
+        if isinstance(low, int) and isinstance(high, int):
+            return IntDistribution(low, high, step=int(domain.step))
+        return FloatDistribution(low, high, step=domain.step)
+
+    def _widened(self, key: str, old: BaseDistribution) -> BaseDistribution:
+        return CategoricalDistribution(self._choices[key]) if isinstance(old, CategoricalDistribution) else old
+
+    def _plain(self, point: Point) -> dict[str, Any]:
+        """``point`` by the names of its dimensions, with the very objects that the choices hold: 1 and True are equal."""
+        plain = {}
+        for dimension in self._space.dimensions:
+            if dimension.key in point and self._space.exists(dimension, point):
+                value, choices = point[dimension.key], self._choices.get(dimension.name, [])
+                plain[dimension.name] = choices[choices.index(value)] if value in choices else value
+        return plain
+
+    def _constraints(self, result: Result) -> dict[str, float]:
+        """By how much a result violates each constraint; one that cannot be told is violated by 1."""
+        fits = {FITS: 1.0 if result.status is Status.infeasible else 0.0}
+        if result.status is not Status.finished:
+            return fits
+        measured = measurements(result)
+        excesses = {str(each): each.excess(measured) for each in self._goal.constraints}
+        return fits | {name: 1.0 if excess is None else excess for name, excess in excesses.items()}
 
     def _trials(self) -> list[FrozenTrial]:
         return self._study.get_trials(deepcopy=False)
 
-    def _recorded_choices(self) -> dict[str, list[Any]]:
-        found: dict[str, list[Any]] = {}
-        for trial in self._trials():
-            for key, distribution in trial.distributions.items():
-                assert isinstance(distribution, CategoricalDistribution)
-                found[key] = list(distribution.choices)
-        return found
 
-    def _rebuild(self) -> None:
-        """Write all trials anew with the wider choices, beside, and swap the files: Optuna's choices cannot grow in place."""
-        old = self._study.get_trials(deepcopy=True)
-        assert all(trial.state.is_finished() for trial in old)
-        self._close()
-        beside = self._path.with_name("study.db.new")
-        beside.unlink(missing_ok=True)
-        study = self._open(beside)
-        for trial in old:
-            trial.distributions = {key: CategoricalDistribution(self._choices[key]) for key in trial.distributions}
-            study.add_trial(trial)
-        study.set_user_attr("stage", self._stage)
-        self._close()
-        beside.replace(self._path)
-        self._study = self._open(self._path)
+def _storage(url: str) -> BaseStorage:
+    local = url.startswith("sqlite:")
+    return RDBStorage(url, engine_kwargs={"connect_args": {"timeout": LOCK_SECONDS}} if local else None)
 
-    def _close(self) -> None:
-        self._storage.remove_session()
-        self._storage.engine.dispose()
+
+def _sampler(kind: Sampler, seed: int) -> BaseSampler:
+    """Seeded, but not with the same number after a restart: it would propose again what it has proposed."""
+    match kind:
+        case Sampler.tpe:
+            return TPESampler(seed=seed, constant_liar=True)
+        case Sampler.random:
+            return RandomSampler(seed=seed)
+        case Sampler.cmaes:
+            return CmaEsSampler(seed=seed, warn_independent_sampling=False)
+        case Sampler.nsga2:
+            return NSGAIISampler(seed=seed)
+
+
+def _generation_name(name: str, generation: int) -> str:
+    base = name.partition("#")[0]
+    return base if generation == 1 else f"{base}#{generation}"
 
 
 def _entry(trial: FrozenTrial) -> Entry:
-    about = trial.user_attrs
+    about: Mapping[str, Any] = trial.user_attrs
     status = about.get("status", Status.lost.name) if trial.state.is_finished() else RUNNING
     return Entry(
-        about["cell"], trial.number, about["digest"], about["overrides"], about["swept"], status, about.get("reason", "")
+        about["cell"], trial.number, about["digest"], about["overrides"], about["point"], status, about.get("reason", "")
     )

@@ -1,153 +1,145 @@
-"""A study: a grid of runs from one command, each in its own process, every cell of which ends as a row.
+"""A study: many runs from one command, each in its own process, every cell of which ends as a row.
 
 ``outputs/studies/<name>/`` holds ``study.db`` (Optuna), ``trials.csv`` and ``trials/<number>/`` with the frozen
-``config.yaml``, ``overrides.txt``, ``log.txt`` and ``result.json``. The same command again runs only what has no end
-that counts: new cells, those that were stopped, lost or could not use what the user named, and deleted results.
+``config.yaml``, ``overrides.txt``, ``log.txt`` and ``result.json``; of a trial under several seeds ``trials/<number>/<seed>/``.
+Parents that were trained for it are in ``parents/``. The same command again runs only what has no end that counts: new
+cells, those that were stopped, lost or could not use what the user named, and deleted results.
 """
 
 import fcntl
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from omegaconf import OmegaConf
+from hydra.errors import HydraException
 
-from launchers import outcome, pool
+from launchers import pool
 from launchers.slots import Slots
-from launchers.warm import Warm
+from rlhf import preflight
 from rlhf.command_line import EXIT_OK, EXIT_STOPPED, report_faults
-from rlhf.config import Device
+from rlhf.config import Run, SweepMode
 from rlhf.fault import Fault
-from rlhf.result import Result, Status
-from rlhf.sealed import make_folder, write_atomically
-from sweeps import table
-from sweeps.cells import RUNNING, Cell, Entry, compose_all, study_name
+from rlhf.sealed import make_folder
+from sweeps import frame, table
+from sweeps.cells import Composer, Grid, grid, misplaced, probe, study_name
+from sweeps.goal import Goal
+from sweeps.parents import ChainOf
+from sweeps.plan import Characterization, Plan, Tuning
 from sweeps.progress import Progress, summary
 from sweeps.record import Record
+from sweeps.session import Session
+from sweeps.space import Choices, Space
+from sweeps.trials import Trials
 
-AGAIN = {Status.stopped.name, Status.lost.name}
+Command = Callable[[Path], list[str]]
 
 
-def main(arguments: list[str], command: Callable[[Path], list[str]] | None = None) -> int:
-    """Run the grid in ``arguments`` and return the exit code: 0 whatever the trials came to, 2 for faults, 75 if stopped.
+def main(arguments: list[str], command: Command | None = None, chain_of: ChainOf | None = None) -> int:
+    """Run the study of ``arguments`` and return the exit code: 0 whatever the trials came to, 2 for faults, 75 if stopped.
 
-    Needs an initialised Hydra. ``command`` gives the process of a trial folder; null: that of a real trial.
+    Needs an initialised Hydra. ``command`` gives the process of a trial folder, and ``chain_of`` the stages it hangs on.
     """
     with ExitStack() as held:
         try:
-            cells, faults = compose_all(arguments)
-            if faults:
-                return report_faults(faults)
-            run = cells[0].run
-            name = run.sweep.name or study_name(arguments, run.stage)
+            space = Space.of(arguments, preflight.sweep_config(arguments))
+            composer = Composer(space)
+            found = _cells(composer, arguments)
+            if found.faults:
+                return report_faults(found.faults)
+            run = found.cells[0].run
+            name = run.sweep.name or study_name(space, run.stage, _chosen(arguments))
             folder = held.enter_context(_only_sweeper(Path(run.paths.outputs) / "studies" / name))
-            study = _Study(folder, cells)
-        except Fault as error:
-            return report_faults([str(error)])
+            slots = Slots.here(run.sweep.parallel, run.sweep.threads)
+            session = _session(folder, found, composer, slots)
+        except (Fault, HydraException) as error:
+            return report_faults([str(error).strip().splitlines()[0]])
         except KeyboardInterrupt:
             print("stopped before a trial began", file=sys.stderr)
             return EXIT_STOPPED
-        return study.run(command)
+        for rule, count in found.left_out.items():
+            print(f"left out, {count} of the combinations: {rule}")
+        return _run(session, slots, command, chain_of)
 
 
-class _Study:
-    """One session with a study folder, which nobody else has open."""
-
-    def __init__(self, folder: Path, cells: list[Cell]) -> None:
-        self._folder, self._cells = folder, cells
-        self._stage, self._sweep = cells[0].run.stage, cells[0].run.sweep
-        self._record = Record(folder, folder.name, self._stage)
-        self._begun: dict[Path, tuple[Cell, Entry]] = {}
-        self._closed: set[str] = set()
-        self._settle()
-        self._record.declare([cell.swept for cell in cells])
-        entries = self._record.entries()
-        self._todo = [cell for cell in cells if self._is_due(cell, entries.get(cell.digest))]
-        self._progress = Progress(len(cells), len(cells) - len(self._todo), self._sweep.parallel)
-
-    def run(self, command: Callable[[Path], list[str]] | None) -> int:
-        """Run what is due, then show the table; return the exit code."""
-        print(self._progress.opening(self._folder), flush=True)
-        jobs = pool.each(self._begin(cell, command) for cell in self._todo)
-        slots = Slots.here(self._sweep.parallel, self._sweep.threads)
-        with Warm(pool.environment(), _say) if command is None and self._todo else nullcontext() as warm:
-            interrupted = pool.run(jobs, slots, self._end, _say, warm=warm)
-        rows = self._write_rows()
-        table.show(rows, self._folder.name)
-        left = len([cell for cell in self._todo if cell.digest not in self._closed]) if interrupted else 0
-        print("\n".join(summary(self._folder, self._ended_entries(), rows, self._stage, left)))
-        return EXIT_STOPPED if left else EXIT_OK
-
-    def _settle(self) -> None:
-        """Trials that ran when a sweeper died end here: by the result they still wrote, else as lost."""
-        for entry in self._record.entries().values():
-            if entry.status == RUNNING:
-                folder = self._trial_folder(entry.number)
-                run = next((cell.run for cell in self._cells if cell.digest == entry.digest), self._cells[0].run)
-                folder.mkdir(parents=True, exist_ok=True)
-                result = outcome.read(folder) or outcome.lost(run)
-                write_atomically(folder / "result.json", result.to_json())
-                self._record.end(entry, result)
-
-    def _is_due(self, cell: Cell, entry: Entry | None) -> bool:
-        if entry is None or entry.status in AGAIN or entry.reason == "fault" or cell.run.fresh:
-            return True
-        return outcome.read(self._trial_folder(entry.number)) is None
-
-    def _begin(self, cell: Cell, command: Callable[[Path], list[str]] | None) -> pool.Job:
-        """Freeze the cell into its folder, so that no later edit of the configuration reaches it, and record its start."""
-        entries = self._record.entries()
-        known = entries.get(cell.digest)
-        number = known.number if known else max((entry.number for entry in entries.values()), default=-1) + 1
-        folder = self._trial_folder(number)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "result.json").unlink(missing_ok=True)
-        overrides = [*cell.overrides, *cell.companions]
-        composed = cell.composed.copy()
-        if cell.run.tracker.group is None:
-            composed.tracker.group = self._folder.name
-            overrides.append(f"tracker.group={self._folder.name}")
-        write_atomically(folder / "config.yaml", OmegaConf.to_yaml(composed, resolve=True))
-        write_atomically(folder / "overrides.txt", "\n".join(overrides) + "\n")
-        entry = self._record.begin(number, cell.digest, cell.overrides, cell.swept)
-        self._begun[folder] = cell, entry
-        print(self._progress.started(entry), flush=True)
-        own = command(folder) if command is not None else None
-        devices = 0 if cell.run.device is Device.cpu else cell.run.ranks
-        return pool.Job(cell.label, folder, own, devices=devices, ranks=cell.run.ranks, timeout=self._sweep.trial_timeout)
-
-    def _end(self, end: pool.End) -> None:
-        cell, entry = self._begun.pop(end.job.folder)
-        result = outcome.result_of(end, cell.run)
-        write_atomically(end.job.folder / "result.json", result.to_json())
-        self._record.end(entry, result)
-        if result.status.name not in AGAIN:
-            self._closed.add(cell.digest)
-        self._write_rows()
-        print(self._progress.ended(entry, result, self._stage, end.seconds), flush=True)
-
-    def _write_rows(self) -> list[dict[str, str]]:
-        entries = self._ended_entries()
-        rows = [table.row(entry, self._result(entry), self._stage) for entry in entries]
-        return table.write(self._folder / "trials.csv", entries, rows)
-
-    def _ended_entries(self) -> list[Entry]:
-        return [entry for entry in self._record.entries().values() if entry.status != RUNNING]
-
-    def _result(self, entry: Entry) -> Result:
-        """The result in the trial's folder; if that was deleted, what the record still knows."""
-        found = outcome.read(self._trial_folder(entry.number))
-        gone = Result(Status[entry.status], self._stage, "", "", "", reason=entry.reason, message="its result was deleted")
-        return found or gone
-
-    def _trial_folder(self, number: int) -> Path:
-        return self._folder / "trials" / f"{number:04d}"
+def _cells(composer: Composer, arguments: list[str]) -> Grid:
+    """The cells, or of a search one of them, with all their faults."""
+    sweep = preflight.sweep_config(arguments)
+    if faults := misplaced(preflight.with_space(arguments)):
+        return Grid([], {}, faults)
+    if sweep.mode is SweepMode.tune:
+        found = probe(composer)
+    elif composer.space.is_finite:
+        offered = {*map(str, sweep.space)} - {preflight.override_key(each) for each in arguments}
+        found = grid(composer, offered)
+    else:
+        endless = (each for each in composer.space.dimensions if not isinstance(each.domain, Choices))
+        return Grid([], {}, [f"{each.key}: {preflight.CONTINUOUS}" for each in endless])
+    if found.cells and not found.faults:
+        found.faults.extend(_settings(found.cells[0].run, composer.space))
+    return found
 
 
-def _say(line: str) -> None:
-    print(line, flush=True)
+def _session(folder: Path, found: Grid, composer: Composer, slots: Slots) -> Session:
+    run = found.cells[0].run
+    goal = Goal.of(run.sweep, run.stage)
+    record = Record(folder, run.sweep.storage, composer.space, goal, run.sweep.sampler, run.seed)
+    today = frame.frame(composer.space, goal, run.sweep.mode, run.stage)
+    judge_again = frame.check(record.about.get("frame"), today, run.sweep.accept_changes, folder.name)
+    trials = Trials(folder, record, goal)
+    trials.settle(run)
+    record.widen(trials.result, judge_again)
+    record.note("frame", today)
+    plan: Plan
+    if run.sweep.mode is SweepMode.characterize:
+        entries = record.entries()
+        plan = Characterization(found.cells, lambda cell: trials.is_due(cell, entries.get(cell.digest)), entries)
+        progress = Progress(len(found.cells), len(found.cells) - plan.due, slots.at_once(run.ranks), goal)
+    else:
+        plan = Tuning(record, composer, run.sweep.trials, trials.is_cut_off)
+        progress = Progress(run.sweep.trials, trials.ended_count(), slots.at_once(run.ranks), goal)
+    return Session(run.sweep, composer, trials, plan, progress, run.seed)
+
+
+def _run(session: Session, slots: Slots, command: Command | None, chain_of: ChainOf | None) -> int:
+    trials = session.trials
+    with session.serving(command, chain_of):
+        print(session.progress.opening(trials.folder), flush=True)
+        interrupted = pool.run(session.next_job, slots, session.ended, session.say, tick=session.tick)
+    rows = trials.write_rows()
+    table.show(rows, trials.folder.name)
+    left = session.left if interrupted else 0
+    print("\n".join(summary(trials, rows, left, session.why_ended)))
+    return EXIT_STOPPED if interrupted and (left or session.unbounded) else EXIT_OK
+
+
+def _settings(run: Run, space: Space) -> Iterator[str]:
+    """Faults of the study's own settings."""
+    sweep = run.sweep
+    if sweep.name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", sweep.name):
+        yield f"sweep.name={sweep.name}: names a folder; use letters, digits, `.`, `_` and `-`"
+    for key in ("parallel", "threads", "trials", "seeds"):
+        if (value := getattr(sweep, key)) is not None and value < 1:
+            yield f"sweep.{key}={value}: must be at least 1"
+    for key in ("trial_timeout", "max_hours", "max_usd"):
+        if (value := getattr(sweep, key)) is not None and not value > 0:
+            yield f"sweep.{key}={value}: must be above 0, or null for no limit"
+    if sweep.mode is SweepMode.tune and (sweep.trials, sweep.max_hours, sweep.max_usd) == (None, None, None):
+        yield "sweep.mode=tune: has no end; set sweep.trials, sweep.max_hours or sweep.max_usd"
+    if sweep.max_usd is not None and run.hardware.usd_per_hour is None:
+        yield f"sweep.max_usd={sweep.max_usd}: no price is known; set hardware.usd_per_hour"
+    if sweep.mode is SweepMode.tune and run.fresh:
+        yield "fresh=true: a search learns from what it has; give it another sweep.name"
+    if sweep.storage is not None and re.search(r"://[^/@]*:[^/@]*@", sweep.storage):
+        yield "sweep.storage: holds a password, which would stand in every folder; leave it out and set PGPASSWORD"
+    if not space.dimensions and sweep.mode is SweepMode.tune:
+        yield "sweep.space: has no dimension to search; give a key several values, as sft.learning_rate=interval(1e-5,1e-3)"
+
+
+def _chosen(arguments: list[str]) -> str:
+    return next((value for key, _, value in (each.partition("=") for each in arguments) if key == "sweep"), "")
 
 
 @contextmanager

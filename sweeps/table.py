@@ -12,10 +12,12 @@ from rich.table import Table
 from rich.text import Text
 
 from rlhf.command_line import EXIT_OK, report_faults
-from rlhf.result import OBJECTIVES, Result
+from rlhf.result import Result, Status
 from rlhf.sealed import write_atomically
-from sweeps import objective
-from sweeps.cells import OF_THE_STUDY, Entry, text
+from sweeps.cells import OF_THE_STUDY
+from sweeps.goal import Goal
+from sweeps.record import Entry
+from sweeps.space import text
 
 BEFORE_METRICS = ("status", "reason", "message", "objective")
 AFTER_METRICS = ("seconds", "peak_memory_gib", "cost_usd", "run_folder")
@@ -41,34 +43,13 @@ def main(arguments: list[str]) -> int:
     return EXIT_OK
 
 
-def row(entry: Entry, result: Result, stage: str) -> dict[str, str]:
-    """One row of ``trials.csv``: the cell, how it ended, its metrics and what it took."""
-    value = objective.value(stage, result)
-    message = result.message
-    if value is None and entry.status == "finished":
-        message = f"{OBJECTIVES[stage].metric} is missing or not finite"
-    if result.stage != stage:
-        message = f"its stage={result.stage}: {message}"
-    cells = {
-        "number": f"{entry.number:04d}",
-        "status": entry.status,
-        "reason": entry.reason,
-        "message": _plain(message),
-        "objective": _number(value),
-        **{name: _number(metric) for name, metric in result.metrics.items()},
-        "seconds": f"{result.seconds:.1f}",
-        "peak_memory_gib": _number(result.peak_memory_gib),
-        "cost_usd": _number(result.cost_usd),
-        "run_folder": result.folder,
-    }
-    return {**_settings(entry), **cells}
-
-
-def write(path: Path, entries: list[Entry], rows: list[dict[str, str]]) -> list[dict[str, str]]:
+def write(path: Path, ended: list[tuple[Entry, Result]], goal: Goal) -> list[dict[str, str]]:
     """Replace ``trials.csv`` in one step and return the rows as it holds them.
 
     Columns: number, swept keys and settings that differ between cells, how it ended, all metrics, what it took.
     """
+    entries = [entry for entry, _ in ended]
+    rows = [_row(entry, result, goal) for entry, result in ended]
     settings = _differing(entries)
     fixed = {"number", *BEFORE_METRICS, *AFTER_METRICS, *(key for entry in entries for key in _settings(entry))}
     metrics = sorted({name for cells in rows for name in cells} - fixed)
@@ -80,6 +61,26 @@ def write(path: Path, entries: list[Entry], rows: list[dict[str, str]]) -> list[
     writer.writerows(written)
     write_atomically(path, buffer.getvalue())
     return written
+
+
+def _row(entry: Entry, result: Result, goal: Goal) -> dict[str, str]:
+    """The cell, how it ended, its metrics and what it took."""
+    values = goal.values(result)
+    broken = goal.broken(result) if result.status is Status.finished else []
+    message = "; ".join(filter(None, (result.message, *(f"not {each}" for each in broken))))
+    cells = {
+        "number": f"{entry.number:04d}",
+        "status": entry.status,
+        "reason": entry.reason,
+        "message": _plain(message),
+        "objective": "" if values is None else " ".join(map(_number, values)),
+        **{name: _number(metric) for name, metric in result.metrics.items()},
+        "seconds": f"{result.seconds:.1f}",
+        "peak_memory_gib": _number(result.peak_memory_gib),
+        "cost_usd": _number(result.cost_usd),
+        "run_folder": result.folder,
+    }
+    return {**_settings(entry), **cells}
 
 
 def show(rows: list[dict[str, str]], title: str) -> None:
@@ -108,13 +109,13 @@ def show(rows: list[dict[str, str]], title: str) -> None:
 def _settings(entry: Entry) -> dict[str, str]:
     pairs = (override.partition("=") for override in entry.overrides)
     fixed = {key: value for key, _, value in pairs if re.split(r"[./@]", key)[0] not in OF_THE_STUDY}
-    return {**fixed, **{key: text(value) for key, value in entry.swept.items()}}
+    return {**fixed, **{key: text(value) for key, value in entry.point.items()}}
 
 
 def _differing(entries: list[Entry]) -> list[str]:
     """The settings to show: those swept over in any cell, then fixed ones that are not the same in all cells."""
     all_settings = [_settings(entry) for entry in entries]
-    swept = dict.fromkeys(key for entry in entries for key in entry.swept)
+    swept = dict.fromkeys(key for entry in entries for key in entry.point)
     fixed = dict.fromkeys(key for settings in all_settings for key in settings)
     return [*swept, *(key for key in fixed if key not in swept and len({settings.get(key) for settings in all_settings}) > 1)]
 
@@ -124,7 +125,7 @@ def _number(value: Any) -> str:
 
 
 def _short(number: str) -> str:
-    return f"{float(number):.4g}" if number else ""
+    return " ".join(f"{float(each):.4g}" for each in number.split())
 
 
 def _plain(message: str) -> str:

@@ -1,4 +1,4 @@
-"""A trial that ends by its learning rate: 1e30 NaN, 1e9 out of memory, 1e8 a crash, 1e7 killed, 1e6 waits for a file."""
+"""A trial that ends by its learning rate: 1e30 NaN, 1e9 does not fit by plan, 1e8 a crash, 1e7 killed, 1e6 waits for a file."""
 
 import json
 import os
@@ -18,7 +18,7 @@ def main(folder: Path) -> int:
     outputs = folder.parents[3]
     with (outputs / "ran").open("a") as log:
         log.write(f"{rate}\n")
-    ends = {1e30: ("failed", "nan"), 1e9: ("infeasible", "oom")}
+    ends = {1e30: ("failed", "nan"), 1e9: ("infeasible", "plan")}
     if rate == 1e8:
         raise RuntimeError("as asked")
     if rate == 1e7 and not (outputs / "spare").exists():

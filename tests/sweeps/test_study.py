@@ -28,7 +28,7 @@ def test_every_cell_ends_as_a_row_and_the_study_goes_on(
     ends = [(row["number"], row["sft.learning_rate"], row["status"], row["reason"]) for row in rows()]
     assert ends == [
         ("0000", "1e+30", "failed", "nan"),
-        ("0001", "1000000000.0", "infeasible", "oom"),
+        ("0001", "1000000000.0", "infeasible", "plan"),
         ("0002", "100000000.0", "failed", "crash"),
         ("0003", "10000000.0", "lost", "SIGKILL"),
         ("0004", "0.001", "finished", ""),
@@ -55,7 +55,7 @@ def test_optuna_is_told_once_a_trial_and_learns_what_does_not_fit(run_study: Stu
     assert [nan.state, oom.state, good.state] == [TrialState.FAIL, TrialState.PRUNED, TrialState.COMPLETE]
     assert (oom.constraints, good.constraints) == ({"fits": 1.0}, {"fits": 0.0})
     assert good.params == {"sft.learning_rate": 1e-3} and good.value == pytest.approx(0.1)
-    assert (oom.user_attrs["status"], oom.user_attrs["reason"]) == ("infeasible", "oom")
+    assert (oom.user_attrs["status"], oom.user_attrs["reason"]) == ("infeasible", "plan")
 
 
 def test_the_same_command_runs_only_the_lost_cell_again(

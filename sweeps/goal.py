@@ -1,0 +1,119 @@
+"""What a study is after: objectives with their directions, and constraints that a good point has to keep."""
+
+import math
+import operator
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from rlhf.config import SweepConfig
+from rlhf.fault import Fault
+from rlhf.result import OBJECTIVES, Objective, Result, Status
+
+COMPARE = {"<=": operator.le, "<": operator.lt, ">=": operator.ge, ">": operator.gt}
+
+COSTS = ("mem/peak_gib", "time/seconds", "cost/usd")
+"""What every result has beside its metrics; less is better."""
+
+KNOWN_DIRECTIONS = {each.metric: each.direction for each in OBJECTIVES.values()} | dict.fromkeys(COSTS, "minimize")
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """`metric <= bound`, or another comparison."""
+
+    metric: str
+    sign: str
+    bound: float
+
+    @classmethod
+    def parse(cls, written: str) -> "Constraint":
+        """Read it.
+
+        Raises:
+            Fault: it is not written so.
+        """
+        found = re.fullmatch(r"\s*([\w/@.]+)\s*(<=|>=|<|>)\s*(\S+)\s*", written)
+        try:
+            assert found is not None
+            return cls(found[1], found[2], float(found[3]))
+        except (AssertionError, ValueError):
+            rule = "write a metric, one of <= < >= >, and a number, as in 'mem/peak_gib <= 40'"
+            raise Fault(f"sweep.constraints: {written}: {rule}") from None
+
+    def excess(self, values: Mapping[str, float]) -> float | None:
+        """By how much it is violated: above 0 if it is; None where the metric was not measured."""
+        value = values.get(self.metric)
+        if value is None or math.isnan(value):
+            return None
+        distance = value - self.bound if self.sign.startswith("<") else self.bound - value
+        return distance if COMPARE[self.sign](value, self.bound) is (distance <= 0) else 1e-12  # on a strict bound
+
+    def __str__(self) -> str:
+        return f"{self.metric} {self.sign} {self.bound:g}"
+
+
+@dataclass(frozen=True)
+class Goal:
+    """Objectives in the order written, and constraints."""
+
+    objectives: tuple[Objective, ...]
+    constraints: tuple[Constraint, ...]
+
+    @classmethod
+    def of(cls, sweep: SweepConfig, stage: str) -> "Goal":
+        """What ``sweep`` asks for; without a word of it, the objective of the stage.
+
+        Raises:
+            Fault: something is not written as it should be.
+        """
+        objectives = tuple(map(_objective, sweep.objective)) if sweep.objective else (OBJECTIVES[stage],)
+        metrics = [each.metric for each in objectives]
+        if len({*metrics}) < len(metrics):
+            raise Fault(f"sweep.objective=[{','.join(sweep.objective or [])}]: names a metric twice; name each once")
+        return cls(objectives, tuple(map(Constraint.parse, sweep.constraints)))
+
+    def values(self, result: Result) -> list[float] | None:
+        """The objectives of a finished run; None if it did not finish, or one of them is missing or not finite."""
+        if result.status is not Status.finished:
+            return None
+        measured = measurements(result)
+        values = [measured.get(each.metric, math.nan) for each in self.objectives]
+        return values if all(map(math.isfinite, values)) else None
+
+    def missing(self, result: Result) -> list[str]:
+        """Objectives that a finished run did not measure, or not as a number."""
+        measured = measurements(result)
+        return [each.metric for each in self.objectives if not math.isfinite(measured.get(each.metric, math.nan))]
+
+    def broken(self, result: Result) -> list[str]:
+        """Constraints that ``result`` does not keep; one whose metric was not measured is not kept."""
+        measured = measurements(result)
+        return [str(each) for each in self.constraints if (excess := each.excess(measured)) is None or excess > 0]
+
+    def dominates(self, first: Sequence[float], second: Sequence[float]) -> bool:
+        """Whether ``first`` is nowhere worse than ``second`` and somewhere better."""
+        signed = [
+            (a, b) if each.direction == "minimize" else (-a, -b)
+            for each, a, b in zip(self.objectives, first, second, strict=True)
+        ]
+        return all(a <= b for a, b in signed) and any(a < b for a, b in signed)
+
+    def __str__(self) -> str:
+        said = ", ".join(f"{each.direction} {each.metric}" for each in self.objectives)
+        return said + "".join(f", {each}" for each in self.constraints)
+
+
+def measurements(result: Result) -> dict[str, float]:
+    """The metrics of a result, and what it took under the names of ``COSTS``."""
+    took = {"mem/peak_gib": result.peak_memory_gib, "time/seconds": result.seconds, "cost/usd": result.cost_usd}
+    return {**{name: value for name, value in took.items() if value is not None}, **result.metrics}
+
+
+def _objective(written: str) -> Objective:
+    *said, metric = written.split()
+    if len(said) == 1 and said[0] in ("minimize", "maximize"):
+        return Objective(metric, "minimize" if said[0] == "minimize" else "maximize")
+    if said or metric not in KNOWN_DIRECTIONS:
+        raise Fault(f"sweep.objective: {written}: say which way is better, as in 'maximize {metric}' or 'minimize {metric}'")
+    return Objective(metric, "minimize" if KNOWN_DIRECTIONS[metric] == "minimize" else "maximize")

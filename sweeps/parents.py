@@ -1,0 +1,118 @@
+"""Parents that the trials of a study need: each is trained once, as a job of its own, before the first trial that needs it."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from rlhf import lineage
+from rlhf.config import MissingParents, Run
+from rlhf.result import Result, Status
+
+
+@dataclass(frozen=True)
+class Link:
+    """A stage in the chain of a trial."""
+
+    stage: str
+    result_signature: str
+    run_signature: str
+    finished: bool
+
+
+ChainOf = Callable[[Path], list[Link]]
+"""The chain of the frozen trial in a folder: the stages it hangs on, in order, and its own at the end."""
+
+
+@dataclass
+class Parent:
+    """A run that trials wait for."""
+
+    link: Link
+    run: Run
+    composed: DictConfig
+    needs: frozenset[str]
+    """Names of the parents it waits for itself."""
+    begun: bool = False
+
+    @property
+    def name(self) -> str:
+        """Names it in the study: equal names compute the same on the same engine."""
+        return f"{self.link.stage}-{self.link.run_signature}"
+
+
+@dataclass
+class Parents:
+    """Those known to a study."""
+
+    _open: dict[str, Parent] = field(default_factory=dict)
+    """By name; begun or waiting."""
+    _made: set[str] = field(default_factory=set)
+    """Result signatures that are there."""
+    _failed: dict[str, Result] = field(default_factory=dict)
+    """By name: those that did not finish in this session."""
+
+    def needed(self, run: Run, composed: DictConfig, chain: list[Link]) -> frozenset[str]:
+        """Take up the missing parents of a trial, and name those it waits for; nobody trains the same twice.
+
+        Two trials may need the same weights, computed by engines of different settings: whichever comes first makes them.
+        """
+        if run.parents.missing is MissingParents.require:
+            return frozenset()  # its run refuses, and says what is missing
+        links = {link.stage: link for link in chain[:-1]}
+        names: dict[str, str] = {}
+        for stage, link in links.items():
+            if link.finished or link.result_signature in self._made:
+                continue
+            name = f"{stage}-{link.run_signature}"
+            if name not in self._failed:
+                name = next((each.name for each in self._same(link)), name)
+            names[stage] = name
+            if name not in self._open and name not in self._failed:
+                needs = frozenset(names[each] for each in lineage.parents(run, stage) if each in names)
+                parent = composed.copy()
+                parent.stage = stage
+                self._open[name] = Parent(link, replace(run, stage=stage), parent, needs)
+        return frozenset(names.values())
+
+    def startable(self) -> Iterator[Parent]:
+        """Those that wait for nothing and have not begun."""
+        for parent in self._open.values():
+            if not parent.begun and not any(name in self._open for name in parent.needs):
+                yield parent
+
+    def blocking(self, names: frozenset[str]) -> Result | None:
+        """The result of one of ``names``, or of one that it needs, that did not finish."""
+        return next((self._failed[name] for name in names if name in self._failed), None)
+
+    def awaited(self, names: frozenset[str]) -> bool:
+        """Whether one of ``names`` has not ended."""
+        return any(name in self._open for name in names)
+
+    def ended(self, parent: Parent, result: Result) -> None:
+        """Hear how one came out; what needs it falls with it."""
+        del self._open[parent.name]
+        if result.status is Status.finished:
+            self._made.add(parent.link.result_signature)
+            return
+        self._failed[parent.name] = result
+        for other in list(self._open.values()):
+            if parent.name in other.needs:
+                self.ended(other, result)
+
+    def _same(self, link: Link) -> Iterator[Parent]:
+        return (each for each in self._open.values() if each.link.result_signature == link.result_signature)
+
+
+def parent_result(stage: str, model: str, seed: int, cause: Result) -> Result:
+    """The result of a trial whose parent ended as ``cause``."""
+    said = cause.message.splitlines()[0] if cause.message else ""
+    why = f"its {cause.stage} ended {cause.status.name} ({cause.reason}): {said}"
+    status = cause.status if cause.status in (Status.infeasible, Status.stopped, Status.lost) else Status.failed
+    return Result(status, stage, model, "", "", reason=cause.reason, message=why, seed=seed)
+
+
+def plain(chain: list[Mapping[str, object]]) -> list[Link]:
+    """Links from JSON."""
+    return [Link(**{name: each[name] for name in Link.__dataclass_fields__}) for each in chain]  # type: ignore[arg-type]

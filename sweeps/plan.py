@@ -1,0 +1,122 @@
+"""What a study runs next: the cells of a characterisation from the least memory to the most, or what a sampler proposes."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from rlhf.result import Result, Status
+from sweeps.cells import Cell, Composer
+from sweeps.memory import Demand, from_least
+from sweeps.record import RUNNING, Entry, Proposal, Record
+
+PROPOSALS = 500
+"""In a row that lead to nothing new, after which a sampler has nothing left to say."""
+
+DOMINATED = "dominated by #"
+"""How the reason begins of a cell that was settled without a run; the number of the other follows."""
+
+OUT_OF_MEMORY = (Status.infeasible.name, "oom")
+
+
+@dataclass(frozen=True)
+class Next:
+    """A cell to begin, or to settle without a run because it needs no less than cell ``too_much`` anywhere."""
+
+    cell: Cell
+    proposal: Proposal | None = None
+    too_much: int | None = None
+
+
+@dataclass
+class TooMuch:
+    """Cells that ran out of memory, and so all that need more of everything."""
+
+    _demands: list[tuple[int, Demand]] = field(default_factory=list)
+
+    def add(self, number: int, cell: Cell) -> None:
+        """Cell ``number`` ran out of memory."""
+        self._demands.append((number, Demand.of(cell.settings)))
+
+    def covers(self, cell: Cell) -> int | None:
+        """The first of them that needs at most as much of everything as ``cell``, if there is one."""
+        demand = Demand.of(cell.settings)
+        return next((number for number, less in self._demands if demand.covers(less)), None)
+
+
+class Plan(ABC):
+    """An order of cells. ``due`` counts those that are known to be run."""
+
+    due: int
+
+    def __init__(self) -> None:
+        self._too_much = TooMuch()
+
+    @abstractmethod
+    def next(self) -> Next | None:
+        """What to begin or settle now, which the caller then does; None while, or since, there is nothing."""
+
+    def ended(self, number: int, cell: Cell, result: Result) -> None:
+        """Hear how a cell came out."""
+        if (result.status.name, result.reason) == OUT_OF_MEMORY:
+            self._too_much.add(number, cell)
+
+
+class Characterization(Plan):
+    """All cells, in the order of growing memory; those that are not due keep the row they have."""
+
+    def __init__(self, cells: list[Cell], is_due: Callable[[Cell], bool], entries: dict[str, Entry]) -> None:
+        super().__init__()
+        order = from_least([Demand.of(cell.settings) for cell in cells])
+        self.cells = [cells[index] for index in order]
+        for cell in self.cells:
+            entry = entries.get(cell.digest)
+            if entry is not None and (entry.status, entry.reason) == OUT_OF_MEMORY:
+                self._too_much.add(entry.number, cell)
+        self._todo = [cell for cell in self.cells if is_due(cell)]
+        self.due = len(self._todo)
+
+    def next(self) -> Next | None:
+        """The next cell in order."""
+        if not self._todo:
+            return None
+        cell = self._todo.pop(0)
+        return Next(cell, too_much=self._too_much.covers(cell))
+
+
+class Tuning(Plan):
+    """First what was cut off, then proposals, until there are ``trials`` of them or nothing new comes."""
+
+    def __init__(self, record: Record, composer: Composer, trials: int | None, is_due: Callable[[Entry], bool]) -> None:
+        super().__init__()
+        entries = record.entries().values()
+        again = [cell for entry in entries if is_due(entry) and isinstance(cell := composer.cell(entry.point), Cell)]
+        done = sum(not is_due(entry) and not entry.reason.startswith(DOMINATED) for entry in entries)
+        for entry in entries:
+            if (entry.status, entry.reason) == OUT_OF_MEMORY and isinstance(cell := composer.cell(entry.point), Cell):
+                self._too_much.add(entry.number, cell)
+        self._record, self._composer, self._again = record, composer, again
+        self._left = None if trials is None else max(0, trials - done - len(again))
+        self._exhausted = False
+        self.due = len(again) + (self._left or 0)
+
+    def next(self) -> Next | None:
+        """The next trial."""
+        if self._again:
+            return Next(self._again.pop(0))
+        if self._left == 0 or self._exhausted:
+            return None
+        entries = self._record.entries()
+        for _ in range(PROPOSALS):
+            proposal = self._record.propose()
+            cell = self._composer.cell(proposal.point)
+            if not isinstance(cell, Cell):
+                self._record.pass_over(proposal)
+            elif (known := entries.get(cell.digest)) is not None:
+                self._record.pass_over(proposal, known)
+            else:
+                too_much = self._too_much.covers(cell)
+                if too_much is None and self._left is not None:
+                    self._left -= 1
+                return Next(cell, proposal, too_much)
+        self._exhausted = not any(entry.status == RUNNING for entry in entries.values())
+        return None

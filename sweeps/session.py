@@ -1,0 +1,219 @@
+"""One session of a study: what starts when, and what an ended run means for its trial. Decides; starts nothing itself.
+
+There is no barrier: whenever there is room the next run is chosen with all that is known by then. A trial is one run, or
+one for each seed, one after the other; parents that are missing run first, once.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from launchers import outcome, pool
+from rlhf import lineage
+from rlhf.config import SweepConfig
+from rlhf.fault import Fault
+from rlhf.result import Result, Status
+from rlhf.sealed import write_atomically
+from sweeps.cells import Cell, Composer
+from sweeps.parents import ChainOf, Link, Parent, Parents, parent_result
+from sweeps.plan import DOMINATED, Next, Plan
+from sweeps.progress import Progress
+from sweeps.record import Entry
+from sweeps.seeds import is_hopeless, joined
+from sweeps.trials import AGAIN, PARENTS, Trials
+
+SECONDS_AN_HOUR = 3600.0
+
+
+@dataclass
+class Open:
+    """A trial that has begun."""
+
+    entry: Entry
+    cell: Cell
+    seeds: list[int]
+    """Still to run."""
+    results: dict[int, Result] = field(default_factory=dict)
+    """Finished runs by seed."""
+    awaits: frozenset[str] = frozenset()
+    """Parents of its next run."""
+    prepared: bool = False
+    """Whether its next run is frozen and its parents are known."""
+    seconds: float = 0.0
+
+
+class Session:
+    """The state of a study while it runs."""
+
+    def __init__(
+        self, sweep: SweepConfig, composer: Composer, trials: Trials, plan: Plan, progress: Progress, seed: int
+    ) -> None:
+        self.trials, self.progress = trials, progress
+        self._sweep, self._composer, self._plan = sweep, composer, plan
+        self._seeds = [seed + number for number in range(sweep.seeds)]
+        self._open: list[Open] = []
+        self._running: dict[Path, Open | Parent] = {}
+        self._parents = Parents()
+        self._command: Callable[[Path], list[str]] | None = None
+        self._chain_of: ChainOf | None = None
+        self._best = trials.best_by_seed(self._seeds)
+        """Of the trial that is best so far: the first objective by seed."""
+        self._closed = 0
+        self.why_ended = ""
+        """Why no further trial began, where that is not plain."""
+
+    @property
+    def left(self) -> int:
+        """Trials known to be due that have no end that counts."""
+        return max(0, self._plan.due - self._closed)
+
+    @property
+    def unbounded(self) -> bool:
+        """Whether nobody knows how many trials are to come."""
+        return self._sweep.mode.name == "tune" and self._sweep.trials is None
+
+    @contextmanager
+    def serving(self, command: Callable[[Path], list[str]] | None, chain_of: ChainOf | None) -> Iterator[None]:
+        """Run trials by ``command`` (None: the pool's own way) and find their parents by ``chain_of``."""
+        self._command, self._chain_of = command, chain_of
+        yield
+
+    def say(self, text: str) -> None:
+        """A line for the person."""
+        print(text, flush=True)
+
+    def tick(self, running: Sequence[pool.Running]) -> None:
+        """What is to be done now and then while runs go on."""
+
+    # what starts
+
+    def next_job(self, free: int) -> pool.Job | pool.Later | None:
+        """The job to start now: of a trial that has begun, of a parent somebody waits for, of a new trial."""
+        while True:
+            for trial in list(self._open):
+                if not self._is_running(trial) and (job := self._job_of(trial)) is not None:
+                    return job
+            for parent in self._parents.startable():
+                return self._parent_job(parent)
+            if (found := self._next_trial()) is None:
+                return pool.LATER if self._running else None
+            self._begin(found)
+
+    def _next_trial(self) -> Next | None:
+        seconds, dollars = self.trials.spent() if self._sweep.max_hours or self._sweep.max_usd else (0.0, 0.0)
+        if self._sweep.max_hours is not None and seconds >= self._sweep.max_hours * SECONDS_AN_HOUR:
+            self.why_ended = f"sweep.max_hours={self._sweep.max_hours:g} are spent ({seconds / SECONDS_AN_HOUR:.2f})"
+            return None
+        if self._sweep.max_usd is not None and dollars >= self._sweep.max_usd:
+            self.why_ended = f"sweep.max_usd={self._sweep.max_usd:g} are spent (${dollars:.2f})"
+            return None
+        return self._plan.next()
+
+    def _begin(self, found: Next) -> None:
+        entry = self.trials.begin(found)
+        if found.too_much is not None:
+            run = found.cell.run
+            reason = f"{DOMINATED}{found.too_much}"
+            message = f"needs no less of anything than {found.too_much:04d}, which ran out of memory; not run"
+            result = Result(Status.infeasible, run.stage, run.model.name, "", "", reason=reason, message=message, seed=run.seed)
+            self.trials.end(entry, result)
+            self._closed += found.proposal is None
+            self.say(self.progress.settled(entry, result))
+            return
+        self._open.append(Open(entry, found.cell, list(self._seeds)))
+
+    def _job_of(self, trial: Open) -> pool.Job | None:
+        """The next run of a trial, unless it waits for a parent, or has ended for want of one."""
+        folder, seed = self._folder(trial), trial.seeds[0]
+        if not trial.prepared:
+            cell = trial.cell if len(self._seeds) == 1 else self._composer.cell(trial.cell.point, seed)
+            assert isinstance(cell, Cell), cell
+            self.trials.freeze(folder, cell)
+            try:
+                trial.awaits = self._parents.needed(cell.run, cell.composed, self._chain(cell, folder))
+            except Fault as error:
+                self._end(trial, _without_run(cell, Status.failed, "fault", str(error)))
+                return None
+            trial.prepared = True
+        if (cause := self._parents.blocking(trial.awaits)) is not None:
+            run = trial.cell.run
+            self._end(trial, parent_result(run.stage, run.model.name, seed, cause))
+            return None
+        if self._parents.awaited(trial.awaits):
+            return None
+        if not trial.results:
+            self.say(self.progress.started(trial.entry))
+        self._running[folder] = trial
+        run = trial.cell.run
+        return self._job(trial.cell.label, folder, run.ranks)
+
+    def _chain(self, cell: Cell, folder: Path) -> list[Link]:
+        if self._chain_of is None or not lineage.parents(cell.run, cell.run.stage):
+            return []
+        return self._chain_of(folder)
+
+    def _parent_job(self, parent: Parent) -> pool.Job:
+        parent.begun = True
+        folder = self.trials.folder / PARENTS / parent.name
+        trial = next(each for each in self._open if parent.name in each.awaits)
+        self.trials.freeze(folder, trial.cell, parent.composed)
+        self._running[folder] = parent
+        self.say(self.progress.parent_started(parent.name))
+        return self._job(parent.name, folder, parent.run.ranks)
+
+    def _job(self, name: str, folder: Path, ranks: int) -> pool.Job:
+        command = None if self._command is None else self._command(folder)
+        return pool.Job(name, folder, command, devices=ranks, ranks=ranks, timeout=self._sweep.trial_timeout)
+
+    # what ends
+
+    def ended(self, end: pool.End) -> None:
+        """Hear how a run ended."""
+        owner = self._running.pop(end.job.folder)
+        if isinstance(owner, Parent):
+            result = outcome.result_of(end, owner.run)
+            write_atomically(end.job.folder / "result.json", result.to_json())
+            self._parents.ended(owner, result)
+            self.say(self.progress.parent_ended(owner.name, result, end.seconds))
+            return
+        result = outcome.result_of(end, owner.cell.run)
+        write_atomically(end.job.folder / "result.json", result.to_json())
+        owner.seconds += end.seconds
+        seed = owner.seeds.pop(0)
+        if result.status is not Status.finished:
+            said = f"seed={seed}: {result.message}" if len(self._seeds) > 1 else result.message
+            self._end(owner, replace(result, message=said))
+            return
+        owner.results[seed] = result
+        owner.prepared = False
+        if not owner.seeds or self._is_hopeless(owner):
+            many = len(self._seeds) > 1
+            self._end(owner, joined([*owner.results.values()], len(self._seeds)) if many else result)
+
+    def _end(self, trial: Open, result: Result) -> None:
+        if result.status is Status.finished and (missing := self.trials.goal.missing(result)):
+            result = replace(result, message=f"{', '.join(missing)} is missing or not finite")
+        self._open.remove(trial)
+        self.trials.end(trial.entry, result)
+        self._plan.ended(trial.entry.number, trial.cell, result)
+        self._closed += result.status.name not in AGAIN
+        self._best = self.trials.best_by_seed(self._seeds)
+        self.say(self.progress.ended(trial.entry, result, trial.seconds))
+
+    def _is_hopeless(self, trial: Open) -> bool:
+        goal = self.trials.goal
+        metric = goal.objectives[0].metric
+        values = {seed: each.metrics[metric] for seed, each in trial.results.items() if metric in each.metrics}
+        return len(goal.objectives) == 1 and is_hopeless(values, self._best, goal.objectives[0])
+
+    def _is_running(self, trial: Open) -> bool:
+        return any(each is trial for each in self._running.values())
+
+    def _folder(self, trial: Open) -> Path:
+        path = self.trials.path(trial.entry.number)
+        return path if len(self._seeds) == 1 else path / str(trial.seeds[0])
+
+
+def _without_run(cell: Cell, status: Status, reason: str, message: str) -> Result:
+    return Result(status, cell.run.stage, cell.run.model.name, "", "", reason=reason, message=message, seed=cell.run.seed)

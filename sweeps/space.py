@@ -1,0 +1,252 @@
+"""The space of a study: its dimensions, on which conditions they exist, and what a value brings along.
+
+Spaces are written in Hydra's override grammar, on the command line (`sft.learning_rate=tag(log,interval(1e-5,1e-3))`) or
+in `sweep.space`. A key on the command line takes the place of the dimension of that name: a single value pins it, a
+sweep replaces it.
+"""
+
+import itertools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+
+from rlhf.fault import Fault
+from rlhf.preflight import override_key, with_space
+
+Point = dict[str, Any]
+"""A value for each dimension that exists at this point, by key."""
+
+
+@dataclass(frozen=True)
+class Choices:
+    """Some values."""
+
+    values: tuple[Any, ...]
+    step: float | None = None
+    """Between numbers at equal distances (`range`), whose order then means something to a sampler."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """All numbers, or all whole numbers, from ``low`` to ``high``, both included."""
+
+    low: float
+    high: float
+    log: bool
+    whole: bool
+
+
+@dataclass(frozen=True)
+class Condition:
+    """`key=a,b` or `key!=a`: whether another dimension has, or has not, one of some values."""
+
+    key: str
+    values: tuple[str, ...]
+    negated: bool
+
+    @classmethod
+    def parse(cls, where: str, written: str) -> "Condition":
+        """Read it.
+
+        Raises:
+            Fault: it is not written so; names ``where`` it stands.
+        """
+        found = re.fullmatch(r"\s*([^=!\s]+)\s*(!?=)\s*(.+?)\s*", written)
+        if not found:
+            raise Fault(f"{where}={written}: not a condition; write key=value, key=value,value or key!=value")
+        return cls(found[1], tuple(value.strip() for value in found[3].split(",")), found[2] == "!=")
+
+    def __str__(self) -> str:
+        return f"{self.key}{'!=' if self.negated else '='}{','.join(self.values)}"
+
+    def holds(self, values: Mapping[str, str]) -> bool:
+        """Whether it holds at a point, given as text; not where the dimension itself does not exist."""
+        return self.key in values and (values[self.key] in self.values) is not self.negated
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """One key and where its values come from."""
+
+    key: str
+    """As on the left side of an override; of a data set that is added to a mix, with its place."""
+    element: str
+    """The left side of its overrides."""
+    domain: Choices | Interval
+    only_if: tuple[Condition, ...] = ()
+    brought_by: Condition | None = None
+    """What brought it along: there may be others of the same key, under other conditions."""
+
+    @property
+    def name(self) -> str:
+        """Tells it from other dimensions of the same key."""
+        return self.key if self.brought_by is None else f"{self.key} if {self.brought_by}"
+
+    def override(self, value: Any) -> str:
+        """``key=value``, which composes to ``value``."""
+        return f"{self.element}={_quoted(value)}"
+
+
+@dataclass(frozen=True)
+class Space:
+    """Dimensions in the order written, the overrides that are the same everywhere, and what values bring along."""
+
+    dimensions: tuple[Dimension, ...]
+    fixed: tuple[str, ...]
+    brought: tuple[tuple[Condition, tuple[str, ...]], ...]
+    pinned: Mapping[str, str]
+    """Keys of ``fixed`` with their values as text, which conditions may look at."""
+
+    @classmethod
+    def of(cls, arguments: Sequence[str], sweep: DictConfig) -> "Space":
+        """The space of a command line and the `sweep` it chose. Needs an initialised Hydra.
+
+        Raises:
+            Fault: something is not written as it should be, or a condition names what is no dimension before it.
+        """
+        parser = OverridesParser.create()
+        parsed = parser.parse_overrides(with_space(list(arguments)))
+        only_if = {
+            key: tuple(Condition.parse(f"sweep.only_if.{key}", each) for each in re.split(r"\s+and\s+", written))
+            for key, written in _texts(sweep.only_if).items()
+        }
+        swept = [each for each in parsed if each.is_sweep_override()]
+        fixed = [each for each in parsed if not each.is_sweep_override()]
+        dimensions = [_dimension(each, only_if.get(axis(each), ())) for each in swept]
+        taken = {*map(axis, swept), *(override_key(str(each.input_line)) for each in fixed)}
+        brought = []
+        for written, overrides in sweep.brings.items():
+            condition = Condition.parse("sweep.brings", str(written))
+            coming = [each for each in parser.parse_overrides([*map(str, overrides)]) if axis(each) not in taken]
+            spaces = [_dimension(each, (condition,)) for each in coming if each.is_sweep_override()]
+            dimensions += [replace(each, brought_by=condition) for each in spaces]
+            brought.append((condition, tuple(str(each.input_line) for each in coming if not each.is_sweep_override())))
+        pinned = {each.key_or_group: text(each.value()) for each in fixed if not each.is_delete()}
+        space = cls(tuple(dimensions), tuple(str(each.input_line) for each in fixed), tuple(brought), pinned)
+        space._check(only_if)
+        return space
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether the points can be listed."""
+        return all(isinstance(each.domain, Choices) for each in self.dimensions)
+
+    def exists(self, dimension: Dimension, point: Point) -> bool:
+        """Whether ``dimension`` exists, given the values of those before it."""
+        return self._is_at(dimension, {**self.pinned, **{key: text(value) for key, value in point.items()}})
+
+    def _is_at(self, dimension: Dimension, values: Mapping[str, str]) -> bool:
+        return all(condition.holds(values) for condition in dimension.only_if)
+
+    def points(self) -> Iterator[Point]:
+        """Every point of a finite space, in the order written (the last dimension fastest), each once."""
+        seen: set[tuple[tuple[str, str], ...]] = set()
+        for values in itertools.product(*(each.domain.values for each in self.dimensions if isinstance(each.domain, Choices))):
+            point: Point = {}
+            for dimension, value in zip(self.dimensions, values, strict=True):
+                if self.exists(dimension, point):
+                    point[dimension.key] = value
+            name = tuple((key, text(value)) for key, value in point.items())
+            if name not in seen:
+                seen.add(name)
+                yield point
+
+    def corners(self) -> Iterator[Point]:
+        """Points at the ends of the dimensions: all at their first value, all at their last, and each one between."""
+        ends = [
+            (each.domain.values[0], each.domain.values[-1])
+            if isinstance(each.domain, Choices)
+            else (
+                (int if each.domain.whole else float)(each.domain.low),
+                (int if each.domain.whole else float)(each.domain.high),
+            )
+            for each in self.dimensions
+        ]
+        for turned in (set(), {*range(len(ends))}, *({index} for index in range(len(ends)))):
+            point: Point = {}
+            for index, dimension in enumerate(self.dimensions):
+                if self.exists(dimension, point):
+                    point[dimension.key] = ends[index][index in turned]
+            yield point
+
+    def overrides(self, point: Point) -> list[str]:
+        """What composes ``point``: what its values bring along, then what was written for all, then its values.
+
+        A value brings nothing along for a key that was written or is a dimension.
+        """
+        values = {**self.pinned, **{key: text(value) for key, value in point.items()}}
+        brought = [override for condition, overrides in self.brought if condition.holds(values) for override in overrides]
+        chosen = [each.override(point[each.key]) for each in self.dimensions if self._is_at(each, values)]
+        return [*brought, *self.fixed, *chosen]
+
+    def _check(self, only_if: Mapping[str, tuple[Condition, ...]]) -> None:
+        keys = [each.key for each in self.dimensions if each.brought_by is None]
+        for key, conditions in only_if.items():
+            before = {*self.pinned, *keys[: keys.index(key)]} if key in keys else None
+            for condition in conditions:
+                if before is not None and condition.key not in before:
+                    raise Fault(
+                        f"sweep.only_if.{key}: asks for {condition.key}, which is no dimension before it; "
+                        f"write {condition.key} into sweep.space above {key}, or give it one value"
+                    )
+        if repeated := sorted({key for key in keys if keys.count(key) > 1}):
+            raise Fault(f"{repeated[0]}: is swept twice; write it once")
+
+
+def text(value: Any) -> str:
+    """A value as it is written on the command line."""
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def axis(override: Override) -> str:
+    """The key of an override; of a data set that is added to a mix, with its place."""
+    return f"{override.key_or_group}@{override.package}" if override.package else override.key_or_group
+
+
+def _dimension(override: Override, only_if: tuple[Condition, ...]) -> Dimension:
+    key, sweep = axis(override), override._value
+    domain: Choices | Interval
+    if isinstance(sweep, IntervalSweep):
+        assert sweep.start is not None and sweep.end is not None
+        low, high, log = sweep.start, sweep.end, "log" in sweep.tags
+        if not low < high or (log and low <= 0):
+            rule = "its ends must be above 0 and in order" if log else "its first end must be below its second"
+            raise Fault(f"{override.input_line}: {rule}")
+        domain = Interval(low, high, log, isinstance(low, int) and isinstance(high, int))
+    elif isinstance(sweep, ChoiceSweep | RangeSweep) or override.is_discrete_sweep():
+        values = tuple(_plain(value) for value in override.sweep_string_iterator())
+        even = isinstance(sweep, RangeSweep) and not sweep.shuffle and len(values) > 1
+        domain = Choices(values, float(sweep.step) if even and isinstance(sweep, RangeSweep) and sweep.step > 0 else None)
+    else:
+        raise Fault(f"{override.input_line}: not a space; use choice(...), range(...) or interval(...)")
+    return Dimension(key, override.get_key_element(), domain, only_if)
+
+
+def _plain(written: str) -> Any:
+    """The value of one choice; text where it is neither a number, a truth value nor null."""
+    value = OverridesParser.create().parse_override(f"key={written}").value()
+    plain = value is None or isinstance(value, (bool, int, str)) or (isinstance(value, float) and abs(value) < float("inf"))
+    return value if plain else written
+
+
+def _quoted(value: Any) -> str:
+    """As ``text``, in quotes where Hydra would read something else without them."""
+    if not isinstance(value, str) or re.fullmatch(r"\[.*\]|\{.*\}", value):
+        return text(value)
+    try:
+        if OverridesParser.create().parse_override(f"key={value}").value() == value:
+            return value
+    except HydraException:
+        pass
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def _texts(written: DictConfig) -> dict[str, str]:
+    return {str(key): str(value) for key, value in written.items()}

@@ -1,0 +1,123 @@
+"""The trials of a study on disk and in its record: begun with a frozen configuration, ended with a result, shown as rows."""
+
+import math
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from launchers import outcome
+from rlhf.config import Run
+from rlhf.result import Result, Status
+from rlhf.sealed import write_atomically
+from sweeps import table
+from sweeps.cells import Cell
+from sweeps.goal import Goal
+from sweeps.plan import DOMINATED, Next
+from sweeps.record import RUNNING, Entry, Record
+
+AGAIN = {Status.stopped.name, Status.lost.name}
+PARENTS = "parents"
+
+
+class Trials:
+    """All trials of one study folder, which nobody else has open."""
+
+    def __init__(self, folder: Path, record: Record, goal: Goal) -> None:
+        self.folder, self.record, self.goal = folder, record, goal
+
+    def path(self, number: int) -> Path:
+        """The folder of a trial."""
+        return self.folder / "trials" / f"{number:04d}"
+
+    def result(self, entry: Entry) -> Result | None:
+        """The result in the trial's folder, if there is one."""
+        return outcome.read(self.path(entry.number))
+
+    def settle(self, run: Run) -> None:
+        """End trials that ran when a sweeper died: by the result they still wrote, else as lost."""
+        for entry in self.record.entries().values():
+            if entry.status == RUNNING:
+                folder = self.path(entry.number)
+                folder.mkdir(parents=True, exist_ok=True)
+                result = outcome.read(folder) or outcome.lost(run)
+                write_atomically(folder / "result.json", result.to_json())
+                self.record.end(entry, result)
+
+    def is_cut_off(self, entry: Entry) -> bool:
+        """Whether a trial has no end that counts."""
+        if entry.reason.startswith(DOMINATED):
+            return False
+        return entry.status in AGAIN or entry.reason == "fault" or self.result(entry) is None
+
+    def is_due(self, cell: Cell, entry: Entry | None) -> bool:
+        """Whether the cell, recorded as ``entry``, shall run."""
+        return entry is None or cell.run.fresh or self.is_cut_off(entry)
+
+    def ended_count(self) -> int:
+        """Trials that ran and have an end that counts."""
+        entries = self.record.entries().values()
+        return sum(not entry.reason.startswith(DOMINATED) and not self.is_cut_off(entry) for entry in entries)
+
+    def begin(self, found: Next) -> Entry:
+        """Give the cell a folder and record that it starts."""
+        entries = self.record.entries()
+        known = entries.get(found.cell.digest)
+        number = known.number if known else max((entry.number for entry in entries.values()), default=-1) + 1
+        self.path(number).mkdir(parents=True, exist_ok=True)
+        (self.path(number) / "result.json").unlink(missing_ok=True)
+        return self.record.begin(number, found.cell.digest, found.cell.overrides, found.cell.point, found.proposal)
+
+    def freeze(self, folder: Path, cell: Cell, composed: DictConfig | None = None) -> None:
+        """Write the cell's configuration into ``folder``, so that no later edit reaches the run."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "result.json").unlink(missing_ok=True)
+        overrides = [*cell.overrides, *cell.companions]
+        content = (composed or cell.composed).copy()
+        if cell.run.tracker.group is None:
+            content.tracker.group = self.folder.name
+            overrides.append(f"tracker.group={self.folder.name}")
+        if composed is not None:
+            overrides.append(f"stage={content.stage}")
+        write_atomically(folder / "config.yaml", OmegaConf.to_yaml(content, resolve=True))
+        write_atomically(folder / "overrides.txt", "\n".join(overrides) + "\n")
+
+    def end(self, entry: Entry, result: Result) -> Entry:
+        """Write down and record how a trial ended; return its entry as it is now."""
+        write_atomically(self.path(entry.number) / "result.json", result.to_json())
+        self.record.end(entry, result)
+        self.write_rows()
+        return self.record.entries()[entry.digest]
+
+    def ended(self) -> list[tuple[Entry, Result]]:
+        """Every trial that ended, with its result; of a deleted one what the record still knows."""
+        found = []
+        for entry in self.record.entries().values():
+            if entry.status != RUNNING:
+                gone = Result(Status[entry.status], "", "", "", "", reason=entry.reason, message="its result was deleted")
+                found.append((entry, self.result(entry) or gone))
+        return found
+
+    def write_rows(self) -> list[dict[str, str]]:
+        """Write ``trials.csv`` anew and return its rows."""
+        return table.write(self.folder / "trials.csv", self.ended(), self.goal)
+
+    def best_by_seed(self, seeds: list[int]) -> dict[int, float]:
+        """The first objective by seed, of the trial that is best among those that ran under all of several ``seeds``."""
+        if len(seeds) < 2:
+            return {}
+        objective = self.goal.objectives[0]
+        found = []
+        for entry, result in self.ended():
+            if self.goal.values(result) is not None and not self.goal.broken(result):
+                runs = {seed: outcome.read(self.path(entry.number) / str(seed)) for seed in seeds}
+                values = {seed: each.metrics.get(objective.metric, math.nan) for seed, each in runs.items() if each is not None}
+                if len(values) == len(seeds) and all(map(math.isfinite, values.values())):
+                    found.append(values)
+        best = min if objective.direction == "minimize" else max
+        return best(found, key=lambda values: sum(values.values()), default={})
+
+    def spent(self) -> tuple[float, float]:
+        """Seconds and dollars of all runs so far, parents included."""
+        results = [result for _, result in self.ended()]
+        results += [each for folder in (self.folder / PARENTS).glob("*") if (each := outcome.read(folder)) is not None]
+        return sum(each.seconds for each in results), sum(each.cost_usd or 0.0 for each in results)
