@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from rlhf.result import Result, Status
 from sweeps.cells import Cell, Composer
 from sweeps.memory import Demand, from_least
-from sweeps.record import RUNNING, Entry, Proposal, Record
+from sweeps.record import Entry, Proposal, Record
 
-PROPOSALS = 500
+PROPOSALS = 200
 """In a row that lead to nothing new, after which a sampler has nothing left to say."""
 
 DOMINATED = "dominated by #"
@@ -47,6 +47,8 @@ class Plan(ABC):
     """An order of cells. ``due`` counts those that are known to be run."""
 
     due: int
+    why_ended = ""
+    """Why nothing more comes, where that is not plain."""
 
     def __init__(self) -> None:
         self._too_much = TooMuch()
@@ -96,17 +98,18 @@ class Tuning(Plan):
                 self._too_much.add(entry.number, cell)
         self._record, self._composer, self._again = record, composer, again
         self._left = None if trials is None else max(0, trials - done - len(again))
-        self._exhausted = False
+        self._idle = 0
+        """Proposals in a row that led to no run."""
         self.due = len(again) + (self._left or 0)
 
     def next(self) -> Next | None:
         """The next trial."""
         if self._again:
             return Next(self._again.pop(0))
-        if self._left == 0 or self._exhausted:
+        if self._left == 0:
             return None
         entries = self._record.entries()
-        for _ in range(PROPOSALS):
+        while self._idle < PROPOSALS:
             proposal = self._record.propose()
             cell = self._composer.cell(proposal.point)
             if not isinstance(cell, Cell):
@@ -115,8 +118,16 @@ class Tuning(Plan):
                 self._record.pass_over(proposal, known)
             else:
                 too_much = self._too_much.covers(cell)
-                if too_much is None and self._left is not None:
-                    self._left -= 1
+                if too_much is None:
+                    self._idle, self._left = 0, None if self._left is None else self._left - 1
+                else:
+                    self._idle += 1
                 return Next(cell, proposal, too_much)
-        self._exhausted = not any(entry.status == RUNNING for entry in entries.values())
+            self._idle += 1
+        self.why_ended = f"the sampler proposed nothing new {PROPOSALS} times in a row"
         return None
+
+    def ended(self, number: int, cell: Cell, result: Result) -> None:
+        """Hear how a cell came out; the sampler may then have something new to say."""
+        super().ended(number, cell, result)
+        self._idle = 0

@@ -25,6 +25,8 @@ from sweeps.space import Choices, Dimension, Point, Space
 
 LOCK_SECONDS = 60
 RUNNING = "running"
+CELL = "cell"
+"""Attribute of an Optuna trial that says which cell it runs."""
 FITS = "fits"
 """Name of the constraint that a run which does not fit violates."""
 
@@ -74,7 +76,7 @@ class Record:
         while any(trial.state is TrialState.WAITING for trial in self._trials()):  # we died between two calls
             self._study.tell(self._study.ask(), state=TrialState.FAIL)
         for trial in self._trials():  # ... or between proposing and beginning
-            if trial.state is TrialState.RUNNING and "digest" not in trial.user_attrs:
+            if trial.state is TrialState.RUNNING and CELL not in trial.user_attrs:
                 self._study.tell(trial.number, state=TrialState.FAIL)
 
     @property
@@ -88,7 +90,7 @@ class Record:
 
     def entries(self) -> dict[str, Entry]:
         """The cells begun so far, by digest, in the order of their numbers."""
-        latest = {trial.user_attrs["digest"]: _entry(trial) for trial in self._trials() if "digest" in trial.user_attrs}
+        latest = {trial.user_attrs[CELL]["digest"]: _entry(trial) for trial in self._trials() if CELL in trial.user_attrs}
         return {entry.digest: entry for entry in sorted(latest.values(), key=lambda entry: entry.number)}
 
     def propose(self) -> Proposal:
@@ -111,17 +113,16 @@ class Record:
 
     def begin(self, number: int, digest: str, overrides: list[str], point: Point, proposal: Proposal | None = None) -> Entry:
         """Record that cell ``number`` starts now."""
-        attributes = {"cell": number, "digest": digest, "overrides": overrides, "point": point}
+        about = {"number": number, "digest": digest, "overrides": overrides, "point": point}
         if proposal is None:
-            self._study.enqueue_trial(self._plain(point), user_attrs=attributes)
+            self._study.enqueue_trial(self._plain(point), user_attrs={CELL: about})
             trial = self._study.ask()
             self._suggest(trial)
         else:
             trial = proposal.trial
-            for key in ("cell", "overrides", "point", "digest"):  # the digest last: with it the trial counts
-                trial.set_user_attr(key, attributes[key])
+            trial.set_user_attr(CELL, about)  # from now on it counts
         self._begun[trial.number] = trial
-        return _entry(self._study.trials[trial.number])
+        return Entry(number, trial.number, digest, overrides, point, RUNNING, "")
 
     def end(self, entry: Entry, result: Result) -> None:
         """Tell how the trial of ``entry`` ended."""
@@ -178,7 +179,7 @@ class Record:
         for trial in old:
             distributions = {key: self._widened(key, each) for key, each in trial.distributions.items()}
             values, state, constraints = trial.values, trial.state, trial.constraints
-            if results is not None and "digest" in trial.user_attrs:
+            if results is not None and CELL in trial.user_attrs:
                 result = results(_entry(trial))
                 values = None if result is None else self._goal.values(result)
                 if state in (TrialState.COMPLETE, TrialState.FAIL):
@@ -297,8 +298,8 @@ def _generation_name(name: str, generation: int) -> str:
 
 
 def _entry(trial: FrozenTrial) -> Entry:
-    about: Mapping[str, Any] = trial.user_attrs
-    status = about.get("status", Status.lost.name) if trial.state.is_finished() else RUNNING
-    return Entry(
-        about["cell"], trial.number, about["digest"], about["overrides"], about["point"], status, about.get("reason", "")
-    )
+    ended: Mapping[str, Any] = trial.user_attrs
+    about = ended[CELL]
+    status = ended.get("status", Status.lost.name) if trial.state.is_finished() else RUNNING
+    of_cell = about["number"], trial.number, about["digest"], about["overrides"], about["point"]
+    return Entry(*of_cell, status, ended.get("reason", ""))

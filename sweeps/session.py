@@ -11,7 +11,7 @@ from pathlib import Path
 
 from launchers import outcome, pool
 from rlhf import lineage
-from rlhf.config import SweepConfig
+from rlhf.config import Device, Run, SweepConfig
 from rlhf.fault import Fault
 from rlhf.result import Result, Status
 from rlhf.sealed import write_atomically
@@ -108,7 +108,9 @@ class Session:
         if self._sweep.max_usd is not None and dollars >= self._sweep.max_usd:
             self.why_ended = f"sweep.max_usd={self._sweep.max_usd:g} are spent (${dollars:.2f})"
             return None
-        return self._plan.next()
+        found = self._plan.next()
+        self.why_ended = self._plan.why_ended
+        return found
 
     def _begin(self, found: Next) -> None:
         entry = self.trials.begin(found)
@@ -145,8 +147,7 @@ class Session:
         if not trial.results:
             self.say(self.progress.started(trial.entry))
         self._running[folder] = trial
-        run = trial.cell.run
-        return self._job(trial.cell.label, folder, run.ranks)
+        return self._job(trial.cell.label, folder, trial.cell.run)
 
     def _chain(self, cell: Cell, folder: Path) -> list[Link]:
         if self._chain_of is None or not lineage.parents(cell.run, cell.run.stage):
@@ -160,11 +161,12 @@ class Session:
         self.trials.freeze(folder, trial.cell, parent.composed)
         self._running[folder] = parent
         self.say(self.progress.parent_started(parent.name))
-        return self._job(parent.name, folder, parent.run.ranks)
+        return self._job(parent.name, folder, parent.run)
 
-    def _job(self, name: str, folder: Path, ranks: int) -> pool.Job:
+    def _job(self, name: str, folder: Path, run: Run) -> pool.Job:
         command = None if self._command is None else self._command(folder)
-        return pool.Job(name, folder, command, devices=ranks, ranks=ranks, timeout=self._sweep.trial_timeout)
+        devices = 0 if run.device is Device.cpu else run.ranks
+        return pool.Job(name, folder, command, devices=devices, ranks=run.ranks, timeout=self._sweep.trial_timeout)
 
     # what ends
 
@@ -178,6 +180,8 @@ class Session:
             self.say(self.progress.parent_ended(owner.name, result, end.seconds))
             return
         result = outcome.result_of(end, owner.cell.run)
+        if result.stage != owner.cell.run.stage:  # of a parent that it trained itself
+            result = replace(result, message=f"its stage={result.stage}: {result.message}")
         write_atomically(end.job.folder / "result.json", result.to_json())
         owner.seconds += end.seconds
         seed = owner.seeds.pop(0)

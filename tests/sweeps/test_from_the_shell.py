@@ -31,8 +31,9 @@ def test_nan_and_memory_are_rows_and_nothing_runs_twice(tmp_path: Path) -> None:
         ("0.001", "64", "finished", ""),
         ("0.001", "100000000000", "infeasible", "oom"),
         ("1e+30", "64", "failed", "nan"),
-        ("1e+30", "100000000000", "infeasible", "oom"),
+        ("1e+30", "100000000000", "infeasible", ends[3][3]),
     ]
+    assert ends[3][3] in ("oom", "dominated by #1")  # as the second may have ended before it was its turn
     finished = rows(tmp_path)[0]
     assert float(finished["objective"]) == float(finished["eval/loss"]) > 0
     assert (tmp_path / finished["run_folder"] / "result.json").is_file()

@@ -84,12 +84,12 @@ def test_more_values_and_another_axis_extend_the_study(run_study: Study, rows: R
         ("0.001", "", "finished"),  # fp32 is the default, so the cell precision=fp32 is this one
         ("1000000000.0", "", "infeasible"),
         ("0.002", "", "finished"),
-        ("0.001", "bf16", "finished"),
-        ("1e+30", "fp32", "failed"),
+        ("0.001", "bf16", "finished"),  # the least memory first
         ("1e+30", "bf16", "failed"),
+        ("1e+30", "fp32", "failed"),
     ]
     assert len(ran()) == 6
-    oom = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path}/studies/s/study.db").trials[1]
+    oom = optuna.load_study(study_name="s#3", storage=f"sqlite:///{tmp_path}/studies/s/study.db").trials[1]
     assert oom.state is TrialState.PRUNED and oom.constraints == {"fits": 1.0}  # survives the wider choices
 
 

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from rlhf.result import Result, Status
-from sweeps import objective, table
-from sweeps.cells import Entry
+from rlhf.result import Objective, Result, Status
+from sweeps import table
+from sweeps.goal import Constraint, Goal
+from sweeps.record import Entry
 
 Study = Callable[..., int]
+LOSS = Goal((Objective("eval/loss", "minimize"),), ())
 
 
 def entry(number: int, overrides: list[str], swept: dict[str, object], status: str = "finished") -> Entry:
@@ -28,38 +30,27 @@ def test_columns_are_the_swept_keys_then_what_differs_then_the_end_and_all_metri
         entry(2, ["stage=sft", "seed=4", "zero=none", "model=tiny"], {"zero": "none"}),
     ]
     results = [result(metrics={"eval/loss": 2.0}), result(metrics={"eval/loss": 1.0, "b": 1e-7}, cost_usd=0.5), result()]
-    rows = [table.row(each, end, "sft") for each, end in zip(entries, results, strict=True)]
-    table.write(tmp_path / "trials.csv", entries, rows)
+    table.write(tmp_path / "trials.csv", [*zip(entries, results, strict=True)], LOSS)
     with (tmp_path / "trials.csv").open(newline="") as content:
         header, *lines = csv.reader(content)
     assert header[:4] == ["number", "zero", "seed", "model"]
     assert header[4:] == [*table.BEFORE_METRICS, "b", "eval/loss", *table.AFTER_METRICS]
     assert lines[0][:8] == ["0000", "none", "3", "", "finished", "", "", "2.0"]
     assert lines[1][header.index("b")] == "1e-07" and lines[1][header.index("cost_usd")] == "0.5"
-    assert lines[2][header.index("message")] == "eval/loss is missing or not finite"
+    assert lines[2][header.index("objective")] == ""
 
 
-def test_messages_cannot_break_a_terminal_or_a_spreadsheet() -> None:
-    row = table.row(entry(0, [], {}, "failed"), result(Status.failed, message="=1+1\x1b[2J\u202ex\nsecond"), "sft")
+def test_messages_cannot_break_a_terminal_or_a_spreadsheet(tmp_path: Path) -> None:
+    end = result(Status.failed, message="=1+1\x1b[2J\u202ex\nsecond")
+    (row,) = table.write(tmp_path / "trials.csv", [(entry(0, [], {}, "failed"), end)], LOSS)
     assert row["message"] == "'=1+1[2Jx"
 
 
-def test_a_parent_that_failed_is_named() -> None:
-    row = table.row(entry(0, [], {}, "failed"), result(Status.failed, stage="sft", message="the loss is nan"), "ppo")
-    assert row["message"] == "its stage=sft: the loss is nan"
-
-
-@pytest.mark.parametrize(
-    ("end", "expected"),
-    [
-        (result(metrics={"eval/loss": 2.5}), 2.5),
-        (result(metrics={"eval/loss": float("nan")}), None),
-        (result(metrics={"eval/perplexity": 2.5}), None),
-        (result(Status.failed, metrics={"eval/loss": 2.5}), None),
-    ],
-)
-def test_only_a_finished_run_with_a_finite_metric_has_an_objective(end: Result, expected: float | None) -> None:
-    assert objective.value("sft", end) == expected
+def test_several_objectives_and_a_broken_constraint_are_shown(tmp_path: Path) -> None:
+    both = Goal((*LOSS.objectives, Objective("mem/peak_gib", "minimize")), (Constraint.parse("mem/peak_gib <= 4"),))
+    end = result(metrics={"eval/loss": 2.5}, peak_memory_gib=5.0)
+    (row,) = table.write(tmp_path / "trials.csv", [(entry(0, [], {}), end)], both)
+    assert (row["objective"], row["message"]) == ("2.5 5.0", "not mem/peak_gib <= 4")
 
 
 def test_the_verb_prints_the_table(run_study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

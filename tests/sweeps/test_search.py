@@ -1,0 +1,182 @@
+"""Studies that search, repeat, keep to limits and share parents, with fake trials."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import optuna
+import pytest
+
+from sweeps import study
+from sweeps.parents import Link
+
+FAKE_TRIAL = Path(__file__).parent / "fake_trial.py"
+Study = Callable[..., int]
+Rows = Callable[[], list[dict[str, str]]]
+Ran = Callable[[], list[float]]
+
+TUNE = ("sweep.mode=tune", "sweep.sampler=random", "sft.learning_rate=tag(log,interval(1e-5,1e-1))")
+
+
+def test_a_search_ends_at_its_total_and_goes_on_to_a_larger_one(
+    run_study: Study, rows: Rows, ran: Ran, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_study(*TUNE, "sweep.trials=3") == 0
+    assert len(ran()) == len(rows()) == 3
+    assert run_study(*TUNE, "sweep.trials=3") == 0
+    assert len(ran()) == 3
+    assert run_study(*TUNE, "sweep.trials=5") == 0
+    assert len({*ran()}) == len(ran()) == 5  # nothing is proposed twice, after a restart either
+    assert [row["number"] for row in rows()] == ["0000", "0001", "0002", "0003", "0004"]
+    best = min(ran())
+    assert f"best eval/loss: {best * 100:.4g}" in capsys.readouterr().out
+
+
+def test_the_sampler_learns(run_study: Study, ran: Ran) -> None:
+    run_study("sweep.mode=tune", "sft.learning_rate=tag(log,interval(1e-6,1))", "sweep.trials=24", "sweep.parallel=2")
+    first, last = ran()[:10], ran()[-8:]
+    assert sorted(last)[4] < sorted(first)[5] / 10  # TPE draws ten at random, then goes where it is good
+
+
+def test_a_changed_space_or_goal_is_refused_with_the_difference(
+    run_study: Study, rows: Rows, ran: Ran, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_study(*TUNE, "sweep.trials=2")
+    wider = (*TUNE[:2], "sft.learning_rate=tag(log,interval(1e-5,1))", "sweep.trials=3")
+    assert run_study(*wider) == 2
+    said = capsys.readouterr().err
+    assert "sft.learning_rate: 1e-05 to 0.1 (log)} -> {sft.learning_rate: 1e-05 to 1 (log)}" in said
+    assert "sweep.accept_changes=true" in said
+    assert run_study(*wider, "sweep.accept_changes=true") == 0
+    other = (*wider, "sweep.objective=[mem/peak_gib]")
+    assert run_study(*other) == 2
+    assert "minimize eval/loss -> minimize mem/peak_gib" in capsys.readouterr().err
+    assert run_study(*other, "sweep.accept_changes=true") == 0
+    assert len(ran()) == 3
+    trials = optuna.load_study(study_name="s#2", storage=f"sqlite:///{tmp_path}/studies/s/study.db").trials
+    sizes = {float(row["peak_memory_gib"]) for row in rows()}
+    assert [trial.values for trial in trials] == [[size] for size in sizes] * 3  # judged again by what they measured
+
+
+def test_a_finite_space_is_never_searched_twice(run_study: Study, ran: Ran) -> None:
+    assert run_study(*TUNE[:2], "sft.learning_rate=1e-3,2e-3,3e-3", "sweep.trials=9") == 0
+    assert sorted(ran()) == [1e-3, 2e-3, 3e-3]
+
+
+def test_what_needs_more_of_everything_than_a_cell_that_ran_out_of_memory_is_not_run(
+    run_study: Study, rows: Rows, ran: Ran
+) -> None:
+    axes = ("sft.micro_batch_size=512,256,4", "sft.gradient_checkpointing=true,false", "sft.batch_size=512", "sweep.parallel=1")
+    assert run_study(*axes) == 0
+    ends = {(row["sft.micro_batch_size"], row["sft.gradient_checkpointing"]): row["reason"] for row in rows()}
+    assert [*ends] == [("4", "true"), ("256", "true"), ("4", "false"), ("512", "true"), ("256", "false"), ("512", "false")]
+    assert [*ends.values()] == ["", "oom", "", "dominated by #1", "dominated by #1", "dominated by #1"]
+    assert len(ran()) == 3
+    run_study(*axes)
+    assert len(ran()) == 3
+
+
+def test_combinations_that_break_a_rule_are_left_out_and_named(
+    run_study: Study, rows: Rows, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_study("zero=0,3", "offload=none,all", "sft.learning_rate=1e-3") == 0
+    assert [(row["zero"], row["offload"]) for row in rows()] == [("3", "all"), ("0", "none"), ("3", "none")]
+    assert "left out, 1 of the combinations: offload=all" in capsys.readouterr().out
+
+
+def test_a_trial_is_the_mean_over_seeds_and_hopeless_ones_get_fewer(run_study: Study, rows: Rows, tmp_path: Path) -> None:
+    assert run_study("sft.learning_rate=1e-3,2e-3", "sweep.seeds=3", "sweep.parallel=1", "seed=1") == 0
+    good, bad = rows()
+    assert float(good["objective"]) == pytest.approx(0.101) and float(good["seconds"]) == 4.5
+    assert float(good["eval/loss_low"]) < 0.101 < float(good["eval/loss_high"])
+    assert (tmp_path / "ran_as").read_text().split("\n")[:3] == ["sft 1", "sft 2", "sft 3"]
+    assert bad["message"] == "mean of 2 seeds of 3: worse than the best for certain"
+    assert sorted(path.name for path in (tmp_path / "studies/s/trials/0001").glob("*/")) == ["1", "2"]
+
+
+def test_one_failed_seed_fails_the_trial(run_study: Study, rows: Rows) -> None:
+    assert run_study("sft.learning_rate=1e30,1e-3", "sweep.seeds=2", "sweep.parallel=1") == 0
+    assert [(row["status"], row["message"]) for row in rows()][0] == ("failed", "seed=1: ended as nan")
+
+
+def test_no_trial_begins_beyond_the_budget(run_study: Study, ran: Ran, capsys: pytest.CaptureFixture[str]) -> None:
+    limits = ("sweep.max_usd=1", "hardware.usd_per_hour=2", "sweep.parallel=1")
+    assert run_study(*TUNE, *limits) == 0
+    assert len(ran()) == 2  # half a dollar each
+    assert "sweep.max_usd=1 are spent ($1.00)" in capsys.readouterr().out
+
+
+def test_a_best_point_keeps_its_constraints(run_study: Study, capsys: pytest.CaptureFixture[str], rows: Rows) -> None:
+    axes = ("sft.learning_rate=1e-3", "sft.micro_batch_size=1,4", "sft.batch_size=16")
+    assert run_study(*axes, "sweep.objective=[eval/loss,time/seconds]", "sweep.constraints=['mem/peak_gib <= 2']") == 0
+    assert [row["message"] for row in rows()] == ["", "not mem/peak_gib <= 2"]
+    said = capsys.readouterr().out
+    assert "0000 eval/loss 0.1, time/seconds 1.5" in said and "0001 eval/loss" not in said.split("better in every")[1]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (("sweep.mode=tune", "sft.learning_rate=1,2"), "has no end; set sweep.trials"),
+        (("sweep.mode=tune", "sweep.trials=2", "sft.learning_rate=1"), "has no dimension to search"),
+        (("sweep.max_usd=3", "sft.learning_rate=1,2"), "no price is known"),
+        (("sweep.storage='postgresql://me:secret@host/db'", "seed=1,2"), "holds a password"),
+        (("sweep.objective=[perplexity]", "seed=1,2"), "say which way is better"),
+        (("sweep.constraints=[much]", "seed=1,2"), "write a metric"),
+        (("sweep.seeds=0", "seed=1,2"), "sweep.seeds=0: must be at least 1"),
+    ],
+)
+def test_settings_of_a_study_are_checked(
+    run_study: Study, capsys: pytest.CaptureFixture[str], overrides: tuple[str, ...], said: str
+) -> None:
+    assert run_study(*overrides) == 2
+    found = capsys.readouterr().err
+    assert said in found and "Traceback" not in found
+
+
+# parents
+
+
+def chain(folder: Path) -> list[Link]:
+    """SFT and the reward model are missing, and one system setting of SFT is swept."""
+    import yaml
+
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    size = config["sft"]["micro_batch_size"]
+    made = [Link("sft", "weights", f"run{size}", False), Link("rm", "scorer", "scorer", False)]
+    return [*made, Link("ppo", "own", f"own{folder.name}", False)]
+
+
+@pytest.fixture
+def run_ppo(hydra: None, tmp_path: Path) -> Study:
+    """A study of PPO runs."""
+
+    def run(*overrides: str) -> int:
+        fixed = ["stage=ppo", "sweep.name=s", f"paths.outputs={tmp_path}", "sweep.parallel=1"]
+        return study.main([*fixed, *overrides], lambda folder: [sys.executable, str(FAKE_TRIAL), str(folder)], chain)
+
+    return run
+
+
+def stages(tmp_path: Path) -> list[str]:
+    return [line.split()[0] for line in (tmp_path / "ran_as").read_text().splitlines()]
+
+
+def test_missing_parents_run_first_and_once(run_ppo: Study, rows: Rows, tmp_path: Path) -> None:
+    assert run_ppo("ppo.kl_coef=0.1,0.2,0.3", "sft.learning_rate=1e-3") == 0
+    assert stages(tmp_path) == ["sft", "rm", "ppo", "ppo", "ppo"]
+    assert [row["status"] for row in rows()] == ["finished"] * 3
+    assert sorted(path.name for path in (tmp_path / "studies/s/parents").iterdir()) == ["rm-scorer", "sft-run32"]
+
+
+def test_trials_end_with_the_parent_they_needed(run_ppo: Study, rows: Rows, tmp_path: Path) -> None:
+    assert run_ppo("ppo.kl_coef=0.1,0.2", "sft.learning_rate=1e30") == 0
+    assert stages(tmp_path) == ["sft", "rm"]
+    ended = ("failed", "nan", "its sft ended failed (nan): ended as nan")
+    assert [(row["status"], row["reason"], row["message"]) for row in rows()] == [ended, ended]
+
+
+def test_another_engine_may_make_the_parent_that_did_not_fit(run_ppo: Study, rows: Rows, tmp_path: Path) -> None:
+    assert run_ppo("sft.micro_batch_size=256,4", "sft.batch_size=256", "sft.learning_rate=1e-3") == 0
+    assert {(row["sft.micro_batch_size"], row["status"]) for row in rows()} == {("4", "finished"), ("256", "finished")}
+    assert stages(tmp_path).count("sft") == 1

@@ -1,0 +1,135 @@
+"""Spaces as they are written: pinned, replaced, conditional, and with what a value brings along."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from rlhf import preflight
+from rlhf.fault import Fault
+from sweeps.space import Choices, Condition, Interval, Space, text
+
+
+@pytest.fixture
+def space(hydra: None, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Space]:
+    """The space of arguments, with a `sweep` of one's own."""
+
+    def make(*arguments: str, **sweep: Any) -> Space:
+        node = OmegaConf.create({"space": {}, "only_if": {}, "brings": {}, **sweep})
+        monkeypatch.setattr(preflight, "sweep_config", lambda overrides: node)
+        return Space.of(list(arguments), node)
+
+    return make
+
+
+def test_values_keep_their_types_and_order(space: Callable[..., Space]) -> None:
+    found = space(
+        "sft.epochs=range(1,4)", "lora=none,dim8", "sft.learning_rate=tag(log,interval(1e-5,1e-3))", "seed=int(interval(1,9))"
+    )
+    domains = [dimension.domain for dimension in found.dimensions]
+    assert domains == [
+        Choices((1, 2, 3), 1.0),
+        Choices(("none", "dim8")),
+        Interval(1e-5, 1e-3, log=True, whole=False),
+        Interval(1, 9, log=False, whole=True),
+    ]
+    assert not found.is_finite
+
+
+def test_a_typed_key_pins_or_replaces_a_dimension(space: Callable[..., Space]) -> None:
+    written = {"lora": "choice(none,dim8)", "sft.epochs": "range(1,4)", "zero": "choice(0,1)"}
+    found = space("lora=dim64", "zero=2,3", "seed=5", space=written)
+    assert [(each.key, each.domain) for each in found.dimensions] == [
+        ("zero", Choices((2, 3))),
+        ("sft.epochs", Choices((1, 2, 3), 1.0)),
+    ]
+    assert found.fixed == ("lora=dim64", "seed=5")
+
+
+def test_a_dimension_exists_only_where_its_condition_holds(space: Callable[..., Space]) -> None:
+    written = {"lora": "choice(none,dim8)", "lora.alpha": "choice(8,16)"}
+    found = space(space=written, only_if={"lora.alpha": "lora!=none"})
+    assert [*found.points()] == [{"lora": "none"}, {"lora": "dim8", "lora.alpha": 8}, {"lora": "dim8", "lora.alpha": 16}]
+    assert found.overrides({"lora": "none"}) == ["lora=none"]
+
+
+def test_a_condition_may_look_at_what_is_pinned(space: Callable[..., Space]) -> None:
+    written = {"lora": "choice(none,dim8)", "lora.alpha": "choice(8,16)"}
+    assert [*space("lora=none", space=written, only_if={"lora.alpha": "lora!=none"}).points()] == [{}]
+
+
+def test_conditions_are_joined_by_and(space: Callable[..., Space]) -> None:
+    written = {"zero": "choice(1,2,3)", "lora": "choice(none,dim8)", "seed": "choice(1,2)"}
+    found = space(space=written, only_if={"seed": "zero=2,3 and lora=none"})
+    assert [point for point in found.points() if "seed" in point] == [
+        {"zero": zero, "lora": "none", "seed": seed} for zero in (2, 3) for seed in (1, 2)
+    ]
+
+
+def test_a_value_brings_overrides_along_unless_they_are_typed(space: Callable[..., Space]) -> None:
+    brings = {"lora=none": ["sft.learning_rate=1e-5", "sft.weight_decay=0"], "lora!=none": ["sft.learning_rate=1e-3"]}
+    found = space("lora=none,dim8", "sft.weight_decay=0.5", brings=brings)
+    assert found.overrides({"lora": "none"}) == ["sft.learning_rate=1e-5", "sft.weight_decay=0.5", "lora=none"]
+    assert found.overrides({"lora": "dim8"}) == ["sft.learning_rate=1e-3", "sft.weight_decay=0.5", "lora=dim8"]
+
+
+def test_a_value_brings_a_dimension_along_that_has_other_values_under_other_conditions(space: Callable[..., Space]) -> None:
+    brings = {"lora=none": ["sft.learning_rate=1,2"], "lora!=none": ["sft.learning_rate=3,4"]}
+    found = space("lora=none,dim8", brings=brings)
+    points = [*found.points()]
+    assert [(point["lora"], point["sft.learning_rate"]) for point in points] == [
+        ("none", 1),
+        ("none", 2),
+        ("dim8", 3),
+        ("dim8", 4),
+    ]
+    assert found.overrides(points[2]) == ["lora=dim8", "sft.learning_rate=3"]
+    assert len({dimension.name for dimension in found.dimensions}) == 3
+    assert [each.key for each in space("lora=none,dim8", "sft.learning_rate=9", brings=brings).dimensions] == ["lora"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sweep", "said"),
+    [
+        (["seed=tag(log,interval(0,1))"], {}, "above 0 and in order"),
+        (["seed=interval(2,1)"], {}, "below its second"),
+        (["seed=1,2", "seed=3,4"], {}, "seed: is swept twice"),
+        ([], {"space": {"seed": "choice(1,2)"}, "only_if": {"seed": "lora=none"}}, "sweep.only_if.seed: asks for lora"),
+        ([], {"space": {"seed": "choice(1,2)"}, "only_if": {"seed": "whenever"}}, "not a condition"),
+    ],
+)
+def test_what_is_no_space_is_said(space: Callable[..., Space], arguments: list[str], sweep: dict[str, Any], said: str) -> None:
+    with pytest.raises(Fault, match=said):
+        space(*arguments, **sweep)
+
+
+@pytest.mark.parametrize("value", [1, 1.5, 1e-05, True, None, "none", "a b", "1", "true", "it's", "x=y,z", "[1,2]"])
+def test_an_override_composes_to_its_value(space: Callable[..., Space], value: object) -> None:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    found = space("seed=1,2").dimensions[0].override(value)
+    parsed = OverridesParser.create().parse_override(found).value()
+    assert parsed == ([1, 2] if value == "[1,2]" else value) and type(parsed) is type(parsed if value == "[1,2]" else value)
+
+
+def test_corners_are_legal_points_at_the_ends(space: Callable[..., Space]) -> None:
+    found = space("lora=none,dim8", "sft.learning_rate=interval(0.5,2)")
+    assert [*found.corners()][:2] == [
+        {"lora": "none", "sft.learning_rate": 0.5},
+        {"lora": "dim8", "sft.learning_rate": 2.0},
+    ]
+
+
+def test_a_condition_reads_back_as_it_was_written() -> None:
+    assert str(Condition.parse("here", " zero = 2,3 ")) == "zero=2,3"
+    assert not Condition.parse("here", "zero!=2").holds({})  # a dimension that does not exist has no value at all
+    assert text(None) == "null" and text(True) == "true"
+
+
+def test_the_shipped_spaces_are_in_the_wheel_and_say_how_to_start() -> None:
+    from rlhf.config import CONF
+
+    for file in sorted(Path(CONF / "sweep").glob("*.yaml")):
+        assert f"sweep={file.stem}" in file.read_text().split("defaults:")[0], file.name
