@@ -35,6 +35,11 @@ class Judge:
         self._judgement, self._curves = Judgement(sweep, objectives), Curves()
         self._idle = sweep.pruner is Pruner.none
 
+    @property
+    def rules(self) -> bool:
+        """Whether there is a pruner."""
+        return not self._idle
+
     def watch(self, trials: Trials) -> list[Ruling]:
         """Leave a verdict on every rung where one of ``trials`` waits; return those that were decided here.
 

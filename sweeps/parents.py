@@ -1,13 +1,16 @@
 """Parents that the trials of a study need: each is trained once, as a job of its own, before the first trial that needs it."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from omegaconf import DictConfig
 
+from launchers.question import about_chains
+from launchers.warm import Warm
 from rlhf import lineage
-from rlhf.config import MissingParents, Run
+from rlhf.config import MissingParents, Pruner, Run
+from rlhf.fault import Fault
 from rlhf.result import Result, Status
 
 
@@ -21,8 +24,11 @@ class Link:
     finished: bool
 
 
-ChainOf = Callable[[Path], list[Link]]
-"""The chain of the frozen trial in a folder: the stages it hangs on, in order, and its own at the end."""
+Asked = Callable[[], list[Link] | None]
+"""The answer, or None while there is none; raises a Fault where the trial's configuration names what cannot be used."""
+
+ChainOf = Callable[[Path], Asked]
+"""Asks for the chain of the frozen trial in a folder: the stages it hangs on, in order, and its own at the end."""
 
 
 @dataclass
@@ -73,6 +79,7 @@ class Parents:
                 needs = frozenset(names[each] for each in lineage.parents(run, stage) if each in names)
                 parent = composed.copy()
                 parent.stage = stage
+                parent.sweep.pruner = Pruner.none.name  # nobody would answer it
                 self._open[name] = Parent(link, replace(run, stage=stage), parent, needs)
         return frozenset(names.values())
 
@@ -113,6 +120,20 @@ def parent_result(stage: str, model: str, seed: int, cause: Result) -> Result:
     return Result(status, stage, model, "", "", reason=cause.reason, message=why, seed=seed)
 
 
-def plain(chain: list[Mapping[str, object]]) -> list[Link]:
-    """Links from JSON."""
-    return [Link(**{name: each[name] for name in Link.__dataclass_fields__}) for each in chain]  # type: ignore[arg-type]
+def asker(warm: Warm) -> ChainOf:
+    """Asks processes of the warm server."""
+
+    def ask(folder: Path) -> Asked:
+        question = about_chains(warm, [folder])
+
+        def answer() -> list[Link] | None:
+            if (told := question.answer()) is None:
+                return None
+            (chain,) = told
+            if "fault" in chain:
+                raise Fault(chain["fault"])
+            return [Link(**{name: each[name] for name in Link.__dataclass_fields__}) for each in chain["stages"]]
+
+        return answer
+
+    return ask

@@ -50,6 +50,11 @@ class Progress:
         self._done += 1
         return f"{self._state()} {entry.number:04d} {result.status.name} ({result.reason}): {label(entry.point)}"
 
+    def readmitted(self, entry: Entry) -> str:
+        """The line for a pruned trial that goes on."""
+        self._done -= 1
+        return f"{self._state()} {entry.number:04d} goes on: it is among the best after all"
+
     def parent_started(self, name: str) -> str:
         """The line for a run that trials wait for."""
         return f"{self._state()} {name} started: trials stand on it"

@@ -4,8 +4,7 @@ There is no barrier: whenever there is room the next run is chosen with all that
 one for each seed, one after the other; parents that are missing run first, once.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,7 +15,8 @@ from rlhf.fault import Fault
 from rlhf.result import Result, Status
 from rlhf.sealed import write_atomically
 from sweeps.cells import Cell, Composer
-from sweeps.parents import ChainOf, Link, Parent, Parents, parent_result
+from sweeps.judge import Judge
+from sweeps.parents import Asked, ChainOf, Parent, Parents, parent_result
 from sweeps.plan import DOMINATED, Next, Plan
 from sweeps.progress import Progress
 from sweeps.record import Entry
@@ -36,10 +36,10 @@ class Open:
     """Still to run."""
     results: dict[int, Result] = field(default_factory=dict)
     """Finished runs by seed."""
-    awaits: frozenset[str] = frozenset()
-    """Parents of its next run."""
-    prepared: bool = False
-    """Whether its next run is frozen and its parents are known."""
+    asked: Asked | None = None
+    """Asks what its next run, which is frozen, hangs on."""
+    awaits: frozenset[str] | None = None
+    """Parents of its next run; None until they are known."""
     seconds: float = 0.0
 
 
@@ -55,8 +55,12 @@ class Session:
         self._open: list[Open] = []
         self._running: dict[Path, Open | Parent] = {}
         self._parents = Parents()
-        self._command: Callable[[Path], list[str]] | None = None
-        self._chain_of: ChainOf | None = None
+        self._judge = Judge(sweep, trials.goal.objectives)
+        self._folders = {entry.number: trials.path(entry.number) for entry in trials.record.entries().values()}
+        self.command: Callable[[Path], list[str]] | None = None
+        """The process of a run; None: the pool's own way."""
+        self.chain_of: ChainOf | None = None
+        """Tells which parents a trial hangs on; None: its run sees to them itself."""
         self._best = trials.best_by_seed(self._seeds)
         """Of the trial that is best so far: the first objective by seed."""
         self._closed = 0
@@ -73,18 +77,13 @@ class Session:
         """Whether nobody knows how many trials are to come."""
         return self._sweep.mode.name == "tune" and self._sweep.trials is None
 
-    @contextmanager
-    def serving(self, command: Callable[[Path], list[str]] | None, chain_of: ChainOf | None) -> Iterator[None]:
-        """Run trials by ``command`` (None: the pool's own way) and find their parents by ``chain_of``."""
-        self._command, self._chain_of = command, chain_of
-        yield
-
     def say(self, text: str) -> None:
         """A line for the person."""
         print(text, flush=True)
 
     def tick(self, running: Sequence[pool.Running]) -> None:
-        """What is to be done now and then while runs go on."""
+        """Answer the trials that wait for a verdict."""
+        self._judge.watch(self._folders)
 
     # what starts
 
@@ -96,8 +95,9 @@ class Session:
                     return job
             for parent in self._parents.startable():
                 return self._parent_job(parent)
-            if (found := self._next_trial()) is None:
-                return pool.LATER if self._running else None
+            waiting = len(self._open) - sum(isinstance(each, Open) for each in self._running.values())
+            if waiting > free or (found := self._next_trial()) is None:
+                return pool.LATER if self._running or self._open else None
             self._begin(found)
 
     def _next_trial(self) -> Next | None:
@@ -108,12 +108,28 @@ class Session:
         if self._sweep.max_usd is not None and dollars >= self._sweep.max_usd:
             self.why_ended = f"sweep.max_usd={self._sweep.max_usd:g} are spent (${dollars:.2f})"
             return None
+        if (again := self._promoted()) is not None:
+            return again
         found = self._plan.next()
         self.why_ended = self._plan.why_ended
         return found
 
+    def _promoted(self) -> Next | None:
+        """A pruned trial that is among the best after all, to go on from its checkpoint."""
+        begun = {trial.entry.number for trial in self._open}
+        by_number = {entry.number: entry for entry in self.trials.record.entries().values()} if self._judge.rules else {}
+        for number in self._judge.promotable({each: self._folders[each] for each in by_number.keys() - begun}):
+            cell = self._composer.cell(by_number[number].point)
+            if isinstance(cell, Cell):
+                self._judge.readmit(self._folders[number])
+                self._closed -= 1
+                self.say(self.progress.readmitted(by_number[number]))
+                return Next(cell)
+        return None
+
     def _begin(self, found: Next) -> None:
         entry = self.trials.begin(found)
+        self._folders[entry.number] = self.trials.path(entry.number)
         if found.too_much is not None:
             run = found.cell.run
             reason = f"{DOMINATED}{found.too_much}"
@@ -126,45 +142,49 @@ class Session:
         self._open.append(Open(entry, found.cell, list(self._seeds)))
 
     def _job_of(self, trial: Open) -> pool.Job | None:
-        """The next run of a trial, unless it waits for a parent, or has ended for want of one."""
+        """The next run of a trial, unless it waits for something, or has ended for want of a parent."""
         folder, seed = self._folder(trial), trial.seeds[0]
-        if not trial.prepared:
-            cell = trial.cell if len(self._seeds) == 1 else self._composer.cell(trial.cell.point, seed)
-            assert isinstance(cell, Cell), cell
-            self.trials.freeze(folder, cell)
-            try:
-                trial.awaits = self._parents.needed(cell.run, cell.composed, self._chain(cell, folder))
-            except Fault as error:
-                self._end(trial, _without_run(cell, Status.failed, "fault", str(error)))
-                return None
-            trial.prepared = True
+        try:
+            if trial.asked is None:
+                trial.asked = self._ask(trial, folder, seed)
+            if trial.awaits is None and (chain := trial.asked()) is not None:
+                trial.awaits = self._parents.needed(trial.cell.run, trial.cell.composed, chain)
+        except Fault as error:
+            self._end(trial, _without_run(trial.cell, Status.failed, "fault", str(error)))
+            return None
+        if trial.awaits is None or self._parents.awaited(trial.awaits):
+            return None
         if (cause := self._parents.blocking(trial.awaits)) is not None:
             run = trial.cell.run
             self._end(trial, parent_result(run.stage, run.model.name, seed, cause))
-            return None
-        if self._parents.awaited(trial.awaits):
             return None
         if not trial.results:
             self.say(self.progress.started(trial.entry))
         self._running[folder] = trial
         return self._job(trial.cell.label, folder, trial.cell.run)
 
-    def _chain(self, cell: Cell, folder: Path) -> list[Link]:
-        if self._chain_of is None or not lineage.parents(cell.run, cell.run.stage):
-            return []
-        return self._chain_of(folder)
+    def _ask(self, trial: Open, folder: Path, seed: int) -> Asked:
+        """Freeze the next run of a trial, and ask what it hangs on."""
+        if len(self._seeds) > 1:
+            cell = self._composer.cell(trial.cell.point, seed)
+            assert isinstance(cell, Cell), cell
+            trial.cell = cell
+        self.trials.freeze(folder, trial.cell)
+        if self.chain_of is None or not lineage.parents(trial.cell.run, trial.cell.run.stage):
+            return lambda: []
+        return self.chain_of(folder)
 
     def _parent_job(self, parent: Parent) -> pool.Job:
         parent.begun = True
         folder = self.trials.folder / PARENTS / parent.name
-        trial = next(each for each in self._open if parent.name in each.awaits)
+        trial = next(each for each in self._open if each.awaits is not None and parent.name in each.awaits)
         self.trials.freeze(folder, trial.cell, parent.composed)
         self._running[folder] = parent
         self.say(self.progress.parent_started(parent.name))
         return self._job(parent.name, folder, parent.run)
 
     def _job(self, name: str, folder: Path, run: Run) -> pool.Job:
-        command = None if self._command is None else self._command(folder)
+        command = None if self.command is None else self.command(folder)
         devices = 0 if run.device is Device.cpu else run.ranks
         return pool.Job(name, folder, command, devices=devices, ranks=run.ranks, timeout=self._sweep.trial_timeout)
 
@@ -190,7 +210,7 @@ class Session:
             self._end(owner, replace(result, message=said))
             return
         owner.results[seed] = result
-        owner.prepared = False
+        owner.asked = owner.awaits = None
         if not owner.seeds or self._is_hopeless(owner):
             many = len(self._seeds) > 1
             self._end(owner, joined([*owner.results.values()], len(self._seeds)) if many else result)

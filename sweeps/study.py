@@ -11,22 +11,23 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
 from hydra.errors import HydraException
 
 from launchers import pool
 from launchers.slots import Slots
+from launchers.warm import Warm
 from rlhf import preflight
 from rlhf.command_line import EXIT_OK, EXIT_STOPPED, report_faults
-from rlhf.config import Run, SweepMode
+from rlhf.config import Pruner, Run, SweepMode
 from rlhf.fault import Fault
 from rlhf.sealed import make_folder
 from sweeps import frame, table
 from sweeps.cells import Composer, Grid, grid, misplaced, probe, study_name
 from sweeps.goal import Goal
-from sweeps.parents import ChainOf
+from sweeps.parents import ChainOf, asker
 from sweeps.plan import Characterization, Plan, Tuning
 from sweeps.progress import Progress, summary
 from sweeps.record import Record
@@ -105,9 +106,10 @@ def _session(folder: Path, found: Grid, composer: Composer, slots: Slots) -> Ses
 
 def _run(session: Session, slots: Slots, command: Command | None, chain_of: ChainOf | None) -> int:
     trials = session.trials
-    with session.serving(command, chain_of):
-        print(session.progress.opening(trials.folder), flush=True)
-        interrupted = pool.run(session.next_job, slots, session.ended, session.say, tick=session.tick)
+    session.say(session.progress.opening(trials.folder))
+    with Warm(pool.environment(), session.say) if command is None else nullcontext() as warm:
+        session.command, session.chain_of = command, chain_of if warm is None else asker(warm)
+        interrupted = pool.run(session.next_job, slots, session.ended, session.say, tick=session.tick, warm=warm)
     rows = trials.write_rows()
     table.show(rows, trials.folder.name)
     left = session.left if interrupted else 0
@@ -134,6 +136,8 @@ def _settings(run: Run, space: Space) -> Iterator[str]:
         yield "fresh=true: a search learns from what it has; give it another sweep.name"
     if sweep.storage is not None and re.search(r"://[^/@]*:[^/@]*@", sweep.storage):
         yield "sweep.storage: holds a password, which would stand in every folder; leave it out and set PGPASSWORD"
+    if sweep.pruner is not Pruner.none and sweep.seeds > 1:
+        yield f"sweep.pruner={sweep.pruner.name}: judges single runs; use it with sweep.seeds=1"
     if not space.dimensions and sweep.mode is SweepMode.tune:
         yield "sweep.space: has no dimension to search; give a key several values, as sft.learning_rate=interval(1e-5,1e-3)"
 

@@ -8,7 +8,7 @@ import optuna
 import pytest
 
 from sweeps import study
-from sweeps.parents import Link
+from sweeps.parents import Asked, Link
 
 FAKE_TRIAL = Path(__file__).parent / "fake_trial.py"
 Study = Callable[..., int]
@@ -137,14 +137,14 @@ def test_settings_of_a_study_are_checked(
 # parents
 
 
-def chain(folder: Path) -> list[Link]:
+def chain(folder: Path) -> Asked:
     """SFT and the reward model are missing, and one system setting of SFT is swept."""
     import yaml
 
     config = yaml.safe_load((folder / "config.yaml").read_text())
     size = config["sft"]["micro_batch_size"]
     made = [Link("sft", "weights", f"run{size}", False), Link("rm", "scorer", "scorer", False)]
-    return [*made, Link("ppo", "own", f"own{folder.name}", False)]
+    return lambda: [*made, Link("ppo", "own", f"own{folder.name}", False)]
 
 
 @pytest.fixture
