@@ -86,18 +86,17 @@ def chooses_study(overrides: list[str]) -> bool:
     )
 
 
-def with_space(overrides: list[str]) -> list[str]:
-    """``overrides``, and the dimensions of the sweep they choose where none of them has taken their place.
-
-    Needs an initialised Hydra.
-    """
+def with_space(overrides: list[str], sweep: DictConfig) -> list[str]:
+    """``overrides``, and the dimensions of the ``sweep`` they choose where none of them has taken their place."""
     typed = {override_key(each) for each in overrides}
-    space = sweep_config(overrides).space
-    return [*overrides, *(f"{key}={written}" for key, written in space.items() if str(key) not in typed)]
+    return [*overrides, *(f"{key}={written}" for key, written in sweep.space.items() if str(key) not in typed)]
 
 
 def sweep_config(overrides: list[str]) -> DictConfig:
-    """The `sweep` that ``overrides`` choose: of their options and of their values for it; the usual one if they are faulty."""
+    """The `sweep` that ``overrides`` choose: of their options and of their values for it; the usual one if they are faulty.
+
+    Needs an initialised Hydra.
+    """
     parser = OverridesParser.create(config_loader=_loader())
     chosen = []
     for text in overrides:
@@ -129,8 +128,8 @@ def _check(overrides: list[str], multirun: bool) -> Preflight:
     loader = _loader()
     searched = False
     if multirun:
-        searched = sweep_config(overrides).mode is SweepMode.tune
-        overrides = with_space(overrides)
+        sweep = sweep_config(overrides)
+        searched, overrides = sweep.mode is SweepMode.tune, with_space(overrides, sweep)
     parser = OverridesParser.create(config_loader=loader)
     parsed: list[Override] = []
     for text in overrides:

@@ -6,6 +6,7 @@ sweep replaces it.
 """
 
 import itertools
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -105,13 +106,13 @@ class Space:
 
     @classmethod
     def of(cls, arguments: Sequence[str], sweep: DictConfig) -> "Space":
-        """The space of a command line and the `sweep` it chose. Needs an initialised Hydra.
+        """The space of a command line and the `sweep` it chose.
 
         Raises:
             Fault: something is not written as it should be, or a condition names what is no dimension before it.
         """
         parser = OverridesParser.create()
-        parsed = parser.parse_overrides(with_space(list(arguments)))
+        parsed = parser.parse_overrides(with_space(list(arguments), sweep))
         only_if = {
             key: tuple(Condition.parse(f"sweep.only_if.{key}", each) for each in re.split(r"\s+and\s+", written))
             for key, written in _texts(sweep.only_if).items()
@@ -136,6 +137,11 @@ class Space:
     def is_finite(self) -> bool:
         """Whether the points can be listed."""
         return all(isinstance(each.domain, Choices) for each in self.dimensions)
+
+    @property
+    def size(self) -> float:
+        """Points at most; infinite where they cannot be listed."""
+        return math.prod(len(each.domain.values) if isinstance(each.domain, Choices) else math.inf for each in self.dimensions)
 
     def exists(self, dimension: Dimension, point: Point) -> bool:
         """Whether ``dimension`` exists, given the values of those before it."""

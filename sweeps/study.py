@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
 from hydra.errors import HydraException
+from omegaconf import DictConfig
 
 from launchers import pool
 from launchers.slots import Slots
@@ -45,9 +46,10 @@ def main(arguments: list[str], command: Command | None = None, chain_of: ChainOf
     """
     with ExitStack() as held:
         try:
-            space = Space.of(arguments, preflight.sweep_config(arguments))
+            sweep = preflight.sweep_config(arguments)
+            space = Space.of(arguments, sweep)
             composer = Composer(space)
-            found = _cells(composer, arguments)
+            found = _cells(composer, arguments, sweep)
             if found.faults:
                 return report_faults(found.faults)
             run = found.cells[0].run
@@ -65,10 +67,9 @@ def main(arguments: list[str], command: Command | None = None, chain_of: ChainOf
         return _run(session, slots, command, chain_of)
 
 
-def _cells(composer: Composer, arguments: list[str]) -> Grid:
+def _cells(composer: Composer, arguments: list[str], sweep: DictConfig) -> Grid:
     """The cells, or of a search one of them, with all their faults."""
-    sweep = preflight.sweep_config(arguments)
-    if faults := misplaced(preflight.with_space(arguments)):
+    if faults := misplaced(preflight.with_space(arguments, sweep)):
         return Grid([], {}, faults)
     if sweep.mode is SweepMode.tune:
         found = probe(composer)

@@ -7,18 +7,16 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from rlhf import preflight
 from rlhf.fault import Fault
 from sweeps.space import Choices, Condition, Interval, Space, text
 
 
 @pytest.fixture
-def space(hydra: None, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Space]:
+def space() -> Callable[..., Space]:
     """The space of arguments, with a `sweep` of one's own."""
 
     def make(*arguments: str, **sweep: Any) -> Space:
         node = OmegaConf.create({"space": {}, "only_if": {}, "brings": {}, **sweep})
-        monkeypatch.setattr(preflight, "sweep_config", lambda overrides: node)
         return Space.of(list(arguments), node)
 
     return make
