@@ -577,19 +577,19 @@ class SweepConfig:
     """What a good point keeps to, as `mem/peak_gib <= 40`."""
     sampler: Sampler = system()
     """Of `mode=tune`: `tpe` (Bergstra et al. 2011), `random`, `cmaes` (Hansen 2016; package `cmaes`), `nsga2` (Deb et al. 2002)."""
-    trials: Optional[int] = system()
+    trials: Optional[int] = system(at_least=1)
     """Of `mode=tune`: trials in all, over all sessions; null: as many as the other limits allow."""
-    max_hours: Optional[float] = system()
+    max_hours: Optional[float] = system(above=0)
     """Begin no trial once all trials together, with the parents trained for them, took this many hours; null: no limit."""
-    max_usd: Optional[float] = system()
+    max_usd: Optional[float] = system(above=0)
     """Begin no trial once all of them together cost this much; null: no limit. Needs `hardware.usd_per_hour`."""
-    seeds: int = system()
+    seeds: int = system(at_least=1)
     """Runs of a trial, with seeds `seed`, `seed`+1, ...; its objective is their mean. Surely worse trials get fewer."""
-    parallel: int = system()
+    parallel: int = system(at_least=1)
     """Runs at a time."""
-    threads: Optional[int] = system()
+    threads: Optional[int] = system(at_least=1)
     """CPU threads of a run; null: the machine's cores divided by `parallel`."""
-    trial_timeout: Optional[float] = system()
+    trial_timeout: Optional[float] = system(above=0)
     """Seconds after which a run is ended (`failed`, `timeout`); null: never."""
     storage: Optional[str] = system()
     """Database that Optuna keeps the study in, as `postgresql://user@host/name`; null: `study.db` in the study's folder."""

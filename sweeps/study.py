@@ -123,12 +123,6 @@ def _settings(run: Run, space: Space) -> Iterator[str]:
     sweep = run.sweep
     if sweep.name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", sweep.name):
         yield f"sweep.name={sweep.name}: names a folder; use letters, digits, `.`, `_` and `-`"
-    for key in ("parallel", "threads", "trials", "seeds"):
-        if (value := getattr(sweep, key)) is not None and value < 1:
-            yield f"sweep.{key}={value}: must be at least 1"
-    for key in ("trial_timeout", "max_hours", "max_usd"):
-        if (value := getattr(sweep, key)) is not None and not value > 0:
-            yield f"sweep.{key}={value}: must be above 0, or null for no limit"
     if sweep.mode is SweepMode.tune and (sweep.trials, sweep.max_hours, sweep.max_usd) == (None, None, None):
         yield "sweep.mode=tune: has no end; set sweep.trials, sweep.max_hours or sweep.max_usd"
     if sweep.max_usd is not None and run.hardware.usd_per_hour is None:
