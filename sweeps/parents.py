@@ -1,6 +1,6 @@
 """Parents that the trials of a study need: each is trained once, as a job of its own, before the first trial that needs it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -83,10 +83,10 @@ class Parents:
                 self._open[name] = Parent(link, replace(run, stage=stage), parent, needs)
         return frozenset(names.values())
 
-    def startable(self) -> Iterator[Parent]:
-        """Those that wait for nothing and have not begun."""
+    def startable(self, awaited: Collection[str]) -> Iterator[Parent]:
+        """Those among ``awaited`` that wait for nothing and have not begun."""
         for parent in self._open.values():
-            if not parent.begun and not any(name in self._open for name in parent.needs):
+            if parent.name in awaited and not parent.begun and not any(name in self._open for name in parent.needs):
                 yield parent
 
     def blocking(self, names: frozenset[str]) -> Result | None:
@@ -98,15 +98,18 @@ class Parents:
         return any(name in self._open for name in names)
 
     def ended(self, parent: Parent, result: Result) -> None:
-        """Hear how one came out; what needs it falls with it."""
+        """Hear how one came out. What needs one that did not finish is forgotten: trials may need it made otherwise."""
         del self._open[parent.name]
         if result.status is Status.finished:
             self._made.add(parent.link.result_signature)
-            return
-        self._failed[parent.name] = result
-        for other in list(self._open.values()):
-            if parent.name in other.needs:
-                self.ended(other, result)
+        else:
+            self._failed[parent.name] = result
+            self._forget(parent.name)
+
+    def _forget(self, gone: str) -> None:
+        for name in [each.name for each in self._open.values() if gone in each.needs]:
+            if self._open.pop(name, None) is not None:
+                self._forget(name)
 
     def _same(self, link: Link) -> Iterator[Parent]:
         return (each for each in self._open.values() if each.link.result_signature == link.result_signature)

@@ -93,7 +93,8 @@ class Session:
             for trial in list(self._open):
                 if not self._is_running(trial) and (job := self._job_of(trial)) is not None:
                     return job
-            for parent in self._parents.startable():
+            awaited = frozenset[str]().union(*(trial.awaits or () for trial in self._open))
+            for parent in self._parents.startable(awaited):
                 return self._parent_job(parent)
             waiting = len(self._open) - sum(isinstance(each, Open) for each in self._running.values())
             if waiting > free or (found := self._next_trial()) is None:
@@ -152,11 +153,13 @@ class Session:
         except Fault as error:
             self._end(trial, _without_run(trial.cell, Status.failed, "fault", str(error)))
             return None
-        if trial.awaits is None or self._parents.awaited(trial.awaits):
+        if trial.awaits is None:
             return None
         if (cause := self._parents.blocking(trial.awaits)) is not None:
             run = trial.cell.run
             self._end(trial, parent_result(run.stage, run.model.name, seed, cause))
+            return None
+        if self._parents.awaited(trial.awaits):
             return None
         if not trial.results:
             self.say(self.progress.started(trial.entry))

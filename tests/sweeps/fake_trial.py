@@ -29,7 +29,7 @@ def main(folder: Path) -> int:
     if rate == 1e7 and not (outputs / "spare").exists():
         os.kill(os.getpid(), signal.SIGKILL)
     status, reason = ends.get(rate, ("finished", ""))
-    if sft["micro_batch_size"] > 100:
+    if stage == "sft" and sft["micro_batch_size"] > 100:
         status, reason = "infeasible", "oom"
     try:
         while rate == 1e6 and not (outputs / "spare").exists():
