@@ -76,7 +76,7 @@ def main(arguments: list[str]) -> int:
             print("usual companions: " + " ".join(checked.companions))
         assert checked.composed is not None
         first = _typed(checked.composed)
-        for line in idle.settings(first, flags.overrides, flags.multirun):
+        for line in idle.settings(first, flags.overrides, study):
             print(line, file=sys.stderr)
         shown = first if flags.cfg else None
     sys.argv = [sys.argv[0], *arguments]

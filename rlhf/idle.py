@@ -64,6 +64,9 @@ def settings(run: Run, typed: Sequence[str], study: bool = False) -> list[str]:
     """
     parsed = OverridesParser.create().parse_overrides(list(typed))
     swept = {override.key_or_group for override in parsed if override.is_sweep_override()}
+    if study:
+        brought = [text.partition("=")[0] for texts in run.sweep.brings.values() for text in texts]
+        swept |= {*run.sweep.space, *brought}
     if swept & set(RECIPES):
         return []
     told = []

@@ -6,6 +6,7 @@ companions.
 """
 
 import difflib
+import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -188,7 +189,9 @@ def _check(overrides: list[str], multirun: bool) -> Preflight:
 
 def _fill_for_all(found: Preflight, groups: list[str]) -> None:
     """Companions for a sweeper that is not ours, which knows none: the same for every cell, or a fault."""
-    known = {tuple(companions(cell)) for cell in cells([text for text in groups if not text.startswith("hydra/")])}
+    parsed = OverridesParser.create(config_loader=_loader()).parse_overrides(groups)
+    chosen = [list(_texts(override)) for override in parsed if not override.key_or_group.startswith("hydra/")]
+    known = {tuple(companions(list(cell))) for cell in itertools.product(*chosen)}
     if len(known) == 1:
         found.companions = list(known.pop())
         return
