@@ -585,8 +585,8 @@ class SweepConfig:
     """Begin no trial once all of them together cost this much; null: no limit. Needs `hardware.usd_per_hour`."""
     seeds: int = system(at_least=1)
     """Runs of a trial, with seeds `seed`, `seed`+1, ...; its objective is their mean. Surely worse trials get fewer."""
-    parallel: int = system(at_least=1)
-    """Runs at a time."""
+    parallel: Optional[int] = system(at_least=1)
+    """Runs at a time, each on GPUs of its own where there are any; null: as many as there are GPUs or cores for."""
     threads: Optional[int] = system(at_least=1)
     """CPU threads of a run; null: the machine's cores divided by `parallel`."""
     trial_timeout: Optional[float] = system(above=0)

@@ -6,6 +6,7 @@ from rlhf.result import Result, Status
 from sweeps.cells import label
 from sweeps.goal import Goal, measurements
 from sweeps.record import Entry
+from sweeps.seeds import are_distinguishable
 from sweeps.space import text
 from sweeps.trials import Trials
 
@@ -83,10 +84,9 @@ def summary(trials: Trials, rows: list[dict[str, str]], left: int, why_ended: st
     kept = [entry for entry, _ in trials.ended() if entry.status in KEPT and entry.reason != "fault"]
     ran = [entry for entry in kept if (trials.path(entry.number) / "log.txt").exists()]
     if ran:
-        numbers = ", ".join(f"{entry.number:04d}" for entry in ran[:NAMED]) + (" ..." if len(ran) > NAMED else "")
         lines.append(
-            f"failed or did not fit: {numbers} (why: {folder}/trials/{ran[0].number:04d}/log.txt). They are not run again by "
-            f"the same command unless their folder is deleted; fresh=true runs every cell again"
+            f"failed or did not fit: {_numbers(ran)} (why: {folder}/trials/{ran[0].number:04d}/log.txt). They are not run "
+            f"again by the same command unless their folder is deleted; fresh=true runs every cell again"
         )
     if left:
         lines.append(f"stopped with {_count(left, 'cell')} to go; the same command goes on")
@@ -108,8 +108,12 @@ def _best(trials: Trials) -> list[str]:
         (value,), best = front[0]
         command = " ".join(["python -m rlhf", *(f"{key}={text(each)}" for key, each in best.point.items())])
         overrides = trials.path(best.number) / "overrides.txt"
+        mine = trials.by_seed(best)
+        others = [entry for _, entry in judged if entry is not best and mine]
+        alike = [entry for entry in others if not are_distinguishable(mine, trials.by_seed(entry))]
         return [
             f"best {goal.objectives[0].metric}: {value:.4g} in {best.number:04d}: {label(best.point)}",
+            *([f"not distinguishable from it on these seeds: {_numbers(alike)}"] if alike else []),
             f"run it: {command} and the rest of {overrides}",
         ]
     lines = ["nothing is better in every respect than:"]
@@ -117,6 +121,10 @@ def _best(trials: Trials) -> list[str]:
         said = ", ".join(f"{each.metric} {value:.4g}" for each, value in zip(goal.objectives, values, strict=True))
         lines.append(f"  {entry.number:04d} {said}: {label(entry.point)}")
     return lines
+
+
+def _numbers(entries: list[Entry]) -> str:
+    return ", ".join(f"{entry.number:04d}" for entry in entries[:NAMED]) + (" ..." if len(entries) > NAMED else "")
 
 
 def _count(number: int, what: str) -> str:

@@ -4,43 +4,12 @@ Every point uses the same seeds in the same order (common random numbers), so tw
 seed by seed.
 """
 
-import math
-import random
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from rlhf.compare.intervals import of_mean, paired_seeds
 from rlhf.result import Objective, Result, Status
-
-RESAMPLES = 2000
-
-T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
-"""Student's t, two-sided 95 %, at 1 to 9 degrees of freedom; beyond them 1.96 is close enough."""
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean and its 95 % interval; without one where there is a single value."""
-
-    mean: float
-    low: float | None
-    high: float | None
-
-
-def bootstrap(values: Sequence[float]) -> Interval:
-    """Percentile bootstrap of the mean (Efron 1979), the same for the same values; widened to Student's t below five.
-
-    Resampling two or three values gives intervals that are far too narrow.
-    """
-    mean = statistics.fmean(values)
-    if len(values) < 2:
-        return Interval(mean, None, None)
-    if len(values) < 5:
-        half = _t_half(values)
-        return Interval(mean, mean - half, mean + half)
-    chance = random.Random(0)
-    means = sorted(statistics.fmean(chance.choices(values, k=len(values))) for _ in range(RESAMPLES))
-    return Interval(mean, means[round(0.025 * (RESAMPLES - 1))], means[round(0.975 * (RESAMPLES - 1))])
 
 
 def is_hopeless(values: Mapping[int, float], best: Mapping[int, float], objective: Objective) -> bool:
@@ -48,18 +17,13 @@ def is_hopeless(values: Mapping[int, float], best: Mapping[int, float], objectiv
     of the difference lies wholly on the worse side. Never after a single seed."""
     sign = 1.0 if objective.direction == "minimize" else -1.0
     worse_by = [sign * (values[seed] - best[seed]) for seed in values if seed in best]
-    return len(worse_by) >= 2 and statistics.fmean(worse_by) - _t_half(worse_by) > 0
+    return len(worse_by) >= 2 and paired_seeds(worse_by).low > 0
 
 
 def are_distinguishable(first: Mapping[int, float], second: Mapping[int, float]) -> bool:
-    """Whether two points differ: by their differences on two or more common seeds, else by whether their intervals overlap."""
+    """Whether two points differ: whether the 95 % interval of their differences on two or more common seeds leaves out 0."""
     common = [first[seed] - second[seed] for seed in first if seed in second]
-    if len(common) >= 2:
-        return abs(statistics.fmean(common)) > _t_half(common)
-    one, other = bootstrap([*first.values()]), bootstrap([*second.values()])
-    if one.low is None or one.high is None or other.low is None or other.high is None:
-        return False
-    return one.low > other.high or other.low > one.high
+    return len(common) >= 2 and paired_seeds(common).decided
 
 
 def joined(results: Sequence[Result], planned: int) -> Result:
@@ -69,28 +33,19 @@ def joined(results: Sequence[Result], planned: int) -> Result:
     shared = [name for name in first.metrics if name not in edges and all(name in each.metrics for each in results)]
     metrics: dict[str, float] = {}
     for name in shared:
-        interval = bootstrap([each.metrics[name] for each in results])
-        metrics[name] = interval.mean
-        if interval.low is not None and interval.high is not None:
-            metrics |= {f"{name}_low": interval.low, f"{name}_high": interval.high}
+        values = [each.metrics[name] for each in results]
+        metrics[name] = statistics.fmean(values)
+        if (ends := of_mean(values)) is not None:
+            metrics |= {f"{name}_low": ends[0], f"{name}_high": ends[1]}
     costs = [each.cost_usd for each in results if each.cost_usd is not None]
     peaks = [each.peak_memory_gib for each in results if each.peak_memory_gib is not None]
-    said = f"mean of {len(results)} seeds" + (
-        f" of {planned}: worse than the best for certain" if len(results) < planned else ""
-    )
+    fewer = f" of {planned}: worse than the best for certain" if len(results) < planned else ""
     return replace(
         first,
         status=Status.finished,
-        message=said,
+        message=f"mean of {len(results)} seeds{fewer}",
         metrics=metrics,
         seconds=sum(each.seconds for each in results),
         cost_usd=sum(costs) if costs else None,
         peak_memory_gib=max(peaks) if peaks else None,
     )
-
-
-def _t_half(values: Sequence[float]) -> float:
-    """Half of the 95 % interval of the mean."""
-    freedom = len(values) - 1
-    t = T95[freedom - 1] if freedom <= len(T95) else 1.96
-    return t * statistics.stdev(values) / math.sqrt(len(values))

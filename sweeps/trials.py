@@ -11,7 +11,7 @@ from rlhf.result import Result, Status
 from rlhf.sealed import write_atomically
 from sweeps import table
 from sweeps.cells import Cell
-from sweeps.goal import Goal
+from sweeps.goal import Goal, measurements
 from sweeps.plan import DOMINATED, Next
 from sweeps.record import RUNNING, Entry, Record
 
@@ -101,20 +101,25 @@ class Trials:
         """Write ``trials.csv`` anew and return its rows."""
         return table.write(self.folder / "trials.csv", self.ended(), self.goal)
 
+    def by_seed(self, entry: Entry) -> dict[int, float]:
+        """The first objective of each run of a trial under several seeds, by seed; empty for a trial of one run."""
+        runs = {
+            int(folder.name): outcome.read(folder) for folder in self.path(entry.number).glob("*/") if folder.name.isdigit()
+        }
+        metric = self.goal.objectives[0].metric
+        values = {seed: measurements(each).get(metric, math.nan) for seed, each in sorted(runs.items()) if each is not None}
+        return {seed: value for seed, value in values.items() if math.isfinite(value)}
+
     def best_by_seed(self, seeds: list[int]) -> dict[int, float]:
         """The first objective by seed, of the trial that is best among those that ran under all of several ``seeds``."""
-        if len(seeds) < 2:
-            return {}
-        objective = self.goal.objectives[0]
-        found = []
-        for entry, result in self.ended():
-            if self.goal.values(result) is not None and not self.goal.broken(result):
-                runs = {seed: outcome.read(self.path(entry.number) / str(seed)) for seed in seeds}
-                values = {seed: each.metrics.get(objective.metric, math.nan) for seed, each in runs.items() if each is not None}
-                if len(values) == len(seeds) and all(map(math.isfinite, values.values())):
-                    found.append(values)
-        best = min if objective.direction == "minimize" else max
-        return best(found, key=lambda values: sum(values.values()), default={})
+        good = [
+            entry
+            for entry, result in (self.ended() if len(seeds) > 1 else [])
+            if self.goal.values(result) is not None and not self.goal.broken(result)
+        ]
+        found = [values for entry in good if (values := self.by_seed(entry)).keys() >= {*seeds}]
+        best = min if self.goal.objectives[0].direction == "minimize" else max
+        return best(found, key=lambda values: sum(values[seed] for seed in seeds), default={})
 
     def spent(self) -> tuple[float, float]:
         """Seconds and dollars of all runs so far, parents included."""

@@ -3,21 +3,13 @@
 import pytest
 
 from rlhf.result import Objective, Result, Status
-from sweeps.seeds import are_distinguishable, bootstrap, is_hopeless, joined
+from sweeps.seeds import are_distinguishable, is_hopeless, joined
 
 LOSS, GAIN = Objective("eval/loss", "minimize"), Objective("reward/gain", "maximize")
 
 
 def run(loss: float, **fields: object) -> Result:
     return Result(Status.finished, "sft", "tiny", "r", "s", metrics={"eval/loss": loss}, **fields)  # type: ignore[arg-type]
-
-
-def test_an_interval_is_students_for_few_values_and_the_bootstraps_for_more() -> None:
-    one, two, many = bootstrap([3.0]), bootstrap([1.0, 3.0]), bootstrap([1.0, 2.0, 3.0, 4.0, 5.0])
-    assert (one.mean, one.low, one.high) == (3.0, None, None)
-    assert (two.mean, two.low, two.high) == (2.0, pytest.approx(2 - 12.706), pytest.approx(2 + 12.706))  # s / sqrt(2) = 1
-    assert many.low is not None and many.high is not None and 1 < many.low < 3 < many.high < 5
-    assert bootstrap([1.0, 2.0, 3.0, 4.0, 5.0]) == many
 
 
 def test_a_point_is_hopeless_when_it_is_worse_on_common_seeds_for_certain() -> None:
@@ -37,7 +29,7 @@ def test_overlapping_points_are_not_distinguishable() -> None:
 def test_the_mean_of_seeds_has_an_interval_and_adds_up_what_they_took() -> None:
     ends = [run(1.0, seconds=2.0, peak_memory_gib=1.0), run(3.0, seconds=4.0, peak_memory_gib=2.0, cost_usd=0.5)]
     both = joined(ends, 2)
-    assert both.metrics["eval/loss"] == 2.0 and both.metrics["eval/loss_low"] == pytest.approx(2 - 12.706)
+    assert both.metrics["eval/loss"] == 2.0 and both.metrics["eval/loss_low"] == pytest.approx(2 - 12.706, abs=1e-3)
     assert (both.seconds, both.peak_memory_gib, both.cost_usd) == (6.0, 2.0, 0.5)
     assert joined(ends, 3).message == "mean of 2 seeds of 3: worse than the best for certain"
 
@@ -46,4 +38,4 @@ def test_an_interval_of_single_runs_is_not_averaged() -> None:
     ends = [run(1.0), run(3.0)]
     for end in ends:
         end.metrics |= {"eval/loss_low": 0.0, "eval/loss_high": 9.0}
-    assert joined(ends, 2).metrics["eval/loss_high"] == pytest.approx(2 + 12.706)
+    assert joined(ends, 2).metrics["eval/loss_high"] == pytest.approx(2 + 12.706, abs=1e-3)
