@@ -10,10 +10,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from rlhf import artifact, lineage, selection, signature
+from rlhf import after, artifact, lineage, provenance, selection, signature
 from rlhf.artifact import Artifact
 from rlhf.config import MissingParents, RewardKind, Run
 from rlhf.data import corpus as data
+from rlhf.data import demand
 from rlhf.data.corpus import Corpus
 from rlhf.fault import Fault
 from rlhf.identity import Identity
@@ -25,6 +26,7 @@ from rlhf.sealed import is_sealed
 from rlhf.stages.table import TABLE
 from rlhf.stopping import StopRequest
 from rlhf.tracking.screen import warn
+from rlhf.visible import visible
 from rlhf.watcher import CHECKPOINTS
 
 
@@ -42,7 +44,7 @@ def main(run: Run) -> int:
             return EXIT_FAULTS
         return report_faults([str(error)])
     _print_table(results)
-    _print_end(result, run.fresh)
+    _print_end(result, run)
     return result.exit_code
 
 
@@ -57,6 +59,9 @@ def execute(run: Run, ended: Callable[[Result, bool], None] = lambda result, reu
     """
     for line in load_corpus(run).report:
         print(f"  {line}")
+    for link in links(run):  # before hours are spent on a parent of what cannot be trained
+        if not link.finished or (run.fresh and link.identity.stage == run.stage):
+            demand.see(run, link.identity.stage, load_corpus(run))
     told: set[str] = set()
 
     def tell(result: Result, reused: bool) -> None:
@@ -224,19 +229,21 @@ def _print_examples(result: Result, count: int = 2) -> None:
     with (Path(result.folder) / "samples.jsonl").open(encoding="utf-8") as lines:
         rows = [json.loads(line) for line in lines]
     for row in rows[-count:]:  # of the weights that were kept, which are written last
-        print(f"  prompt  {row['prompt']}\n  sft     {row['sft_response']}\n  ppo     {row['response']}\n")
+        texts = (("prompt", "prompt"), ("sft", "sft_response"), ("ppo", "response"))
+        print("".join(f"  {name:<6}  {visible(row[key])}\n" for name, key in texts))
 
 
-def _print_end(result: Result, fresh: bool) -> None:
+def _print_end(result: Result, run: Run) -> None:
     if result.status is Status.finished:
         if result.stage == "ppo":
             _print_examples(result)
         print(f"The model is in {result.artifact}; every number is in {result.folder}/metrics.jsonl.")
         print(f"Look at it: {result.folder}/{report.NAME}")
-        print("Next: change something (rlhf --help lists what), or compare several values in a study:")
-        print("  python -m rlhf -m stage=sft sft.learning_rate=1e-3,3e-3")
+        print("Next: talk to it, or change something (rlhf --help lists what), or compare several values in a study:")
+        for command in after.commands(run, result, provenance.overrides()):
+            print(f"  {command}")
     elif result.status is Status.stopped:
-        same = "The same command without fresh=true" if fresh else "The same command"
+        same = "The same command without fresh=true" if run.fresh else "The same command"
         saved = any((Path(result.folder) / CHECKPOINTS).glob("*"))
         print(f"{result.message}. {same} {'goes on from there' if saved else 'begins this stage again'}.")
     else:

@@ -4,8 +4,11 @@ import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
+from omegaconf import OmegaConf
+
 from rlhf import bounds, stage_checks
 from rlhf.config import (
+    CONF,
     STAGES,
     ArchConfig,
     Family,
@@ -79,6 +82,8 @@ def _data(run: Run) -> Iterator[str]:
             for field in ("subset", "files", "streaming"):
                 if getattr(source, field):
                     yield f"{key}.{field}={getattr(source, field)}: goes with path=hub:<id> only; leave it out"
+            if source.split != OmegaConf.load(CONF / "source" / "default.yaml").split:
+                yield f"{key}.split={source.split}: goes with path=hub:<id> only; leave it out, and name the file you mean"
         elif source.streaming and source.cap is None:
             yield f"{key}.streaming=true: needs {key}.cap, or the whole data set is read"
 

@@ -148,5 +148,9 @@ def _verb(verb: str, arguments: list[str]) -> int:
         near = difflib.get_close_matches(verb, VERBS, 1)
         hint = f"did you mean `{near[0]}`?" if near else f"verbs: {', '.join(VERBS)}; a setting is written key=value"
         return report_faults([f"{verb}: not a verb; {hint}"])
+    if {"--help", "-h"} & set(arguments):
+        what, _, use = VERBS[verb].use.partition(": ")
+        print(f"python -m rlhf {use}\n  {what} (docs/command_line.md)")
+        return EXIT_OK
     serve: Callable[[list[str]], int] = import_module(VERBS[verb].module).main  # only the one that is wanted
     return serve(arguments)

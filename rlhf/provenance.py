@@ -24,6 +24,9 @@ PACKAGES = ("rlhf", "torch", "transformers", "tokenizers", "hydra-core", "omegac
 FILES = ENVIRONMENT, LOCK, CHANGES = "environment.json", "requirements.txt", "changes.diff"
 """In a run's folder: where it ran; every installed package; how the code differed from its commit."""
 
+FOLDER = "folder"
+"""What the folder is called, in what is written down, that relative paths of the run start from."""
+
 VARIABLES = (
     "CUDA_",
     "NCCL_",
@@ -96,6 +99,7 @@ def environment(corpus: Corpus) -> dict[str, Any]:
         **_changes(),
         "python": platform.python_version(),
         "platform": platform.platform(),
+        FOLDER: str(Path.cwd()),
         "device": device(),
         "threads": torch.get_num_threads(),
         "variables": variables(),

@@ -1,5 +1,6 @@
 """``python -m rlhf reproduce RUN``: the run again from its own saved configuration, and whether it came out the same."""
 
+import glob
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rlhf import checks, lineage
 from rlhf.command_line import EXIT_FAILED, report_faults
 from rlhf.config import CONF, Run
+from rlhf.data.corpus import WORLD
 from rlhf.fault import Fault
 from rlhf.overrides import apply, first_line
 from rlhf.result import Result, Status
@@ -92,9 +94,10 @@ def _again(folder: Path, before: Result, config: DictConfig, overrides: Sequence
 
     if not whole_chain:
         _start_from_the_same(folder, before, config)
+    recorded = provenance.read(folder)
+    _find_data(config, recorded.get(provenance.FOLDER), overrides)
     run = typed(config)
     told = (folder / "overrides.txt").read_text().splitlines() if (folder / "overrides.txt").is_file() else []
-    recorded = provenance.read(folder)
     if not recorded:
         warn(f"{folder}: has no {provenance.ENVIRONMENT}, so nobody knows where it ran")
     for difference in provenance.differences(recorded, provenance.environment(chain.load_corpus(run))) if recorded else ():
@@ -110,6 +113,26 @@ def _again(folder: Path, before: Result, config: DictConfig, overrides: Sequence
         print(f"  {line}")
     print("equal: the artifact's bytes and the final metrics" if not differing else "not equal: the above")
     return EXIT_FAILED if differing and not overrides else after.exit_code
+
+
+def _find_data(config: DictConfig, started_in: str | None, overrides: Sequence[str]) -> None:
+    """Take relative paths of data from the folder the run was started in, not from this one.
+
+    Raises:
+        Fault: nothing is there.
+    """
+    for name, source in config.data.sources.items():
+        key, path = f"data.sources.{name}.path", str(source.path)
+        named = path.startswith("hub:") or path == WORLD or Path(path).expanduser().is_absolute()
+        if named or any(text.startswith(f"{key}=") for text in overrides):
+            continue
+        place = str(Path(started_in or ".") / path)
+        if not glob.glob(place):
+            where = (
+                f"{started_in}, where the run was started" if started_in else "this folder, and the run's own was not recorded"
+            )
+            raise Fault(f"{key}={path}: is not in {where}; put it there, or write {key}=... behind")
+        source.path = place
 
 
 def _start_from_the_same(folder: Path, before: Result, config: DictConfig) -> None:

@@ -1,5 +1,6 @@
-"""From what a person writes for a run to its folder: the folder itself, its name in `outputs/runs`, or how that begins."""
+"""From what a person writes for a run to its folder: the folder itself, its name in `outputs/runs`, or how these begin."""
 
+import glob
 from pathlib import Path
 
 from omegaconf import OmegaConf
@@ -15,17 +16,20 @@ def usual() -> Path:
     return Path(OmegaConf.load(CONF / "config.yaml").paths.outputs) / "runs"
 
 
-def folder_of(word: str) -> Path:
-    """The folder of the run that ``word`` means.
+def folder_of(word: str, outputs: str | None = None) -> Path:
+    """The folder of the run that ``word`` means; names are looked for in ``outputs`` (None: where runs usually are).
 
     Raises:
         Fault: there is none, or several names begin so.
     """
-    for folder in (Path(word), usual() / word):
+    runs = usual() if outputs is None else Path(outputs) / "runs"
+    for folder in (Path(word), runs / word):
         if (folder / CONFIG).is_file():
             return folder
-    near = sorted(path.parent for path in usual().glob(f"{word}*/{CONFIG}")) if "/" not in word and word.strip(".") else []
+    beginning = Path(word) if "/" in word else runs / word
+    found = beginning.parent.glob(f"{glob.escape(beginning.name)}*/{CONFIG}") if beginning.name.strip(".") else []
+    near = sorted(path.parent for path in found)
     if len(near) == 1:
         return near[0]
-    hint = f"did you mean {', '.join(path.name for path in near)}?" if near else f"runs are in {usual()}"
+    hint = f"did you mean {', '.join(path.name for path in near)}?" if near else f"runs are in {runs}"
     raise Fault(f"{word}: is not the folder of a run (it has no {CONFIG}); {hint}")

@@ -88,6 +88,7 @@ def test_the_default_run_is_sound() -> None:
         ("data.max_train_examples=0", "data.max_train_examples=0: must be at least 1"),
         ("data.sources.prompts.weight=0", "data.sources.prompts.weight=0.0: must be above 0"),
         ("data.sources.prompts.cap=0", "data.sources.prompts.cap=0: must be at least 1"),
+        ("data.sources.prompts.split=test", "data.sources.prompts.split=test: goes with path=hub:<id> only"),
         ("data.sources.prompts.subset=main", "data.sources.prompts.subset=main: goes with path=hub:<id> only"),
         ("data.sources.prompts.files=a.jsonl", "data.sources.prompts.files=a.jsonl: goes with path=hub:<id> only"),
         ("data=alpaca data.sources.alpaca.streaming=true", "streaming=true: needs data.sources.alpaca.cap"),

@@ -40,6 +40,20 @@ def test_help_is_our_own_page_wherever_it_is_asked_for(shell: Shell) -> None:
     assert ended.stdout.strip() == page.render().strip()
 
 
+@pytest.mark.parametrize("verb", command_line.VERBS)
+def test_a_verb_shows_its_use(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in ([verb, "--help"], [verb, "some", "-h"]):
+        assert command_line.main(words) == command_line.EXIT_OK
+        assert capsys.readouterr().out.startswith(f"python -m rlhf {verb} ")
+
+
+@pytest.mark.parametrize("recipe", ["smoke", "overfit"])
+def test_a_tracker_that_is_typed_wins_over_a_recipe_for_debugging(recipe: str) -> None:
+    for typed, kind in (([], "none"), (["tracker=wandb"], "wandb"), (["tracker.kind=wandb"], "wandb")):
+        with initialize_config_dir(str(config.CONF), version_base="1.3"):
+            assert compose("config", [f"debug={recipe}", *typed]).tracker.kind.name == kind
+
+
 def test_zero_is_a_key_and_nothing_is_written_by_looking(shell: Shell, tmp_path: Path) -> None:
     run = composed(shell("zero=2", "--cfg", "job"))
     assert str(run.zero) == "2"

@@ -58,6 +58,26 @@ def test_other_values_are_compared_and_the_chain_can_be_trained_whole(
     assert "eval/loss:" in capsys.readouterr().out
 
 
+def test_relative_paths_are_those_of_the_folder_the_run_was_started_in(
+    make_run: Callable[..., Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "here").mkdir()
+    rows = [json.dumps({"prompt": f"Number {number}?", "completion": f"It is {number}."}) for number in range(100)]
+    (tmp_path / "here" / "mine.jsonl").write_text("\n".join(rows))
+    monkeypatch.chdir(tmp_path / "here")
+    words = ["stage=sft", "data=local", "data.sources.mine.path=mine.jsonl", "data.sources.mine.stages=[sft]"]
+    first = chain.execute(make_run(*words)).folder
+    monkeypatch.chdir(tmp_path)
+    assert reproduce.main([first]) == 0 and "equal: " in capsys.readouterr().out
+    (tmp_path / "here" / "mine.jsonl").rename(tmp_path / "moved.jsonl")
+    assert reproduce.main([first]) == 2
+    fault = (
+        f"data.sources.mine.path=mine.jsonl: is not in {tmp_path / 'here'}, where the run was started; put it there, or write"
+    )
+    assert fault in capsys.readouterr().err
+    assert reproduce.main([first, "data.sources.mine.path=moved.jsonl"]) == 0
+
+
 @pytest.fixture
 def folder(make_run: Callable[..., Run], tmp_path: Path) -> Path:
     """The folder of a run, as far as its faults are concerned."""

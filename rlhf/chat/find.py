@@ -8,8 +8,8 @@ from rlhf.runs import folder_of
 from rlhf.sealed import MANIFEST, is_sealed
 
 
-def artifact_of(word: str) -> Path:
-    """The folder of the artifact that ``word`` means.
+def artifact_of(word: str, outputs: str | None = None) -> Path:
+    """The folder of the artifact that ``word`` means; names of runs are looked for in ``outputs`` (None: the usual place).
 
     Raises:
         Fault: there is none.
@@ -17,7 +17,7 @@ def artifact_of(word: str) -> Path:
     for candidate in (Path(word), Path(word) / "artifact"):
         if is_sealed(candidate):
             return candidate
-    folder = folder_of(word)
+    folder = folder_of(word, outputs)
     if not is_sealed(folder / "artifact"):
         raise Fault(f"{word}: this run has no artifact; it did not finish, and the same command goes on with it")
     return folder / "artifact"

@@ -1,5 +1,6 @@
 """``python -m rlhf chat RUN [RUN2] [key=value ...]``: a terminal, or lines from a pipe."""
 
+import io
 import sys
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from rlhf.overrides import apply
 from rlhf.visible import visible
 
 MOST_RUNS = 2
+OUTPUTS = "paths.outputs="
+"""Before the folder in which runs are looked for by name."""
 
 
 def main(arguments: list[str]) -> int:
@@ -26,10 +29,13 @@ def main(arguments: list[str]) -> int:
     try:
         if not 1 <= len(words) <= MOST_RUNS:
             raise Fault("chat: takes one run, or two to stand side by side; write python -m rlhf chat outputs/runs/<name>")
-        settings = settings_of([word for word in arguments if "=" in word])
-        paths = [find.artifact_of(word) for word in words]
+        settings = settings_of([word for word in arguments if "=" in word and not word.startswith(OUTPUTS)])
+        outputs = next((word.removeprefix(OUTPUTS) for word in reversed(arguments) if word.startswith(OUTPUTS)), None)
+        paths = [find.artifact_of(word, outputs) for word in words]
         reward = settings.reward
-        judges = [find.artifact_of(reward)] if reward else [found for found in map(find.reward_model_of, paths) if found]
+        judges = (
+            [find.artifact_of(reward, outputs)] if reward else [found for found in map(find.reward_model_of, paths) if found]
+        )
         return _talk(_conversation(paths, judges, settings))
     except Fault as fault:
         return report_faults([str(fault)])
@@ -56,6 +62,8 @@ def _conversation(paths: list[Path], judges: list[Path], settings: DictConfig) -
 
 
 def _talk(conversation: Conversation) -> int:
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")  # a line that is not UTF-8 is told, and the next one read
     if not sys.stdin.isatty():
         return _pipe(conversation)
     import readline  # noqa: F401  # its import lets input() edit lines and remember them
@@ -76,11 +84,11 @@ def _talk(conversation: Conversation) -> int:
             continue
         try:
             if line.startswith("/"):
-                console.print(Text(conversation.command(line), style="dim"))
+                console.print(Text(conversation.command(_readable(line)), style="dim"))
             elif len(conversation.sides) == 1:
-                _one(console, conversation, line)
+                _one(console, conversation, _readable(line))
             else:
-                _side_by_side(console, conversation, line)
+                _side_by_side(console, conversation, _readable(line))
         except EOFError:
             return EXIT_OK
         except Fault as fault:
@@ -123,9 +131,9 @@ def _pipe(conversation: Conversation) -> int:
     for line in sys.stdin:
         try:
             if line.startswith("/"):
-                print(conversation.command(line))
+                print(conversation.command(_readable(line)))
             elif line.strip():
-                conversation.say(line.rstrip("\n"), lambda: None)
+                conversation.say(_readable(line).rstrip("\n"), lambda: None)
                 for side in conversation.sides:
                     score = "" if side.score is None else f" [{_score(side)}]"
                     print(f"{side.speaker.name}{score}: {' '.join(visible(side.answer).split())}", flush=True)
@@ -134,6 +142,19 @@ def _pipe(conversation: Conversation) -> int:
         except Fault as fault:
             print(fault, file=sys.stderr)
     return EXIT_OK
+
+
+def _readable(line: str) -> str:
+    """``line`` itself.
+
+    Raises:
+        Fault: it is not UTF-8.
+    """
+    try:
+        line.encode()
+    except UnicodeEncodeError:
+        raise Fault("this line is not UTF-8 and was not said; write it in UTF-8") from None
+    return line
 
 
 def _score(side: Side) -> str:

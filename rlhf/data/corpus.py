@@ -41,6 +41,8 @@ class Corpus:
     """The true reward of a response to a prompt, where every source has one."""
     temperature: float
     """Evens out the sources' shares of an epoch."""
+    fit: Mapping[str, set[str]]
+    """Stages that each source from a file has examples for, whether they may use it or not."""
     report: list[str]
     """For a person: what was read, what each stage got, what was left out and where it stands."""
 
@@ -57,11 +59,22 @@ class Corpus:
         if not found:
             what = {"pretrain": "document", "sft": "demonstration", "rm": "pair", "ppo": "prompt"}[stage]
             if split == "train" or not self.parts.get((stage, "train")):
-                fix = f"name a source with {what}s whose data.sources.<name>.stages holds {stage}"
+                fix = self._fix(stage, what)
             else:
                 fix = "raise data.eval_fraction, or bring more data"
             raise Fault(f"data.sources: no {what} for stage {stage} ({split}); {fix}. " + "; ".join(self.report))
         return found
+
+    def _fix(self, stage: str, what: str) -> str:
+        """What brings examples to ``stage``, which has none."""
+        if other := [name for name, stages in self.fit.items() if stage in stages]:
+            return f"give it some: 'data.sources.{other[0]}.stages=[{stage}]'"
+        if documents := [name for name, stages in self.fit.items() if stages == {"pretrain"}]:
+            return (
+                f"its rows are documents, which stage=pretrain 'data.sources.{documents[0]}.stages=[pretrain]' learns; "
+                f"data.sources.{documents[0]}.format=continuation makes each a prompt and its answer"
+            )
+        return f"name a source with {what}s whose data.sources.<name>.stages holds {stage}"
 
     def order(self, stage: str, epoch: int, seed: int) -> list[int]:
         """Indices into the training examples in the order of one epoch.
@@ -120,7 +133,9 @@ def load(data: DataConfig, seed: int, cache: str | None) -> Corpus:
             files.append(source)
             contents[name] = source.digest
             notes[name] = [source.reading, *source.skipped]
-    for name, homeless in _deal(data, files, parts).items():
+    for name, (useless, homeless) in _deal(data, files, parts).items():
+        stages = ", ".join(data.sources[name].stages)
+        notes[name] += [f"{useless} examples left out: they are for none of its stages ({stages})"] * (useless > 0)
         notes[name] += [f"{homeless} examples left out: their prompt went to another stage"] * (homeless > 0)
     if data.system_prompt is not None:  # only now, so that it moves no prompt to another stage
         parts = {place: [each.told(data.system_prompt) for each in examples] for place, examples in parts.items()}
@@ -136,12 +151,13 @@ def load(data: DataConfig, seed: int, cache: str | None) -> Corpus:
         temperature=data.temperature,
         digest=_digest(data, contents),
         gold=generated.gold if not files else None,
+        fit={source.name: set().union(*map(_fit, source.examples)) for source in files},
         report=[f"{name}: {'; '.join([*lines, *_shares(name, parts)])}" for name, lines in notes.items()],
     )
 
 
-def _deal(data: DataConfig, files: Iterable[Source], parts: Parts) -> dict[str, int]:
-    """Add the examples of ``files`` to ``parts``; how many of each source found no place."""
+def _deal(data: DataConfig, files: Iterable[Source], parts: Parts) -> dict[str, tuple[int, int]]:
+    """Add the examples of ``files`` to ``parts``; how many of each source suit no stage of it, and find no place."""
     offered = {
         source.name: [(example, _usable(example, data.sources[source.name])) for example in source.examples] for source in files
     }
@@ -155,17 +171,23 @@ def _deal(data: DataConfig, files: Iterable[Source], parts: Parts) -> dict[str, 
                 places = [(stage, "held_out") for stage in stages]
             else:
                 places = [(chosen, "train")] if chosen is not None and chosen in stages else []
-            homeless[name] += not places
+            homeless[name] += bool(stages) and not places
             answer = (example.key, example.response)
             for stage, split in places:
                 if stage != "sft" or example.rejected is None or answer not in demonstrated:  # it may win several comparisons
                     parts[stage, split].append(_without_surplus(example, stage))
                 demonstrated |= {answer} if stage == "sft" else set()
-    return homeless
+    useless = {name: sum(not stages for _, stages in offers) for name, offers in offered.items()}
+    return {name: (useless[name], homeless[name]) for name in offered}
 
 
 def _usable(example: Example, config: SourceConfig) -> set[str]:
     """The stages of the source that can use the example."""
+    return _fit(example) & set(config.stages)
+
+
+def _fit(example: Example) -> set[str]:
+    """The stages that can use the example."""
     prompt = bool(example.turns)
     fit = {
         "pretrain": not prompt,
@@ -173,7 +195,7 @@ def _usable(example: Example, config: SourceConfig) -> set[str]:
         "rm": example.rejected is not None or (prompt and example.rating is not None),
         "ppo": prompt,
     }
-    return {stage for stage in config.stages if fit[stage]}
+    return {stage for stage, can in fit.items() if can}
 
 
 def _without_surplus(example: Example, stage: str) -> Example:

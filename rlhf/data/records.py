@@ -47,6 +47,23 @@ class Example:
         assert self.rejected is None or self.response is not None, "a rejected answer needs a preferred one"
         assert not self.ranking or (self.response, self.rejected) == (self.ranking[0], self.ranking[-1])
 
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """All answers to the prompt, best first."""
+        if self.ranking:
+            return self.ranking
+        best = self.response or ""
+        return (best,) if self.rejected is None else (best, self.rejected)
+
+    @property
+    def ratings(self) -> tuple[float, ...] | None:
+        """The rating of each answer, best first; None where one is not known."""
+        if self.rating is None or len(self.ranking) > 2:
+            return None
+        if self.rejected is None:
+            return (self.rating,)
+        return None if self.margin is None else (self.rating, self.rating - self.margin)
+
     def told(self, system: str) -> "Example":
         """This example with ``system`` in front, unless it begins with the system's turn or is a document."""
         if not self.turns or self.turns[0].role == "system":

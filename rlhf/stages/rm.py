@@ -28,10 +28,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from rlhf.algorithms.losses import best_of_list_loss, pairwise_loss, rating_loss, tokenwise_loss
 from rlhf.algorithms.masks import diverging_span, hold_last
 from rlhf.config import RewardModelLoss
+from rlhf.data import demand
 from rlhf.data.records import Example
 from rlhf.engine.base import Trainable
 from rlhf.engine.optimizer import OptimizerSpec
-from rlhf.fault import Fault
 from rlhf.lineage import READS
 from rlhf.metrics import Mean, Metric, Metrics, Total
 from rlhf.models.adapters import add_adapters
@@ -96,12 +96,12 @@ class RewardModel(Stage[Comparisons]):
     def _ranked(self, examples: Sequence[Example]) -> list[Ranked | None]:
         """All answers of each example, best first; None where one does not fit or nothing can be learnt."""
         rated = self._config.loss is RewardModelLoss.mse
-        answers = [_answers(example) for example in examples]
+        answers = [example.answers for example in examples]
         rows = tokens_of(self._tokenizer, examples, answers, self._config.max_length, self._setting.token_cache)
         ranked: list[Ranked | None] = []
         for example, row in zip(examples, rows, strict=True):
-            ratings = _ratings(example)
-            learns = ratings is not None if rated else len(_answers(example)) > 1
+            ratings = example.ratings
+            learns = ratings is not None if rated else len(example.answers) > 1
             if row is None or not learns or any(first == second for first, second in zip(row, row[1:], strict=False)):
                 ranked.append(None)
             else:
@@ -115,13 +115,7 @@ class RewardModel(Stage[Comparisons]):
             Fault: `rm.loss` needs what no row has.
         """
         loss = self._config.loss
-        if loss is RewardModelLoss.mse and not any(map(_ratings, examples)):
-            raise Fault("rm.loss=mse: no row has a rating; use data with a label or a rating, or rm.loss=pairwise")
-        if loss is not RewardModelLoss.mse and not any(len(_answers(example)) > 1 for example in examples):
-            other = ", or rm.loss=mse for what people rated" if any(map(_ratings, examples)) else ""
-            raise Fault(f"rm.loss={loss.name}: no row has a second answer to compare with; use data with pairs{other}")
-        if loss is RewardModelLoss.margin and not any(example.margin for example in examples):
-            raise Fault("rm.loss=margin: no row says how much better an answer is; use data with a margin, or rm.loss=pairwise")
+        demand.see_comparisons(loss, examples)
         count = self._rows.count(None)
         why = "have no rating" if loss is RewardModelLoss.mse else "have no other answer, or an equal one"
         return [f"{count} of {len(examples)} rows do not fit rm.max_length, or {why}"] if count else []
@@ -201,23 +195,6 @@ class RewardModel(Stage[Comparisons]):
     def export(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         """The scorer and its tokenizer."""
         return self._scorer, self._tokenizer
-
-
-def _answers(example: Example) -> tuple[str, ...]:
-    """All answers to the prompt, best first."""
-    if example.ranking:
-        return example.ranking
-    best = example.response or ""
-    return (best,) if example.rejected is None else (best, example.rejected)
-
-
-def _ratings(example: Example) -> tuple[float, ...] | None:
-    """The rating of each answer; None where one is not known."""
-    if example.rating is None or len(example.ranking) > 2:
-        return None
-    if example.rejected is None:
-        return (example.rating,)
-    return None if example.margin is None else (example.rating, example.rating - example.margin)
 
 
 def _marked(answer: Tokens) -> Marked:

@@ -3,6 +3,7 @@
 import io
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,9 @@ import torch
 
 from rlhf import chain
 from rlhf.chat import find, terminal
+from rlhf.chat.conversation import Conversation
+from rlhf.config import ChatConfig
+from rlhf.data.records import Turn
 from rlhf.fault import Fault
 from tests.stages import small
 
@@ -32,8 +36,30 @@ def test_a_run_is_found_by_folder_artifact_or_name(tmp_path: Path, monkeypatch: 
     sealed(Path("outputs/runs/sft-tiny-0123ffff"))
     with pytest.raises(Fault, match="did you mean sft-tiny-0123abcd, sft-tiny-0123ffff"):
         find.artifact_of("sft-tiny-01")
+    assert find.artifact_of("outputs/runs/sft-tiny-0123a") == expected
+    sealed(Path("elsewhere/runs/ppo-tiny-1"))
+    assert find.artifact_of("ppo-tiny", "elsewhere") == Path("elsewhere/runs/ppo-tiny-1/artifact")
     with pytest.raises(Fault, match="nothing: is not the folder of a run .* runs are in outputs/runs"):
         find.artifact_of("nothing")
+
+
+class Echo:
+    """Answers with what it heard."""
+
+    name = "echo"
+
+    def reply(self, turns: tuple[Turn, ...], settings: ChatConfig, key: str) -> Iterator[str]:
+        yield turns[-1].text
+
+
+def test_a_line_that_is_not_utf8_is_told_and_the_next_one_answered(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = io.TextIOWrapper(io.BytesIO(b"caf\xe9\n/system caf\xe9\ntea\n"), encoding="utf-8")
+    monkeypatch.setattr(sys, "stdin", said)
+    assert terminal._talk(Conversation([Echo()], None, terminal.settings_of([]))) == 0
+    shown = capsys.readouterr()
+    assert shown.out == "echo: tea\n" and shown.err.count("this line is not UTF-8") == 2
 
 
 def test_a_run_that_did_not_finish_says_so(tmp_path: Path) -> None:

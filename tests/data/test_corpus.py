@@ -367,6 +367,17 @@ def test_an_empty_stage_says_what_is_missing(tmp_path: Path) -> None:
         corpus.examples("sft", "held_out")
 
 
+def test_documents_are_offered_the_stage_that_learns_them(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", [{"text": f"Story {n}. It ends."} for n in range(30)])
+    corpus = load(mix(mine=source(path)), 1, None)
+    with pytest.raises(Fault, match=r"stage=pretrain 'data\.sources\.mine\.stages=\[pretrain\]'.*format=continuation") as told:
+        corpus.examples("sft", "train")
+    assert "30 examples left out: they are for none of its stages (sft, rm, ppo)" in str(told.value)
+    assert "went to another stage" not in str(told.value)
+    with pytest.raises(Fault, match=r"give it some: 'data\.sources\.mine\.stages=\[pretrain\]'"):
+        corpus.examples("pretrain", "train")
+
+
 # the built-in world
 
 
