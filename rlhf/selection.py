@@ -46,7 +46,7 @@ class Selection:
         if name not in metrics and round_ == 0:
             raise Fault(
                 f"early_stop.metric={name}: is not measured on this data; choose from "
-                f"{', '.join(each for each in metrics if not each.startswith('baseline/'))}"
+                f"{', '.join(each for each in metrics if not each.startswith(('baseline/', 'eval/pairs/')))}"
             )
         value = metrics[name].value if name in metrics else math.nan
         if self._improves(value):
