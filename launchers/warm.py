@@ -76,6 +76,8 @@ class Warm:
         self._lives = LIVES if self._adopts else 0
         self._process: subprocess.Popen[bytes] | None = None
         self._ready = False
+        self._waited_for: set[int] = set()
+        """All that were started here: whoever asked for one waits for it."""
 
     def __enter__(self) -> Self:
         if self._adopts:
@@ -113,8 +115,11 @@ class Warm:
             OSError: the machine has no room for another process.
         """
         if self.usable:
-            return self._fork(module, arguments, environment, stdout, stderr)
-        return start_fresh([sys.executable, "-m", module, *arguments], environment, stdout, stderr)
+            child = self._fork(module, arguments, environment, stdout, stderr)
+        else:
+            child = start_fresh([sys.executable, "-m", module, *arguments], environment, stdout, stderr)
+        self._waited_for.add(child.pid)
+        return child
 
     def _fork(self, module: str, arguments: Sequence[str], environment: dict[str, str], stdout: int, stderr: int) -> Child:
         changed = {name: value for name, value in environment.items() if self._environment.get(name) != value}
@@ -140,7 +145,7 @@ class Warm:
             except ChildProcessError:
                 return
             server = self._process.pid if self._process is not None else None
-            if ended is None or ended.si_pid in (*ours, server) or os.getsid(ended.si_pid) == os.getsid(0):
+            if ended is None or ended.si_pid in {*ours, *self._waited_for, server} or os.getsid(ended.si_pid) == os.getsid(0):
                 return  # nobody's, one that is waited for, or a child of somebody else in this process
             os.waitpid(ended.si_pid, 0)
 

@@ -7,7 +7,6 @@ from sweeps.cells import label
 from sweeps.goal import Goal, measurements
 from sweeps.record import Entry
 from sweeps.seeds import are_distinguishable
-from sweeps.space import text
 from sweeps.trials import Trials
 
 KEPT = ("failed", "infeasible")
@@ -106,15 +105,14 @@ def _best(trials: Trials) -> list[str]:
         return [f"no finished trial keeps to {goal}"] if goal.constraints else []
     if len(goal.objectives) == 1:
         (value,), best = front[0]
-        command = " ".join(["python -m rlhf", *(f"{key}={text(each)}" for key, each in best.point.items())])
-        overrides = trials.path(best.number) / "overrides.txt"
+        again = (trials.result(best) or Result(Status.lost, "", "", "", "")).folder
         mine = trials.by_seed(best)
         others = [entry for _, entry in judged if entry is not best and mine]
         alike = [entry for entry in others if not are_distinguishable(mine, trials.by_seed(entry))]
         return [
             f"best {goal.objectives[0].metric}: {value:.4g} in {best.number:04d}: {label(best.point)}",
             *([f"not distinguishable from it on these seeds: {_numbers(alike)}"] if alike else []),
-            f"run it: {command} and the rest of {overrides}",
+            f"run it again: python -m rlhf reproduce {again}",
         ]
     lines = ["nothing is better in every respect than:"]
     for values, entry in front[:NAMED]:

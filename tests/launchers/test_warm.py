@@ -188,3 +188,10 @@ def run_as_forked(warm: Warm, jobs: list[Job], *arguments: str) -> list[End]:
 def server_of(warm: Warm) -> int:
     assert warm._process is not None
     return warm._process.pid
+
+
+def test_the_end_of_a_process_is_left_to_whoever_asked_for_it(light: Warm, tmp_path: Path) -> None:
+    child = start(light, tmp_path / "log.txt", "leave", str(tmp_path / "pid"))
+    wait_for(lambda: not is_alive(child.pid))
+    light.reap_strangers([])
+    assert child.wait() == 0
