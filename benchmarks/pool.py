@@ -2,9 +2,9 @@
 
 python benchmarks/pool.py [trials]
 
-Each trial is a real `stage=sft` run of one step with `debug=smoke` on 24 rows of text. `work` is what the same trial takes in
-a process that has everything imported (Hydra's basic launcher, without its start); overhead is what a way takes beyond it.
-CPU seconds are those of all processes, so other load on the machine changes them less than wall seconds.
+Each trial is a real `stage=sft` run of one step with `debug=smoke` on 24 rows of text, on one thread. `own` is what the trial
+says it took to train, evaluate and save; overhead is everything else of its wall seconds, its report included. CPU seconds are
+those of all processes, so other load on the machine changes them less. `once` is spent before the first trial.
 """
 
 import json
@@ -32,6 +32,9 @@ from launchers.warm import Warm  # noqa: E402
 from rlhf import config, preflight  # noqa: E402
 from rlhf.result import Result, Status  # noqa: E402
 
+THREADS = 1
+"""Of every trial, whatever the way: two threads that wait for each other on a busy machine cost more than they bring."""
+
 
 @dataclass(frozen=True)
 class Taken:
@@ -39,6 +42,7 @@ class Taken:
 
     wall: float
     cpu: float
+    own: float
     once: float
     """Until the first trial could start: the server's imports, or the interpreter of the one process."""
 
@@ -80,10 +84,17 @@ def in_pool(folder: Path, trials: int, parallel: int, warm: bool) -> Taken:
             time.sleep(0.01)
         ready, spent = time.perf_counter(), cpu()
         jobs = pool.each(Job(each.name, each) for each in folders)
-        pool.run(jobs, Slots(parallel), lambda end: codes.append(end.code), warm=server)
-        taken = Taken(time.perf_counter() - ready, cpu() - spent, ready - began)
+        pool.run(jobs, Slots(parallel, THREADS), lambda end: codes.append(end.code), warm=server)
+        wall, cpu_ = time.perf_counter() - ready, cpu() - spent
     assert codes == [0] * trials, codes
-    return taken
+    return Taken(wall, cpu_, own(folder / "outputs"), ready - began)
+
+
+def own(outputs: Path) -> float:
+    """What the runs in ``outputs`` say they took, in all."""
+    results = [Result.load(path) for path in (outputs / "runs").glob("*/result.json")]
+    assert all(result.status is Status.finished for result in results)
+    return sum(result.seconds for result in results)
 
 
 def by_hydra(folder: Path, trials: int, launcher: Sequence[str]) -> Taken:
@@ -93,15 +104,14 @@ def by_hydra(folder: Path, trials: int, launcher: Sequence[str]) -> Taken:
         wanted = [*settings(folder), f"seed={','.join(map(str, seeds))}", f"paths.outputs={folder / name}"]
         command = [sys.executable, "-m", "rlhf", "-m", "hydra/sweeper=basic", *launcher, *wanted]
         began, spent = time.perf_counter(), cpu()
-        subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-        results = [Result.load(path) for path in (folder / name / "runs").glob("*/result.json")]
-        assert [result.status for result in results] == [Status.finished] * len(seeds)
+        path = os.pathsep.join((str(ROOT), str(ROOT / "launchers")))
+        subprocess.run(command, cwd=folder, env={**os.environ, "PYTHONPATH": path}, check=True, capture_output=True)
         return time.perf_counter() - began, cpu() - spent
 
     folder.mkdir()
     one, one_cpu = multirun("one", range(1))
     all_, all_cpu = multirun("all", range(trials + 1))
-    return Taken(all_ - one, all_cpu - one_cpu, one)
+    return Taken(all_ - one, all_cpu - one_cpu, own(folder / "all") - own(folder / "one"), one)
 
 
 class _nothing:
@@ -112,34 +122,29 @@ class _nothing:
 def main() -> None:
     trials = int(sys.argv[1]) if len(sys.argv) > 1 else 24
     ways: dict[str, Callable[[Path], Taken]] = {
-        "hydra, basic": lambda folder: by_hydra(folder, trials, []),
         "warm pool, 1 slot": lambda folder: in_pool(folder, trials, 1, True),
         "fresh process, 1 slot": lambda folder: in_pool(folder, trials, 1, False),
         "warm pool, 2 slots": lambda folder: in_pool(folder, trials, 2, True),
+        "hydra, basic": lambda folder: by_hydra(folder, trials, []),
     }
     if find_spec("hydra_plugins.hydra_joblib_launcher"):
         ways["hydra, joblib, 2 workers"] = lambda folder: by_hydra(
             folder, trials, ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
         )
-    os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ["OMP_NUM_THREADS"] = str(THREADS)
     taken: dict[str, Taken] = {}
     print(f"{trials} trials; a trial in seconds; load before: {os.getloadavg()[0]:.1f} on {len(os.sched_getaffinity(0))} cores")
-    print(f"{'':<26}{'wall':>8}{'overhead':>10}{'CPU':>8}{'overhead':>10}{'once':>8}")
+    print(f"{'':<26}{'wall':>8}{'own':>8}{'overhead':>10}{'CPU':>8}{'once':>8}", flush=True)
     with tempfile.TemporaryDirectory() as temporary:
         for number, (name, way) in enumerate(ways.items()):
             found = taken[name] = way(Path(temporary) / str(number))
-            work = taken["hydra, basic"]
-            wall, spent = found.wall / trials, found.cpu / trials
-            print(
-                f"{name:<26}{wall:>8.2f}{wall - work.wall / trials:>10.2f}"
-                f"{spent:>8.2f}{spent - work.cpu / trials:>10.2f}{found.once:>8.1f}",
-                flush=True,
-            )
-    base, one, two = taken["hydra, basic"], taken["warm pool, 1 slot"], taken["warm pool, 2 slots"]
-    fresh = taken["fresh process, 1 slot"]
-    for what, part in (("wall", lambda each: each.wall), ("CPU", lambda each: each.cpu)):
-        ratio = (part(fresh) - part(base)) / max(part(one) - part(base), 1e-3)
-        print(f"overhead of a fresh process over that of a warm one, {what}: {ratio:.1f}")
+            at_once = 2 if "2" in name else 1  # then the overheads of two trials lie side by side
+            wall, spent, itself = found.wall / trials, found.cpu / trials, found.own / trials
+            row = f"{wall:>8.2f}{itself:>8.2f}{wall * at_once - itself:>10.2f}{spent:>8.2f}{found.once:>8.1f}"
+            print(f"{name:<26}{row}", flush=True)
+    one, two, fresh = (taken[name] for name in ("warm pool, 1 slot", "warm pool, 2 slots", "fresh process, 1 slot"))
+    print(f"overhead of a fresh process over that of a warm one: {(fresh.wall - fresh.own) / (one.wall - one.own):.1f}")
+    print(f"CPU of a trial in a fresh process over that in a warm one: {fresh.cpu / one.cpu:.1f}")
     print(f"two slots over one: {one.wall / two.wall:.2f}")
 
 
