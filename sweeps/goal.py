@@ -6,16 +6,16 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from rlhf.config import SweepConfig
+from rlhf import followed
+from rlhf.config import Goal as Better
+from rlhf.config import Run
 from rlhf.fault import Fault
-from rlhf.result import OBJECTIVES, Objective, Result, Status
+from rlhf.result import Objective, Result, Status
 
 COMPARE = {"<=": operator.le, "<": operator.lt, ">=": operator.ge, ">": operator.gt}
 
 COSTS = ("mem/peak_gib", "time/seconds", "cost/usd")
 """What every result has beside its metrics; less is better."""
-
-KNOWN_DIRECTIONS = {each.metric: each.direction for each in OBJECTIVES.values()} | dict.fromkeys(COSTS, "minimize")
 
 
 @dataclass(frozen=True)
@@ -61,13 +61,15 @@ class Goal:
     constraints: tuple[Constraint, ...]
 
     @classmethod
-    def of(cls, sweep: SweepConfig, stage: str) -> "Goal":
-        """What ``sweep`` asks for; without a word of it, the objective of the stage.
+    def of(cls, run: Run) -> "Goal":
+        """What the study of ``run`` asks for; without a word of it, what its stage follows.
 
         Raises:
             Fault: something is not written as it should be.
         """
-        objectives = tuple(map(_objective, sweep.objective)) if sweep.objective else (OBJECTIVES[stage],)
+        sweep = run.sweep
+        written = tuple(_objective(each, followed.measured(run, run.stage)) for each in sweep.objective or ())
+        objectives = written or (followed.objective(run, run.stage),)
         metrics = [each.metric for each in objectives]
         if len({*metrics}) < len(metrics):
             raise Fault(f"sweep.objective=[{','.join(sweep.objective or [])}]: names a metric twice; name each once")
@@ -110,10 +112,11 @@ def measurements(result: Result) -> dict[str, float]:
     return {**{name: value for name, value in took.items() if value is not None}, **result.metrics}
 
 
-def _objective(written: str) -> Objective:
+def _objective(written: str, measured: Mapping[str, Better | None]) -> Objective:
     *said, metric = written.split()
     if len(said) == 1 and said[0] in ("minimize", "maximize"):
         return Objective(metric, "minimize" if said[0] == "minimize" else "maximize")
-    if said or metric not in KNOWN_DIRECTIONS:
+    better = Better.minimize if metric in COSTS else measured.get(metric)
+    if said or better is None:
         raise Fault(f"sweep.objective: {written}: say which way is better, as in 'maximize {metric}' or 'minimize {metric}'")
-    return Objective(metric, "minimize" if KNOWN_DIRECTIONS[metric] == "minimize" else "maximize")
+    return Objective(metric, "minimize" if better is Better.minimize else "maximize")

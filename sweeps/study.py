@@ -86,7 +86,7 @@ def _cells(composer: Composer, arguments: list[str], sweep: DictConfig) -> Grid:
 
 def _session(folder: Path, found: Grid, composer: Composer, slots: Slots) -> Session:
     run = found.cells[0].run
-    goal = Goal.of(run.sweep, run.stage)
+    goal = Goal.of(run)
     record = Record(folder, run.sweep.storage, composer.space, goal, run.sweep.sampler, run.seed)
     today = frame.frame(composer.space, goal, run.sweep.mode, run.stage)
     judge_again = frame.check(record.about.get("frame"), today, run.sweep.accept_changes, folder.name)
