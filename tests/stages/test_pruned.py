@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import os
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -50,7 +52,8 @@ def test_two_ranks_are_pruned_together_by_a_sweeper_that_reads_their_record(tmp_
     rulings = []
     with (folder / "log.txt").open("w") as log:
         environment = pool.environment() | {"OMP_NUM_THREADS": "1"}
-        process = subprocess.Popen(pool.trial_command(folder), env=environment, stdout=log, stderr=log)
+        command = [sys.executable, "-m", "launchers.trial", str(folder), str(os.getpid())]
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
         while process.poll() is None:
             rulings += judge.watch({0: other, 1: folder})
             time.sleep(0.02)
