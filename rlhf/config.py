@@ -46,7 +46,7 @@ Zero = Enum("Zero", {"none": "none", "0": 0, "1": 1, "2": 2, "3": 3})
 """``none``: plain torch on one device. ``0``-``3``: DeepSpeed ZeRO stages (Rajbhandari et al. 2020)."""
 
 Offload = Enum("Offload", ["none", "optimizer", "all", "nvme"])
-SweepMode = Enum("SweepMode", ["characterize", "tune"])
+SweepMode = Enum("SweepMode", ["characterize", "tune", "screen"])
 Sampler = Enum("Sampler", ["tpe", "random", "cmaes", "nsga2"])
 Precision = Enum("Precision", ["fp32", "bf16", "fp16"])
 Device = Enum("Device", ["auto", "cpu", "cuda"])
@@ -564,7 +564,7 @@ class SweepConfig:
     name: Optional[str] = system()
     """Folder of the study under `studies/`; null: a name from the stage, the space and what is fixed."""
     mode: SweepMode = system()
-    """`characterize`: every legal cell, from the least memory to the most. `tune`: what the sampler proposes, until `trials`, `max_hours` or `max_usd` is reached."""
+    """`characterize`: every legal cell, from the least memory to the most. `tune`: what the sampler proposes, until `trials`, `max_hours` or `max_usd` is reached. `screen`: few cells that tell the effect of each of many two-valued switches."""
     space: dict[str, str] = system()
     """The dimensions: a key and its values in Hydra's grammar (`choice(1,2)`, `range(1,5)`, `interval(0,1)`, `tag(log,interval(1e-5,1e-3))`). A key on the command line takes its place."""
     only_if: dict[str, str] = system()

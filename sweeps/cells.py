@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -100,15 +100,14 @@ class Grid:
     """Rules that the user has to mend before anything starts."""
 
 
-def grid(composer: Composer, offered: Iterable[str]) -> Grid:
-    """All cells of a finite space.
+def grid(composer: Composer, points: Sequence[Point], offered: Iterable[str]) -> Grid:
+    """The cells of ``points`` of a finite space.
 
     A rule that all cells break, or all cells with one typed value, is the user's fault. What only some combinations
     break, or a value of ``offered`` dimensions (of a sweep that somebody else wrote), leaves these cells out.
     """
     cells: dict[str, Cell] = {}
     broken: dict[str, list[Point]] = {}
-    points = list(composer.space.points())
     for point in points:
         cell = composer.cell(point)
         if isinstance(cell, Cell):
@@ -120,6 +119,16 @@ def grid(composer: Composer, offered: Iterable[str]) -> Grid:
     mended = {fault for fault, at in broken.items() if not cells or _is_of_a_value(at, points, typed)}
     faults = [f"{fault} ({_where(list(map(label, at)), len(points))})" for fault, at in broken.items() if fault in mended]
     return Grid(list(cells.values()), {fault: len(at) for fault, at in broken.items()}, faults)
+
+
+def every(composer: Composer, points: Sequence[Point]) -> Grid:
+    """The cells of ``points``, all of which must be legal."""
+    found = grid(composer, points, ())
+    named = [
+        f"{fault} (in {count} of {len(points)} cells, and a screening needs them all)"
+        for fault, count in found.left_out.items()
+    ]
+    return Grid(found.cells, {}, found.faults or named)
 
 
 def probe(composer: Composer) -> Grid:
@@ -134,7 +143,7 @@ def probe(composer: Composer) -> Grid:
     return Grid([], {}, everywhere or [f"{fault} (and so on at every corner of the space)" for fault in broken[0]])
 
 
-def _is_of_a_value(broken: list[Point], points: list[Point], keys: Iterable[str]) -> bool:
+def _is_of_a_value(broken: list[Point], points: Sequence[Point], keys: Iterable[str]) -> bool:
     """Whether every point, or every one with some value for one of ``keys``, is among ``broken``."""
     if len(broken) == len(points):
         return True

@@ -37,7 +37,7 @@ def check(recorded: Frame | None, today: Frame, accept: bool, name: str) -> bool
     if recorded["stage"] != today["stage"]:
         was, now = recorded["stage"], today["stage"]
         raise Fault(f"sweep.name={name}: that study is of stage={was}; choose another name for stage={now}")
-    judged = ["mode", "goal"] + (["fixed", "space"] if today["mode"] == SweepMode.tune.name else [])
+    judged = ["mode", "goal"] + (["fixed", "space"] if today["mode"] != SweepMode.characterize.name else [])
     changes = [f"{part} {_said(recorded[part])} -> {_said(today[part])}" for part in judged if recorded[part] != today[part]]
     if changes and not accept:
         raise Fault(

@@ -3,10 +3,12 @@
 from pathlib import Path
 
 from rlhf.result import Result, Status
+from sweeps import screening
 from sweeps.cells import label
 from sweeps.goal import Goal, measurements
 from sweeps.record import Entry
 from sweeps.seeds import are_distinguishable
+from sweeps.space import Space, text
 from sweeps.trials import Trials
 
 KEPT = ("failed", "infeasible")
@@ -118,6 +120,25 @@ def _best(trials: Trials) -> list[str]:
     for values, entry in front[:NAMED]:
         said = ", ".join(f"{each.metric} {value:.4g}" for each, value in zip(goal.objectives, values, strict=True))
         lines.append(f"  {entry.number:04d} {said}: {label(entry.point)}")
+    return lines
+
+
+def report_effects(trials: Trials, space: Space) -> list[str]:
+    """The effect of each switch of a screening on the first objective; all its runs must have finished."""
+    metric = trials.goal.objectives[0].metric
+    measured = []
+    for entry, result in trials.ended():
+        value = measurements(result).get(metric)
+        if result.status is Status.finished and value is not None:
+            measured.append((entry.point, trials.by_seed(entry) or {result.seed: value}))
+    planned = len(screening.points(space))
+    if len(measured) < planned:
+        return [f"{planned - len(measured)} of {planned} runs did not finish, so the effects cannot be told apart"]
+    lines = [f"effect on {metric} of the second value against the first, with its 95 % interval:"]
+    for each in screening.effects(space, measured):
+        first, second = map(text, each.values)
+        known = "" if each.decided else "  not distinguishable from none"
+        lines.append(f"  {each.key} {first} -> {second}: {each.effect:+.4g} [{each.low:+.4g}, {each.high:+.4g}]{known}")
     return lines
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from launchers import outcome, pool
 from rlhf import lineage
-from rlhf.config import Device, Run, SweepConfig
+from rlhf.config import Device, Run, SweepConfig, SweepMode
 from rlhf.fault import Fault
 from rlhf.result import Result, Status
 from rlhf.sealed import write_atomically
@@ -21,6 +21,7 @@ from sweeps.plan import DOMINATED, Next, Plan
 from sweeps.progress import Progress
 from sweeps.record import Entry
 from sweeps.seeds import is_hopeless, joined
+from sweeps.space import Space
 from sweeps.trials import AGAIN, PARENTS, Trials
 
 SECONDS_AN_HOUR = 3600.0
@@ -73,9 +74,19 @@ class Session:
         return max(0, self._plan.due - self._closed)
 
     @property
+    def mode(self) -> SweepMode:
+        """Of the study."""
+        return self._sweep.mode
+
+    @property
+    def space(self) -> Space:
+        """Of the study."""
+        return self._composer.space
+
+    @property
     def unbounded(self) -> bool:
         """Whether nobody knows how many trials are to come."""
-        return self._sweep.mode.name == "tune" and self._sweep.trials is None
+        return self.mode is SweepMode.tune and self._sweep.trials is None
 
     def say(self, text: str) -> None:
         """A line for the person."""
@@ -230,6 +241,8 @@ class Session:
 
     def _is_hopeless(self, trial: Open) -> bool:
         goal = self.trials.goal
+        if self.mode is SweepMode.screen:  # an effect is told from all runs
+            return False
         metric = goal.objectives[0].metric
         values = {seed: each.metrics[metric] for seed, each in trial.results.items() if metric in each.metrics}
         return len(goal.objectives) == 1 and is_hopeless(values, self._best, goal.objectives[0])

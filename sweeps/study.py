@@ -25,12 +25,12 @@ from rlhf.command_line import EXIT_OK, EXIT_STOPPED, report_faults
 from rlhf.config import Pruner, Run, SweepMode
 from rlhf.fault import Fault
 from rlhf.sealed import make_folder
-from sweeps import frame, table
-from sweeps.cells import Composer, Grid, grid, misplaced, probe, study_name
+from sweeps import frame, screening, table
+from sweeps.cells import Composer, Grid, every, grid, misplaced, probe, study_name
 from sweeps.goal import Goal
 from sweeps.parents import ChainOf, asker
 from sweeps.plan import Characterization, Plan, Tuning
-from sweeps.progress import Progress, summary
+from sweeps.progress import Progress, report_effects, summary
 from sweeps.record import Record
 from sweeps.session import Session
 from sweeps.space import Choices, Space
@@ -73,9 +73,11 @@ def _cells(composer: Composer, arguments: list[str], sweep: DictConfig) -> Grid:
         return Grid([], {}, faults)
     if sweep.mode is SweepMode.tune:
         found = probe(composer)
+    elif sweep.mode is SweepMode.screen:
+        found = every(composer, screening.points(composer.space))
     elif composer.space.is_finite:
         offered = {*map(str, sweep.space)} - {preflight.override_key(each) for each in arguments}
-        found = grid(composer, offered)
+        found = grid(composer, list(composer.space.points()), offered)
     else:
         endless = (each for each in composer.space.dimensions if not isinstance(each.domain, Choices))
         return Grid([], {}, [f"{each.key}: {preflight.CONTINUOUS}" for each in endless])
@@ -95,7 +97,7 @@ def _session(folder: Path, found: Grid, composer: Composer, slots: Slots) -> Ses
     record.widen(trials.result, judge_again)
     record.note("frame", today)
     plan: Plan
-    if run.sweep.mode is SweepMode.characterize:
+    if run.sweep.mode is not SweepMode.tune:
         entries = record.entries()
         plan = Characterization(found.cells, lambda cell: trials.is_due(cell, entries.get(cell.digest)), entries)
         progress = Progress(len(found.cells), len(found.cells) - plan.due, slots.at_once(run.ranks), goal)
@@ -115,6 +117,8 @@ def _run(session: Session, slots: Slots, command: Command | None, chain_of: Chai
     table.show(rows, trials.folder.name)
     left = session.left if interrupted else 0
     print("\n".join(summary(trials, rows, left, session.why_ended)))
+    if session.mode is SweepMode.screen and not left:
+        print("\n".join(report_effects(trials, session.space)))
     return EXIT_STOPPED if interrupted and (left or session.unbounded) else EXIT_OK
 
 
