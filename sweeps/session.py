@@ -130,7 +130,7 @@ class Session:
         """A pruned trial that is among the best after all, to go on from its checkpoint."""
         begun = {trial.entry.number for trial in self._open}
         by_number = {entry.number: entry for entry in self.trials.record.entries().values()} if self._judge.rules else {}
-        for number in self._judge.promotable({each: self._folders[each] for each in by_number.keys() - begun}):
+        for number in self._judge.promotable({each: self._folders[each] for each in by_number}, running=begun):
             cell = self._composer.cell(by_number[number].point)
             if isinstance(cell, Cell):
                 self._judge.readmit(self._folders[number])
