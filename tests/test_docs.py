@@ -19,6 +19,7 @@ import rlhf
 from rlhf import checks, command_line, config, preflight
 from rlhf.chat.terminal import settings_of
 from rlhf.explain import answer, keys, pages
+from sweeps.space import Space
 
 ROOT = Path(rlhf.__file__).parent.parent
 PAGES = [
@@ -85,6 +86,7 @@ def _verb(verb: str, arguments: list[str]) -> None:
     elif verb == "chat":
         settings_of(settings)
     else:
+        config.register()
         assert preflight.check(settings).faults == []
         assert len(arguments) > len(settings)
 
@@ -94,14 +96,23 @@ def _run(arguments: list[str]) -> None:
     config.register()
     flags, unknown = get_args_parser().parse_known_intermixed_args(arguments)
     assert unknown == []
-    checked = preflight.check(flags.overrides, flags.multirun)
+    study = flags.multirun or preflight.chooses_study(flags.overrides)
+    checked = preflight.check(flags.overrides, study)
     assert checked.faults == []
     with hydra.initialize_config_dir(version_base="1.3", config_dir=str(config.CONF)):
-        for cell in preflight.cells(flags.overrides) if flags.multirun else [flags.overrides]:
-            companions = preflight.companions(cell) if flags.multirun else checked.companions
-            run = OmegaConf.to_object(hydra.compose("config", [*cell, *companions]))
+        for cell in _cells(flags.overrides) if study else [[*flags.overrides, *checked.companions]]:
+            run = OmegaConf.to_object(hydra.compose("config", cell))
             assert isinstance(run, config.Run)
             assert [fault for fault in checks.faults(run) if " not installed; pip install " not in fault] == []
+
+
+def _cells(overrides: list[str]) -> Iterator[list[str]]:
+    """What composes each cell of a study, or of a search those at the corners of its space."""
+    chosen = [text for text in overrides if not text.startswith("hydra/")]
+    space = Space.of(chosen, preflight.sweep_config(chosen))
+    for point in space.points() if space.is_finite else space.corners():
+        cell = space.overrides(point)
+        yield [*cell, *preflight.companions(cell)]
 
 
 def lacks_data(arguments: list[str]) -> bool:
@@ -111,7 +122,8 @@ def lacks_data(arguments: list[str]) -> bool:
     return any(source.path != "world" and not Path(source.path).is_file() for source in composed.data.sources.values())
 
 
-NO_RUN = LOOKS | {"-m", "--cfg", "model=custom"}  # a network of one's own has no sizes of its family to make it small
+NO_RUN = LOOKS | {"-m", "--cfg", "sweep=tune_sft", "model=custom"}
+"""Studies, and a network of one's own, which has no sizes of its family to make it small."""
 RUNS = [each for each in EVERY if not NO_RUN & set(each.values[1]) and "=" in (each.values[1] or ["="])[0]]
 
 

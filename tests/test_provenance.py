@@ -7,7 +7,7 @@ import pytest
 from rlhf import provenance
 from rlhf.data.corpus import Corpus
 
-CORPUS = Corpus(parts={}, weights={}, temperature=1.0, digest="d" * 64, gold=None, report=["mine: 3 rows"])
+CORPUS = Corpus(parts={}, weights={}, temperature=1.0, digest="d" * 64, gold=None, fit={}, report=["mine: 3 rows"])
 
 
 def git(changed: str, diff: str) -> object:

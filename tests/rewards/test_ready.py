@@ -20,9 +20,8 @@ def reward(**fields: object) -> RewardConfig:
 
 def corpus(*solutions: str | None) -> Corpus:
     rows = [Example((Turn("user", "why"),), None, None, "mine", solution=each) for each in solutions]
-    return Corpus(
-        parts={("ppo", "train"): rows, ("ppo", "held_out"): []}, weights={}, digest="", gold=None, temperature=1.0, report=[]
-    )
+    parts = {("ppo", "train"): rows, ("ppo", "held_out"): list[Example]()}
+    return Corpus(parts=parts, weights={}, digest="", gold=None, temperature=1.0, fit={}, report=[])
 
 
 @pytest.mark.parametrize(
