@@ -10,7 +10,7 @@ from sweeps.memory import Demand, from_least
 from sweeps.record import Entry, Proposal, Record
 
 COUNTED = 100_000
-"""Points up to which a space is counted, to see when all of it is known."""
+"""Points up to which a space is listed, to see when all of it is known."""
 PROPOSALS = 200
 """In a row that lead to nothing new, after which a sampler has nothing left to say."""
 
@@ -102,8 +102,10 @@ class Tuning(Plan):
         self._left = None if trials is None else max(0, trials - done - len(again))
         self._idle = 0
         """Proposals in a row that led to no run."""
-        self._seen = {label(entry.point) for entry in entries}
-        self._points = sum(1 for _ in composer.space.points()) if composer.space.size <= COUNTED else None
+        self._unseen: set[str] | None = None
+        """Points of a small space that nobody has proposed yet; None: too many to list."""
+        if composer.space.size <= COUNTED:
+            self._unseen = {label(point) for point in composer.space.points()} - {label(entry.point) for entry in entries}
         self.due = len(again) + (self._left or 0)
 
     def next(self) -> Next | None:
@@ -114,11 +116,12 @@ class Tuning(Plan):
             return None
         entries = self._record.entries()
         while self._idle < PROPOSALS:
-            if len(self._seen) == self._points:
-                self.why_ended = f"all {self._points} points of the space are known"
+            if self._unseen is not None and not self._unseen:
+                self.why_ended = "all points of the space are known"
                 return None
             proposal = self._record.propose()
-            self._seen.add(label(proposal.point))
+            if self._unseen is not None:
+                self._unseen.discard(label(proposal.point))
             cell = self._composer.cell(proposal.point)
             if not isinstance(cell, Cell):
                 self._record.pass_over(proposal)

@@ -98,7 +98,7 @@ def _best(trials: Trials) -> list[str]:
     """The best trial that keeps all constraints, or of several objectives the Pareto front, with the way to run them again."""
     goal = trials.goal
     judged = [
-        (values, entry)
+        (values, entry, result)
         for entry, result in trials.ended()
         if (values := goal.values(result)) is not None and not goal.broken(result)
     ]
@@ -106,18 +106,17 @@ def _best(trials: Trials) -> list[str]:
     if not front:
         return [f"no finished trial keeps to {goal}"] if goal.constraints else []
     if len(goal.objectives) == 1:
-        (value,), best = front[0]
-        again = (trials.result(best) or Result(Status.lost, "", "", "", "")).folder
+        (value,), best, result = front[0]
         mine = trials.by_seed(best)
-        others = [entry for _, entry in judged if entry is not best and mine]
+        others = [entry for _, entry, _ in judged if entry is not best and mine]
         alike = [entry for entry in others if not are_distinguishable(mine, trials.by_seed(entry))]
         return [
             f"best {goal.objectives[0].metric}: {value:.4g} in {best.number:04d}: {label(best.point)}",
             *([f"not distinguishable from it on these seeds: {_numbers(alike)}"] if alike else []),
-            f"run it again: python -m rlhf reproduce {again}",
+            f"run it again: python -m rlhf reproduce {result.folder}",
         ]
     lines = ["nothing is better in every respect than:"]
-    for values, entry in front[:NAMED]:
+    for values, entry, _ in front[:NAMED]:
         said = ", ".join(f"{each.metric} {value:.4g}" for each, value in zip(goal.objectives, values, strict=True))
         lines.append(f"  {entry.number:04d} {said}: {label(entry.point)}")
     return lines

@@ -81,12 +81,11 @@ class Trials:
         write_atomically(folder / "config.yaml", OmegaConf.to_yaml(content, resolve=True))
         write_atomically(folder / "overrides.txt", "\n".join(overrides) + "\n")
 
-    def end(self, entry: Entry, result: Result) -> Entry:
-        """Write down and record how a trial ended; return its entry as it is now."""
+    def end(self, entry: Entry, result: Result) -> None:
+        """Write down and record how a trial ended."""
         write_atomically(self.path(entry.number) / "result.json", result.to_json())
         self.record.end(entry, result)
         self.write_rows()
-        return self.record.entries()[entry.digest]
 
     def ended(self) -> list[tuple[Entry, Result]]:
         """Every trial that ended, with its result; of a deleted one what the record still knows."""

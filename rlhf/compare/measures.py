@@ -199,7 +199,7 @@ def _mean(group: Group, metric: str) -> float | None:
 def _spread(group: Group, metric: str) -> tuple[float, float] | None:
     if metric in group.metrics and len(group.members) > 1 and all(map(math.isfinite, group.values(metric))):
         return intervals.of_mean(group.values(metric))
-    ends = [group.first.metrics.get(f"{metric}_{end}") for end in ("low", "high")]
-    if len(group.members) > 1 or ends[0] is None or ends[1] is None or not all(map(math.isfinite, ends)):  # type: ignore[arg-type]
+    low, high = (group.first.metrics.get(f"{metric}_{end}", math.nan) for end in ("low", "high"))
+    if len(group.members) > 1 or not math.isfinite(low) or not math.isfinite(high):
         return None
-    return ends[0], ends[1]
+    return low, high
