@@ -9,8 +9,8 @@ from statistics import fmean
 from rlhf.compare import measures
 from rlhf.compare.groups import Group
 from rlhf.compare.subject import Subject
-from rlhf.report.chart import Point
 from rlhf.report.curves import number
+from rlhf.report.paper import Point
 
 AXES = {"step": "steps", "samples": "samples", "tokens": "tokens", "seconds": "seconds", "usd": "dollars"}
 """With what they count, for people."""

@@ -12,7 +12,7 @@ from rlhf.compare import differences, measures
 from rlhf.compare.axes import AXES, KL
 from rlhf.compare.comparison import Comparison
 from rlhf.compare.groups import SEED, Group
-from rlhf.report.chart import short
+from rlhf.report.paper import short
 from rlhf.visible import visible
 
 PLAIN_WIDTH = 160

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from rlhf.report import chart
+from rlhf.report import chart, paper
 from rlhf.report.folder import Row
 
 INTERVAL = re.compile(r"^(?P<before>.+)_(?P<end>low|high)(?P<after>/.*)?$")
@@ -41,7 +41,7 @@ class Figure:
     """Name and colour of its lines."""
 
 
-def sections(rows: Sequence[Row], published: Mapping[str, Sequence[chart.Point]] = {}) -> list[tuple[str, list[Figure]]]:
+def sections(rows: Sequence[Row], published: Mapping[str, Sequence[paper.Point]] = {}) -> list[tuple[str, list[Figure]]]:
     """The charts of a run by section; a metric that was measured once is no curve, unless nothing was measured twice.
 
     ``published`` holds (round, value) of others by metric, drawn beside the run's own.
@@ -82,7 +82,7 @@ def _section(name: str) -> str:
 
 
 def _figure(
-    name: str, rows: Sequence[Row], band: Sequence[tuple[float, float, float]], published: Sequence[chart.Point]
+    name: str, rows: Sequence[Row], band: Sequence[tuple[float, float, float]], published: Sequence[paper.Point]
 ) -> Figure | None:
     series = []
     for kind, title, colour in (("train", "training", TRAIN), ("eval", "held-out", HELD_OUT)):
@@ -92,7 +92,7 @@ def _figure(
             series.append(chart.Series(title, points, colour, band if held_out else (), dots=held_out))
     if not series or max(len({x for x, _ in each.points}) for each in series) < 2:
         return None
-    last = chart.short(series[-1].points[-1][1])
+    last = paper.short(series[-1].points[-1][1])
     if published:
         series.append(chart.Series("published", published, PUBLISHED))
     return Figure(name, last, chart.lines(series, _references(name, rows)), [(each.name, each.colour) for each in series])

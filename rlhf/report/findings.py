@@ -6,9 +6,9 @@ The ranges are those of docs/metrics.md.
 import math
 from collections.abc import Iterator, Mapping
 
-from rlhf.report.chart import short
 from rlhf.report.curves import NOT_METRICS, number
 from rlhf.report.folder import RunFolder
+from rlhf.report.paper import short
 from rlhf.result import Status
 
 MOST_REPETITION = 0.1

@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from rlhf.fault import Fault
-from rlhf.report import changes, chart, costs, curves, findings, published
+from rlhf.report import changes, chart, costs, curves, findings, paper, published
 from rlhf.report.folder import Row, RunFolder, read
 from rlhf.result import HEADLINES, Result
 from rlhf.runs import folder_of
@@ -84,7 +84,7 @@ def environment(folder: Path) -> Environment:
         lstrip_blocks=True,
         finalize=_finalize,
     )
-    made.filters |= {"short": chart.short, "clock": clock}
+    made.filters |= {"short": paper.short, "clock": clock}
     return made
 
 
@@ -147,9 +147,9 @@ def _headlines(run: RunFolder) -> Iterator[Headline]:
             whole = low is not None and high is not None and all(map(math.isfinite, (low, metrics[name], high)))
             yield Headline(
                 name=name,
-                value=chart.short(metrics[name]),
-                start=chart.short(curves.number(first[name])) if first.get(name) else "",  # from 0 goes without saying
-                interval=f"{chart.short(low)} to {chart.short(high)}" if whole else "",  # type: ignore[arg-type]
+                value=paper.short(metrics[name]),
+                start=paper.short(curves.number(first[name])) if first.get(name) else "",  # from 0 goes without saying
+                interval=f"{paper.short(low)} to {paper.short(high)}" if whole else "",  # type: ignore[arg-type]
                 drawing=chart.interval(low, metrics[name], high) if whole else Markup(""),  # type: ignore[arg-type]
             )
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from rlhf.report.chart import Point
 from rlhf.report.folder import RunFolder
+from rlhf.report.paper import Point
 
 FILE = Path(__file__).with_name("published.json")
 

@@ -5,8 +5,9 @@ import re
 
 import pytest
 
-from rlhf.report import chart
-from rlhf.report.chart import BOTTOM, HEIGHT, LEFT, MOST_POINTS, RIGHT, TOP, WIDTH, Series
+from rlhf.report import chart, paper
+from rlhf.report.chart import MOST_POINTS, Series
+from rlhf.report.paper import CARD
 
 
 def places(drawing: str, kind: str = "polyline") -> list[tuple[float, float]]:
@@ -20,10 +21,10 @@ def ticks(drawing: str, axis: str) -> list[str]:
 
 def test_a_line_runs_from_edge_to_edge() -> None:
     (x0, y0), (x1, y1) = places(chart.lines([Series("a", [(0, -1.0), (10, 1.0)], 0)]))
-    assert (x0, x1) == (LEFT, WIDTH - RIGHT)
-    inner = HEIGHT - BOTTOM - TOP  # the values fill it but for a margin of 6 % of their range on both sides
-    assert y0 == pytest.approx(HEIGHT - BOTTOM - 0.06 / 1.12 * inner, abs=0.06)
-    assert y1 == pytest.approx(TOP + 0.06 / 1.12 * inner, abs=0.06)
+    assert (x0, x1) == (CARD.left, CARD.width - CARD.right)
+    inner = CARD.height - CARD.bottom - CARD.top  # the values fill it but for a margin of 6 % of their range on both sides
+    assert y0 == pytest.approx(CARD.height - CARD.bottom - 0.06 / 1.12 * inner, abs=0.06)
+    assert y1 == pytest.approx(CARD.top + 0.06 / 1.12 * inner, abs=0.06)
 
 
 def test_ticks_are_round_and_steps_are_whole() -> None:
@@ -60,7 +61,7 @@ def test_bars_of_a_histogram_hold_every_value() -> None:
     drawing = chart.histogram([("a", [0.0, 0.0, 1.0], 0)], bins=2)
     outline = places(drawing, "polygon")
     heights = sorted({y for _, y in outline})
-    assert len(heights) == 3 and heights[0] == TOP  # nothing, one value, two values
+    assert len(heights) == 3 and heights[0] == CARD.top  # nothing, one value, two values
     assert heights[1] == pytest.approx((heights[0] + heights[2]) / 2, abs=0.1)
     assert chart.histogram([("a", [], 0)]) == ""
 
@@ -74,4 +75,4 @@ def test_an_interval_shows_where_zero_is() -> None:
 
 @pytest.mark.parametrize(("value", "text"), [(3.0, "3"), (0.123456, "0.1235"), (math.nan, "nan"), (7e-05, "7e-05")])
 def test_numbers_are_short(value: float, text: str) -> None:
-    assert chart.short(value) == text
+    assert paper.short(value) == text
