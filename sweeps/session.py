@@ -16,6 +16,7 @@ from rlhf.result import Result, Status
 from rlhf.sealed import write_atomically
 from sweeps.cells import Cell, Composer
 from sweeps.judge import Judge
+from sweeps.logbook import Logbook
 from sweeps.parents import Asked, ChainOf, Parent, Parents, parent_result
 from sweeps.plan import DOMINATED, Next, Plan
 from sweeps.progress import Progress
@@ -48,9 +49,16 @@ class Session:
     """The state of a study while it runs."""
 
     def __init__(
-        self, sweep: SweepConfig, composer: Composer, trials: Trials, plan: Plan, progress: Progress, seed: int
+        self,
+        sweep: SweepConfig,
+        composer: Composer,
+        trials: Trials,
+        plan: Plan,
+        progress: Progress,
+        seed: int,
+        book: Logbook,
     ) -> None:
-        self.trials, self.progress = trials, progress
+        self.trials, self.progress, self.book = trials, progress, book
         self._sweep, self._composer, self._plan = sweep, composer, plan
         self._seeds = [seed + number for number in range(sweep.seeds)]
         self._open: list[Open] = []
@@ -148,6 +156,7 @@ class Session:
             message = f"needs no less of anything than {found.too_much:04d}, which ran out of memory; not run"
             result = Result(Status.infeasible, run.stage, run.model.name, "", "", reason=reason, message=message, seed=run.seed)
             self.trials.end(entry, result)
+            self.book.write()
             self._closed += found.proposal is None
             self.say(self.progress.settled(entry, result))
             return
@@ -200,6 +209,7 @@ class Session:
     def _job(self, name: str, folder: Path, run: Run) -> pool.Job:
         command = None if self.command is None else self.command(folder)
         devices = 0 if run.device is Device.cpu else run.ranks
+        self.book.started(folder)
         return pool.Job(name, folder, command, devices=devices, ranks=run.ranks, timeout=self._sweep.trial_timeout)
 
     # what ends
@@ -210,6 +220,8 @@ class Session:
         if isinstance(owner, Parent):
             result = outcome.result_of(end, owner.run)
             write_atomically(end.job.folder / "result.json", result.to_json())
+            self.book.ended(end.job.folder, result, end.seconds)
+            self.book.write()
             self._parents.ended(owner, result)
             self.say(self.progress.parent_ended(owner.name, result, end.seconds))
             return
@@ -217,6 +229,7 @@ class Session:
         if result.stage != owner.cell.run.stage:  # of a parent that it trained itself
             result = replace(result, message=f"its stage={result.stage}: {result.message}")
         write_atomically(end.job.folder / "result.json", result.to_json())
+        self.book.ended(end.job.folder, result, end.seconds)
         owner.seconds += end.seconds
         seed = owner.seeds.pop(0)
         if result.status is not Status.finished:
@@ -234,6 +247,7 @@ class Session:
             result = replace(result, message=f"{', '.join(missing)} is missing or not finite")
         self._open.remove(trial)
         self.trials.end(trial.entry, result)
+        self.book.write()
         self._plan.ended(trial.entry.number, trial.cell, result)
         self._closed += result.status.name not in AGAIN
         self._best = self.trials.best_by_seed(self._seeds)

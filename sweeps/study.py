@@ -25,9 +25,10 @@ from rlhf.command_line import EXIT_OK, EXIT_STOPPED, report_faults
 from rlhf.config import Pruner, Run, SweepMode
 from rlhf.fault import Fault
 from rlhf.sealed import make_folder
-from sweeps import frame, screening, table
+from sweeps import frame, logbook, screening, table
 from sweeps.cells import Composer, Grid, every, grid, misplaced, probe, study_name
 from sweeps.goal import Goal
+from sweeps.logbook import Logbook
 from sweeps.parents import ChainOf, asker
 from sweeps.plan import Characterization, Plan, Tuning
 from sweeps.progress import Progress, report_effects, summary
@@ -56,7 +57,7 @@ def main(arguments: list[str], command: Command | None = None, chain_of: ChainOf
             name = run.sweep.name or study_name(space, run.stage, _chosen(arguments))
             folder = held.enter_context(_only_sweeper(Path(run.paths.outputs) / "studies" / name))
             slots = Slots.here(run.sweep.parallel, run.sweep.threads)
-            session = _session(folder, found, composer, slots)
+            session = _session(folder, found, composer, slots, arguments)
         except (Fault, HydraException) as error:
             return report_faults([str(error).strip().splitlines()[0]])
         except KeyboardInterrupt:
@@ -86,7 +87,7 @@ def _cells(composer: Composer, arguments: list[str], sweep: DictConfig) -> Grid:
     return found
 
 
-def _session(folder: Path, found: Grid, composer: Composer, slots: Slots) -> Session:
+def _session(folder: Path, found: Grid, composer: Composer, slots: Slots, words: list[str]) -> Session:
     run = found.cells[0].run
     goal = Goal.of(run)
     record = Record(folder, run.sweep.storage, composer.space, goal, run.sweep.sampler, run.seed)
@@ -97,14 +98,19 @@ def _session(folder: Path, found: Grid, composer: Composer, slots: Slots) -> Ses
     record.widen(trials.result, judge_again)
     record.note("frame", today)
     plan: Plan
+    planned: int | None
     if run.sweep.mode is not SweepMode.tune:
         entries = record.entries()
         plan = Characterization(found.cells, lambda cell: trials.is_due(cell, entries.get(cell.digest)), entries)
-        progress = Progress(len(found.cells), len(found.cells) - plan.due, slots.at_once(run.ranks), goal)
+        planned, kept = len(found.cells), len(found.cells) - plan.due
     else:
         plan = Tuning(record, composer, run.sweep.trials, trials.is_cut_off)
-        progress = Progress(run.sweep.trials, trials.ended_count(), slots.at_once(run.ranks), goal)
-    return Session(run.sweep, composer, trials, plan, progress, run.seed)
+        planned, kept = run.sweep.trials, trials.ended_count()
+    at_once = slots.at_once(run.ranks)
+    about = logbook.about(run, composer.space, goal, words, planned, at_once, found.left_out)
+    book = Logbook(folder, about, lambda: record.entries().values())
+    progress = Progress(planned, kept, at_once, goal)
+    return Session(run.sweep, composer, trials, plan, progress, run.seed, book)
 
 
 def _run(session: Session, slots: Slots, command: Command | None, chain_of: ChainOf | None) -> int:
@@ -113,6 +119,7 @@ def _run(session: Session, slots: Slots, command: Command | None, chain_of: Chai
     with Warm(pool.environment(), session.say) if command is None else nullcontext() as warm:
         session.command, session.chain_of = command, chain_of if warm is None else asker(warm)
         interrupted = pool.run(session.next_job, slots, session.ended, session.say, tick=session.tick, warm=warm)
+    session.book.close()
     rows = trials.write_rows()
     table.show(rows, trials.folder.name)
     left = session.left if interrupted else 0

@@ -1,0 +1,129 @@
+"""``study.json``: what a study is after and how far it is, for whoever wants to show it; replaced in one step at every change.
+
+With the trials' folders it is all that the answer of a study needs (``sweeps.answer``): no database is opened for that.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from rlhf.config import Run
+from rlhf.result import Result
+from rlhf.sealed import write_atomically
+from sweeps.cells import common
+from sweeps.goal import Goal
+from sweeps.record import RUNNING, Entry
+from sweeps.space import Choices, Space
+
+NAME = "study.json"
+CLOCK: Callable[[], float] = time.time
+
+
+@dataclass
+class Stay:
+    """A run of a trial or of a parent while it was at work. ``folder`` is inside of the study's."""
+
+    folder: str
+    began: float
+    """In seconds since 1970, as ``ended``."""
+    ended: float | None = None
+    status: str = RUNNING
+    reason: str = ""
+
+
+class Logbook:
+    """Writes ``study.json``. ``changed`` is called after each time."""
+
+    def __init__(self, folder: Path, about: dict[str, Any], entries: Callable[[], Iterable[Entry]]) -> None:
+        """Go on with the book in ``folder``, if there is one; ``entries`` are the trials as recorded."""
+        self.changed: Callable[[], None] = lambda: None
+        self._path, self._about, self._entries = folder / NAME, about, entries
+        before = read(folder)
+        self._sessions: list[dict[str, float | None]] = [*before.get("sessions", ()), {"began": CLOCK(), "ended": None}]
+        self._stays = [Stay(**each) for each in before.get("runs", ())]
+        for stay in self._stays:
+            if stay.ended is None:  # its sweeper died
+                stay.status, stay.ended = "lost", _last_sign(folder / stay.folder, stay.began)
+
+    def started(self, folder: Path) -> None:
+        """A run begins in ``folder``."""
+        self._stays.append(Stay(str(folder.relative_to(self._path.parent)), CLOCK()))
+        self.write()
+
+    def ended(self, folder: Path, result: Result, seconds: float) -> None:
+        """It ended just now, after so many seconds; less than since it ``started`` if it waited for room."""
+        name = str(folder.relative_to(self._path.parent))
+        stay = next(each for each in reversed(self._stays) if each.folder == name)
+        stay.ended, stay.status, stay.reason = CLOCK(), result.status.name, result.reason
+        stay.began = max(stay.began, stay.ended - seconds)
+
+    def close(self) -> None:
+        """The session ends."""
+        self._sessions[-1]["ended"] = CLOCK()
+        self.write()
+
+    def write(self) -> None:
+        """Replace the file."""
+        trials = [
+            {
+                "number": each.number,
+                "overrides": each.overrides,
+                "point": each.point,
+                "status": each.status,
+                "reason": each.reason,
+            }
+            for each in self._entries()
+        ]
+        content = {**self._about, "sessions": self._sessions, "trials": trials, "runs": [asdict(each) for each in self._stays]}
+        write_atomically(self._path, json.dumps(content) + "\n")
+        self.changed()
+
+
+def about(
+    run: Run, space: Space, goal: Goal, words: list[str], planned: int | None, at_once: int, left_out: dict[str, int]
+) -> dict[str, Any]:
+    """What does not change while the study runs: goal, space, settings and the command, in plain JSON.
+
+    ``planned`` is the number of trials, where anybody knows it; ``words`` are the overrides that were typed.
+    """
+    sweep = {name: each.name if isinstance(each, Enum) else each for name, each in asdict(run.sweep).items()}
+    return {
+        "stage": run.stage,
+        "model": run.model.name,
+        "mode": run.sweep.mode.name,
+        "seeds": [run.seed + number for number in range(run.sweep.seeds)],
+        "objectives": [asdict(each) for each in goal.objectives],
+        "constraints": [str(each) for each in goal.constraints],
+        "space": [_dimension(each.key, each.name, each.domain) for each in space.dimensions],
+        "fixed": common(space),
+        "left_out": left_out,
+        "words": words,
+        "planned": planned,
+        "at_once": at_once,
+        "usd_per_hour": run.hardware.usd_per_hour,
+        "settings": sweep,
+    }
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """The book of a study folder; empty where there is none that can be read."""
+    try:
+        content = json.loads((folder / NAME).read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _dimension(key: str, name: str, domain: Any) -> dict[str, Any]:
+    if isinstance(domain, Choices):
+        return {"key": key, "name": name, "values": list(domain.values)}
+    return {"key": key, "name": name, "low": domain.low, "high": domain.high, "log": domain.log, "whole": domain.whole}
+
+
+def _last_sign(folder: Path, began: float) -> float:
+    """When something was last written in ``folder``."""
+    return max((each.stat().st_mtime for each in folder.glob("*") if each.is_file()), default=began)

@@ -1,0 +1,75 @@
+"""``study.json`` of studies with fake trials, and of times by hand."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from rlhf.result import Result, Status
+from sweeps import logbook
+from sweeps.logbook import Logbook
+from sweeps.record import Entry
+
+Study = Callable[..., int]
+DONE = Result(Status.finished, "sft", "tiny", "r", "s")
+
+
+@pytest.fixture
+def times(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that shows 0, 10, 20, ..."""
+    ticks: Iterator[float] = iter(range(0, 1000, 10))
+    monkeypatch.setattr(logbook, "CLOCK", lambda: float(next(ticks)))
+
+
+def test_a_study_tells_its_goal_its_space_its_trials_and_when_they_ran(run_study: Study, tmp_path: Path) -> None:
+    run_study("sft.learning_rate=1e-3,1e30", "sweep.constraints=['mem/peak_gib <= 40']", "seed=3")
+    book = json.loads((tmp_path / "studies/s/study.json").read_text())
+    assert (book["stage"], book["mode"], book["planned"], book["seeds"]) == ("sft", "characterize", 2, [3])
+    assert book["objectives"] == [{"metric": "eval/loss", "direction": "minimize"}]
+    assert book["constraints"] == ["mem/peak_gib <= 40"]
+    assert book["space"] == [{"key": "sft.learning_rate", "name": "sft.learning_rate", "values": [0.001, 1e30]}]
+    assert book["fixed"] == ["seed=3"] and "sft.learning_rate=1e-3,1e30" in book["words"]
+    ends = [(each["number"], each["point"], each["status"], each["reason"]) for each in book["trials"]]
+    assert ends == [(0, {"sft.learning_rate": 0.001}, "finished", ""), (1, {"sft.learning_rate": 1e30}, "failed", "nan")]
+    stays = [(each["folder"], each["status"]) for each in book["runs"]]
+    assert stays == [("trials/0000", "finished"), ("trials/0001", "failed")]
+    (session,) = book["sessions"]
+    assert all(session["began"] <= each["began"] < each["ended"] <= session["ended"] for each in book["runs"])
+    run_study("sft.learning_rate=1e-3,1e30,2e-3", "sweep.constraints=['mem/peak_gib <= 40']", "seed=3")
+    book = json.loads((tmp_path / "studies/s/study.json").read_text())
+    assert (len(book["sessions"]), len(book["trials"]), len(book["runs"]), book["planned"]) == (2, 3, 3, 3)
+
+
+def test_seeds_have_stays_of_their_own(run_study: Study, tmp_path: Path) -> None:
+    run_study("sft.learning_rate=1e-3", "sweep.seeds=2")
+    book = logbook.read(tmp_path / "studies/s")
+    assert [each["folder"] for each in book["runs"]] == ["trials/0000/1", "trials/0000/2"]
+
+
+def test_a_run_that_waited_for_room_began_later(times: None, tmp_path: Path) -> None:
+    book = Logbook(tmp_path, {}, list)
+    book.started(tmp_path / "trials/0000")
+    book.ended(tmp_path / "trials/0000", DONE, 4.0)
+    book.close()
+    assert logbook.read(tmp_path)["runs"] == [
+        {"folder": "trials/0000", "began": 16.0, "ended": 20.0, "status": "finished", "reason": ""}
+    ]
+
+
+def test_what_ran_when_a_sweeper_died_is_lost_and_another_run_of_it_is_another_stay(times: None, tmp_path: Path) -> None:
+    entry = Entry(0, 0, "d", ["a=1"], {"a": 1}, "running", "")
+    changes: list[int] = []
+    for _ in range(2):
+        book = Logbook(tmp_path, {"mode": "tune"}, lambda: [entry])
+        book.changed = lambda: changes.append(1)
+        book.started(tmp_path / "trials/0000")
+    read = logbook.read(tmp_path)
+    assert [(each["status"], each["ended"]) for each in read["runs"]] == [("lost", 10.0), ("running", None)]
+    assert (read["mode"], read["trials"][0]["point"], len(changes)) == ("tune", {"a": 1}, 2)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]"])
+def test_a_torn_book_is_an_empty_one(content: str, tmp_path: Path) -> None:
+    (tmp_path / "study.json").write_text(content)
+    assert logbook.read(tmp_path) == {}
