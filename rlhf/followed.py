@@ -40,12 +40,13 @@ MEASURED: dict[str, dict[str, Goal | None]] = {
 Some need data of a kind (pairs, ratings, a known reward); whether it is there shows in the evaluation before the first round.
 """
 
-_OFF = EarlyStopConfig(metric=None, goal=None, patience=None, min_delta=0.0, max_kl=None)
+NEVER = EarlyStopConfig(metric=None, goal=None, patience=None, min_delta=0.0, max_kl=None)
+"""What holds for the parents of a chain."""
 
 
 def early_stop(run: Run, stage: str) -> EarlyStopConfig:
     """`early_stop` as it holds for ``stage``: it is meant for the stage that was asked for, and never ends a parent."""
-    return run.early_stop if stage == run.stage else _OFF
+    return run.early_stop if stage == run.stage else NEVER
 
 
 def measured(run: Run, stage: str) -> dict[str, Goal | None]:

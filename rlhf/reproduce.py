@@ -8,7 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from rlhf import checks, lineage
+from rlhf import checks, followed, lineage
 from rlhf.command_line import EXIT_FAILED, report_faults
 from rlhf.config import CONF, Run
 from rlhf.data.corpus import WORLD
@@ -38,6 +38,7 @@ def main(arguments: list[str]) -> int:
             raise Fault(
                 f"{folder}: has no result.json, so there is nothing to compare with; the run's own command goes on with it"
             )
+        _ask_for(config, before.stage)
         config.paths.outputs = str(_fresh_outputs(folder))
         config.fresh, config.tracker.kind = False, "none"  # a second run of the same name would go on in W&B's first
         apply(config, overrides, "groups are settled in a saved configuration, set single keys")
@@ -71,6 +72,12 @@ def saved(folder: Path) -> DictConfig:
         raise Fault(f"{path}: {first_line(error)}; today's code has no such key, so check out the run's commit") from error
     assert isinstance(config, DictConfig)
     return config
+
+
+def _ask_for(config: DictConfig, stage: str) -> None:
+    """Turn the configuration of a chain into that of ``stage``, which may have been run as a parent in it."""
+    if config.stage != stage:
+        config.stage, config.early_stop = stage, followed.NEVER
 
 
 def typed(config: DictConfig) -> Run:

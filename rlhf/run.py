@@ -263,7 +263,7 @@ def _keep_best(stage: Stage[Any], engine: Engine, watcher: Watcher | Follower) -
         return f"kept the last weights, since {name} was never a finite number"
     if selection.best_round != stage.rounds:
         watcher.take_best()
-        watcher.evaluated(stage.rounds, selection.best_evaluation or loop.measure(stage, engine, stage.rounds))
+        watcher.kept(stage.rounds, selection.best_evaluation or loop.measure(stage, engine, stage.rounds))
     untrained = " (before any training)" if selection.best_round == 0 else ""
     return f"kept the weights of round {selection.best_round}{untrained}, whose {name} of {best:.4g} is the best"
 

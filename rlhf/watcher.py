@@ -47,6 +47,10 @@ class Follower:
         """Give rank 0 what it cost this rank."""
         self._engine.take_costs()
 
+    def kept(self, round_: int, evaluation: Evaluation) -> None:
+        """Give rank 0 what it cost this rank."""
+        self._engine.take_costs()
+
     def save(self, round_: int) -> None:
         """Give rank 0 this rank's part."""
         _state(self._stage, self._engine)
@@ -105,11 +109,18 @@ class Watcher:
 
     def evaluated(self, round_: int, evaluation: Evaluation) -> None:
         """A row of held-out measurements, and samples."""
+        self._evaluated(round_, evaluation, {})
+
+    def kept(self, round_: int, evaluation: Evaluation) -> None:
+        """The same of earlier weights, which the run ends with after ``round_`` rounds."""
+        self._evaluated(round_, evaluation, {"kept": self.selection.best_round})
+
+    def _evaluated(self, round_: int, evaluation: Evaluation, whose: dict[str, int]) -> None:
         row = evaluation.metrics.values_by_name()
         self.final_metrics |= row
         self._write("eval", round_, row | self._engine.take_costs())
         for sample in evaluation.samples:
-            self._samples.append({"round": round_, **sample})
+            self._samples.append({"round": round_, **whose, **sample})
         if evaluation.scores:
             self._scores.append({"round": round_, **evaluation.scores})
         if evaluation.samples:

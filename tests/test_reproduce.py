@@ -58,6 +58,17 @@ def test_other_values_are_compared_and_the_chain_can_be_trained_whole(
     assert "eval/loss:" in capsys.readouterr().out
 
 
+def test_a_parent_is_made_again_and_not_the_stage_it_was_made_for(
+    make_run: Callable[..., Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["stage=rm", "rm.init=sft", "rm.eval_every=1", "early_stop.metric=eval/accuracy", "early_stop.patience=1"]
+    chain.execute(make_run(*words))
+    (parent,) = tmp_path.glob("runs/sft-*")
+    assert reproduce.main([str(parent)]) == 0
+    assert again(tmp_path).name == parent.name  # early_stop was the reward model's
+    assert "equal: the artifact's bytes and the final metrics" in capsys.readouterr().out
+
+
 def test_relative_paths_are_those_of_the_folder_the_run_was_started_in(
     make_run: Callable[..., Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -86,7 +97,7 @@ def folder(make_run: Callable[..., Run], tmp_path: Path) -> Path:
     OmegaConf.save(OmegaConf.structured(make_run("stage=sft")), path / "config.yaml")
     (path / "result.json").write_text(
         Result.parse(
-            {"status": "finished", "metrics": {}, **dict.fromkeys(("stage", "model", "run_signature", "result_signature"), "")}
+            {"status": "finished", "metrics": {}, "stage": "sft", **dict.fromkeys(("model", "run_signature", "result_signature"), "")}
         ).to_json()
     )
     return path

@@ -12,7 +12,7 @@ from rlhf import lineage
 from rlhf.config import STAGES, ParentsConfig, Run
 from rlhf.report.changes import flat
 from rlhf.report.curves import NOT_METRICS, number
-from rlhf.report.folder import Row, RunFolder
+from rlhf.report.folder import Row, RunFolder, last_samples
 from rlhf.result import Result
 from rlhf.runs import CONFIG
 from rlhf.signature import ENGINE_READS
@@ -70,8 +70,7 @@ class Subject:
     @property
     def last_samples(self) -> list[Row]:
         """Those of the last evaluation."""
-        last = max((row["round"] for row in self.samples), default=0)
-        return [row for row in self.samples if row["round"] == last]
+        return last_samples(self.samples)
 
 
 def of_folder(run: RunFolder) -> Subject:

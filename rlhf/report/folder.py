@@ -1,7 +1,7 @@
 """Reads what a run left behind; whatever is missing or torn is left out, so that a report can be made of any end."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,13 @@ def read(path: Path) -> RunFolder:
         environment=next(rows(environment), {}),
         crash=crash.read_text(errors="replace") if crash.is_file() else "",
     )
+
+
+def last_samples(samples: Sequence[Row]) -> list[Row]:
+    """Those of the weights a run ended with: the kept ones, evaluated before, or else those of the last evaluation."""
+    end = max((row["round"] for row in samples), default=0)
+    last = [row for row in samples if row["round"] == end]
+    return [row for row in last if "kept" in row] or last
 
 
 def rows(path: Path) -> Iterator[Row]:

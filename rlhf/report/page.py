@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from rlhf.fault import Fault
 from rlhf.report import changes, chart, costs, curves, findings, paper, published
-from rlhf.report.folder import Row, RunFolder, read
+from rlhf.report.folder import Row, RunFolder, last_samples, read
 from rlhf.result import HEADLINES, Result
 from rlhf.runs import folder_of
 from rlhf.sealed import write_atomically
@@ -194,10 +194,9 @@ def _exchanges(samples: Sequence[Row]) -> Iterator[Exchange]:
     """Answers of the last evaluation beside those of the first, or the two sides of each pair."""
     if not samples:
         return
-    rounds: dict[int, list[Row]] = {}
-    for row in samples:
-        rounds.setdefault(row["round"], []).append(row)
-    for before, after in zip(rounds[min(rounds)], rounds[max(rounds)], strict=False):
+    rounds = {row["round"] for row in samples}
+    first = [row for row in samples if row["round"] == min(rounds)]
+    for before, after in zip(first, last_samples(samples), strict=False):
         if "chosen" in after:
             answers = [Answer(after[side], {"score": after[f"score_{side}"]}) for side in ("chosen", "rejected")]
         else:

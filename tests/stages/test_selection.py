@@ -15,6 +15,7 @@ from rlhf.config import STAGES, EarlyStopConfig, Run
 from rlhf.explain import pages
 from rlhf.fault import Fault
 from rlhf.metrics import Mean, Metrics
+from rlhf.report import folder
 from rlhf.result import Objective, Result
 from rlhf.selection import Selection
 from rlhf.stages.interface import Evaluation, Stage
@@ -86,6 +87,11 @@ def test_the_best_weights_are_kept(make_run: Callable[..., Run]) -> None:
     assert re.match(r"kept the weights of round \d+, whose eval/loss of \S+ is the best", best.message)
     assert len(evaluations(best)) == 8  # before, five on the way, the last, and the kept ones again
     assert not (Path(best.folder) / "best").exists()
+    samples = folder.read(Path(best.folder)).samples
+    kept = folder.last_samples(samples)
+    (round_,) = {row["kept"] for row in kept}
+    measured_then = [row["response"] for row in samples if row["round"] == round_]
+    assert [row["response"] for row in kept] == measured_then != []  # and not what the last weights said
 
 
 def test_a_run_ends_early(make_run: Callable[..., Run]) -> None:
