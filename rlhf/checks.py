@@ -6,7 +6,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from rlhf import bounds, stage_checks
+from rlhf import bounds, followed, stage_checks
 from rlhf.config import (
     CONF,
     STAGES,
@@ -123,7 +123,7 @@ def _tracker(run: Run) -> Iterator[str]:
 
 
 def _pruning(run: Run) -> Iterator[str]:
-    if run.sweep.pruner is not Pruner.none and run.stage in STAGES and not getattr(run, run.stage).eval_every:
+    if run.sweep.pruner is not Pruner.none and run.stage in STAGES and not followed.on_the_way(getattr(run, run.stage)):
         yield (
             f"sweep.pruner={run.sweep.pruner.name}: judges evaluations on the way, and {run.stage}.eval_every=0 makes none; "
             f"set {run.stage}.eval_every to a number of rounds"

@@ -252,10 +252,12 @@ class TrainConfig:
     """Optimizer steps between two rows of `metrics.jsonl`."""
     eval_every: int = system(at_least=0)
     """Optimizer steps between two evaluations; 0: only before the first and after the last step."""
+    eval_every_epoch: bool = system()
+    """Evaluate after every pass over the training data, too."""
     save_every: int = system(at_least=0)
     """Optimizer steps between two checkpoints; 0: only when the run is stopped."""
     keep_best: bool = result()
-    """End with the weights of the best evaluation (by the stage's own metric, or `early_stop.metric`) instead of the last ones; `eval_every` must be set."""
+    """End with the weights of the best evaluation (by the stage's own metric, or `early_stop.metric`) instead of the last ones; `eval_every` or `eval_every_epoch` must be set."""
 
 
 @dataclass
@@ -459,6 +461,8 @@ class EvaluationConfig:
     """Answers kept in `samples.jsonl` at each evaluation."""
     max_new_tokens: int = system(at_least=1)
     """Longest answer of an SFT policy in its evaluation; PPO uses `rollout.max_new_tokens`."""
+    reward_model: Optional[str] = system()
+    """Folder of a reward model (a run's or an artifact's) that scores the answers of an SFT policy in its evaluations; null: none does."""
 
 
 @dataclass

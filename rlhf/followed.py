@@ -1,6 +1,6 @@
 """What `keep_best` and `early_stop` follow in each stage, and which way it is better. Torch-free: checked before the start."""
 
-from rlhf.config import EarlyStopConfig, Goal, RewardModelLoss, Run
+from rlhf.config import EarlyStopConfig, Goal, PPOConfig, RewardModelLoss, Run, TrainConfig
 from rlhf.result import OBJECTIVES, Objective
 
 _UP, _DOWN = Goal.maximize, Goal.minimize
@@ -16,7 +16,7 @@ _EACH = "<source>"
 
 MEASURED: dict[str, dict[str, Goal | None]] = {
     "pretrain": {**_LANGUAGE},
-    "sft": {**_LANGUAGE, **_ANSWERS},
+    "sft": {**_LANGUAGE, **_ANSWERS, "eval/score_mean": _UP},
     "rm": {
         **{f"eval/accuracy{bound}/{_EACH}": _UP for bound in ("", "_low", "_high")},
         "eval/accuracy": _UP,
@@ -47,6 +47,11 @@ NEVER = EarlyStopConfig(metric=None, goal=None, patience=None, min_delta=0.0, ma
 def early_stop(run: Run, stage: str) -> EarlyStopConfig:
     """`early_stop` as it holds for ``stage``: it is meant for the stage that was asked for, and never ends a parent."""
     return run.early_stop if stage == run.stage else NEVER
+
+
+def on_the_way(config: TrainConfig | PPOConfig) -> bool:
+    """Whether a stage is evaluated between its first round and its last."""
+    return config.eval_every > 0 or (isinstance(config, TrainConfig) and config.eval_every_epoch)
 
 
 def measured(run: Run, stage: str) -> dict[str, Goal | None]:

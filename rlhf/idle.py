@@ -88,6 +88,8 @@ def _reasons(run: Run, key: str, swept: set[str], study: bool) -> Iterator[str]:
     read_by = {stage for stage, read in READS.items() if group in read}
     if read_by and not read_by & set(stages) and not swept & set(PARENTS):
         yield f"on what is trained here: {', '.join(stages)}"
+    if key == "evaluation.reward_model" and "sft" not in stages and not swept & set(PARENTS):
+        yield f"on what is trained here: {', '.join(stages)}; it is for SFT policies"
     for rule in RULES:
         if not {key, group} & set(rule.keys) or swept & {rule.by, rule.by.partition(".")[0]}:
             continue

@@ -74,7 +74,7 @@ def train(
         stopping = engine.agree(stop()) and not last
         saving = stopping or (not last and _due(stage.save_every, done))
         enough = selection is not None and selection.moved_too_far(metrics_of_round)
-        evaluating = not last and not enough and _due(stage.eval_every, done)
+        evaluating = not last and not enough and (_due(stage.eval_every, done) or _ends_epoch(stage, done))
         rung = prunes is not None and evaluating
         if last or saving or enough or rung or _due(stage.log_every, done):  # a checkpoint never falls inside a row
             watcher.log(done, pending)
@@ -93,6 +93,14 @@ def train(
         if stopping:
             raise Stopped(f"stopped after {done} of {stage.rounds}")
     return stage.rounds
+
+
+def _ends_epoch(stage: Stage[Any], done: int) -> bool:
+    """Whether an evaluated pass over the data ends with round ``done``: the last whole one that a run of it would have."""
+    if stage.rounds_per_epoch is None or not stage.eval_every_epoch:
+        return False
+    epoch = math.ceil(done / stage.rounds_per_epoch)
+    return epoch * stage.rounds_per_epoch < done + 1
 
 
 def _learn(stage: Stage[Any], engine: Engine, batches: Iterable[Any], round_: int) -> Metrics:

@@ -7,6 +7,7 @@ from omegaconf import OmegaConf
 
 from rlhf.config import CONF
 from rlhf.fault import Fault
+from rlhf.sealed import is_sealed
 
 CONFIG = "config.yaml"
 
@@ -33,3 +34,18 @@ def folder_of(word: str, outputs: str | None = None) -> Path:
         return near[0]
     hint = f"did you mean {', '.join(path.name for path in near)}?" if near else f"runs are in {runs}"
     raise Fault(f"{word}: is not the folder of a run (it has no {CONFIG}); {hint}")
+
+
+def artifact_of(word: str, outputs: str | None = None) -> Path:
+    """The folder of the artifact that ``word`` means; names of runs are looked for in ``outputs`` (None: the usual place).
+
+    Raises:
+        Fault: there is none.
+    """
+    for candidate in (Path(word), Path(word) / "artifact"):
+        if is_sealed(candidate):
+            return candidate
+    folder = folder_of(word, outputs)
+    if not is_sealed(folder / "artifact"):
+        raise Fault(f"{word}: this run has no artifact; it did not finish, and the same command goes on with it")
+    return folder / "artifact"

@@ -79,6 +79,7 @@ def signature(run: Run, stage: str) -> dict[str, str]:
     if config.keep_best or stops.patience is not None:
         chosen = asdict(followed.objective(run, stage)) | {"patience": stops.patience, "min_delta": stops.min_delta}
         chosen |= {"eval_every": config.eval_every, "evaluation": asdict(run.evaluation)}
+        chosen |= {"eval_every_epoch": True} if getattr(config, "eval_every_epoch", False) else {}
     if stops.max_kl is not None:
         chosen["max_kl"] = stops.max_kl
     if not chosen:

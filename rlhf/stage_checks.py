@@ -23,11 +23,13 @@ from rlhf.fault import Fault
 from rlhf.lineage import chain
 from rlhf.rewards.own import looked_at
 from rlhf.rewards.server import is_loopback
+from rlhf.runs import artifact_of
 
 
 def faults(run: Run) -> Iterator[str]:
     """What is wrong with the stages that ``run`` may train, one line each."""
     yield from _early_stop(run)
+    yield from _judge(run)
     if run.stage == "ppo":
         yield from _reward(run)
         yield from _ppo_extras(run)
@@ -41,8 +43,17 @@ def _selection(run: Run, name: str, config: TrainConfig | PPOConfig) -> Iterator
     wants = [f"{name}.keep_best=true"] * config.keep_best
     if name == run.stage and run.early_stop.patience is not None:
         wants.append(f"early_stop.patience={run.early_stop.patience}")
-    if wants and config.eval_every == 0:
+    if wants and not followed.on_the_way(config):
         yield f"{name}.eval_every=0: {' and '.join(wants)} needs evaluations on the way; set {name}.eval_every"
+
+
+def _judge(run: Run) -> Iterator[str]:
+    folder = run.evaluation.reward_model
+    if folder is not None and "sft" in chain(run, run.stage):
+        try:
+            artifact_of(folder)
+        except Fault as fault:
+            yield f"evaluation.reward_model={fault}"
 
 
 def _early_stop(run: Run) -> Iterator[str]:

@@ -165,6 +165,8 @@ class Watcher:
         _clear(self._folder)
 
     def _write(self, kind: str, round_: int, row: dict[str, float]) -> None:
+        if self._stage.rounds_per_epoch is not None:
+            row["progress/epoch"] = round(float(round_ / self._stage.rounds_per_epoch), 6)
         self._metrics.append({"round": round_, "kind": kind, "seconds": round(self.seconds, 3), **row})
         self._tracker.log(round_, row, held_out=kind == "eval")
         self.screen.progress(round_, row, always=kind == "eval")

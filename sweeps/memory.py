@@ -39,9 +39,9 @@ SHARDED: Mapping[str, Callable[[Any], float]] = {"zero": lambda value: _ZERO[str
 NEUTRAL = {
     *("learning_rate", "critic_learning_rate", "weight_decay", "adam_beta1", "adam_beta2", "adam_eps", "max_grad_norm"),
     *("schedule", "schedule_power", "schedule_cycles", "warmup_steps", "final_lr_fraction", "critic_warmup"),
-    *("epochs", "max_steps", "updates", "inner_epochs", "log_every", "eval_every", "save_every", "seed", "alpha", "rslora"),
+    *("epochs", "max_steps", "updates", "inner_epochs", "log_every", "eval_every", "eval_every_epoch", "save_every"),
     *("kl_coef", "kl_target", "kl_horizon", "clip_range", "value_clip_range", "gamma", "gae_lambda", "temperature", "top_p"),
-    *("weight", "examples", "samples", "prompts"),
+    *("weight", "examples", "samples", "prompts", "seed", "alpha", "rslora"),
 }
 """Settings that memory does not depend on, by the last part of their key."""
 

@@ -24,9 +24,10 @@ from rlhf import preflight
 from rlhf.command_line import EXIT_OK, EXIT_STOPPED, report_faults
 from rlhf.config import Pruner, Run, SweepMode
 from rlhf.fault import Fault
+from rlhf.result import Status
 from rlhf.sealed import make_folder
-from sweeps import frame, logbook, screening, table
-from sweeps.cells import Composer, Grid, every, grid, misplaced, probe, study_name
+from sweeps import epochs, frame, logbook, screening, table
+from sweeps.cells import Composer, Grid, every, grid, label, misplaced, probe, study_name
 from sweeps.goal import Goal
 from sweeps.logbook import Logbook
 from sweeps.parents import ChainOf, asker
@@ -38,6 +39,8 @@ from sweeps.space import Choices, Space
 from sweeps.trials import Trials
 
 Command = Callable[[Path], list[str]]
+SHOWN_BY_EPOCH = 4
+"""Runs whose measurements are printed for each epoch."""
 
 
 def main(arguments: list[str], command: Command | None = None, chain_of: ChainOf | None = None) -> int:
@@ -65,7 +68,10 @@ def main(arguments: list[str], command: Command | None = None, chain_of: ChainOf
             return EXIT_STOPPED
         for rule, count in found.left_out.items():
             print(f"left out, {count} of the combinations: {rule}")
-        return _run(session, slots, command, chain_of)
+        code = _run(session, slots, command, chain_of)
+        if getattr(getattr(run, run.stage), "eval_every_epoch", False):
+            _show_epochs(session.trials)
+        return code
 
 
 def _cells(composer: Composer, arguments: list[str], sweep: DictConfig) -> Grid:
@@ -127,6 +133,13 @@ def _run(session: Session, slots: Slots, command: Command | None, chain_of: Chai
     if session.mode is SweepMode.screen and not left:
         print("\n".join(report_effects(trials, session.space)))
     return EXIT_STOPPED if interrupted and (left or session.unbounded) else EXIT_OK
+
+
+def _show_epochs(trials: Trials) -> None:
+    """What each pass over the data did, run by run."""
+    finished = [(entry, result) for entry, result in trials.ended() if result.status is Status.finished]
+    for entry, result in finished[:SHOWN_BY_EPOCH]:
+        epochs.show(Path(result.folder), result.stage, f"{entry.number:04d} {label(entry.point)}".rstrip())
 
 
 def _settings(run: Run, space: Space) -> Iterator[str]:

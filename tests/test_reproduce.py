@@ -97,7 +97,8 @@ def folder(make_run: Callable[..., Run], tmp_path: Path) -> Path:
     OmegaConf.save(OmegaConf.structured(make_run("stage=sft")), path / "config.yaml")
     (path / "result.json").write_text(
         Result.parse(
-            {"status": "finished", "metrics": {}, "stage": "sft", **dict.fromkeys(("model", "run_signature", "result_signature"), "")}
+            {"status": "finished", "metrics": {}, **dict.fromkeys(("model", "run_signature", "result_signature"), "")}
+            | {"stage": "sft"}
         ).to_json()
     )
     return path

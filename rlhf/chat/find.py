@@ -1,26 +1,9 @@
-"""From what a person writes to an artifact: a run's folder, an artifact's, or a run's name."""
+"""What an artifact is called, and the reward model that belongs to it."""
 
 import json
 from pathlib import Path
 
-from rlhf.fault import Fault
-from rlhf.runs import folder_of
-from rlhf.sealed import MANIFEST, is_sealed
-
-
-def artifact_of(word: str, outputs: str | None = None) -> Path:
-    """The folder of the artifact that ``word`` means; names of runs are looked for in ``outputs`` (None: the usual place).
-
-    Raises:
-        Fault: there is none.
-    """
-    for candidate in (Path(word), Path(word) / "artifact"):
-        if is_sealed(candidate):
-            return candidate
-    folder = folder_of(word, outputs)
-    if not is_sealed(folder / "artifact"):
-        raise Fault(f"{word}: this run has no artifact; it did not finish, and the same command goes on with it")
-    return folder / "artifact"
+from rlhf.sealed import MANIFEST
 
 
 def about(artifact: Path) -> dict[str, object]:

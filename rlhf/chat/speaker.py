@@ -4,15 +4,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
-from omegaconf import OmegaConf
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from rlhf import artifact
 from rlhf.chat.find import name_of
-from rlhf.config import CONF, ChatConfig, Device, ModelConfig, Precision, RolloutConfig, Template
+from rlhf.config import ChatConfig, Device, Precision, RolloutConfig
 from rlhf.data.records import Turn
 from rlhf.engine.torch_engine import TorchEngine
+from rlhf.models.brought import brought
 from rlhf.models.load import load_policy, load_scorer
 from rlhf.models.template import prompt_tokens, response_tokens
 from rlhf.models.tokenizer import load_tokenizer
@@ -37,7 +37,7 @@ class Speaker:
         """
         artifact.load(path, "policy", "chat")
         self.name = name_of(path)
-        described = _described(self.name)
+        described = brought(self.name)
         self._tokenizer = load_tokenizer(described, (), path)
         self._policy = load_policy(described, self._tokenizer, path, seed=0)
         self._engine = TorchEngine(Device.auto, Precision.fp32, deterministic=False)
@@ -81,7 +81,7 @@ class Judge:
         """
         artifact.load(path, "reward_model", "reward")
         self.name = name_of(path)
-        described = _described(self.name)
+        described = brought(self.name)
         self._tokenizer = load_tokenizer(described, (), path)
         self._scorer = load_scorer(described, self._tokenizer, path, seed=0, fresh_head=False)
         self._engine = TorchEngine(Device.auto, Precision.fp32, deterministic=False)
@@ -116,13 +116,3 @@ def whole_characters(tokenizer: PreTrainedTokenizerBase, tokens: Iterator[int]) 
 def _text(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
     """As ``response_text``, but what stands at its end stays, for more may follow."""
     return str(tokenizer.decode(list(ids), skip_special_tokens=True)).lstrip()
-
-
-def _described(name: str) -> ModelConfig:
-    """What `model=custom` is, of which an artifact brings its own weights, sizes, tokenizer and template."""
-    own = {"name": name, "path": None, "template": Template.tokenizer.name}
-    root, custom = (OmegaConf.load(CONF / file) for file in ("config.yaml", "model/custom.yaml"))
-    described = OmegaConf.merge(OmegaConf.structured(ModelConfig), root.model, custom, own)
-    model = OmegaConf.to_object(described)
-    assert isinstance(model, ModelConfig)
-    return model

@@ -16,6 +16,7 @@ from rlhf.command_line import EXIT_OK, report_faults
 from rlhf.config import CONF, ChatConfig
 from rlhf.fault import Fault
 from rlhf.overrides import apply
+from rlhf.runs import artifact_of
 from rlhf.visible import visible
 
 MOST_RUNS = 2
@@ -31,11 +32,9 @@ def main(arguments: list[str]) -> int:
             raise Fault("chat: takes one run, or two to stand side by side; write python -m rlhf chat outputs/runs/<name>")
         settings = settings_of([word for word in arguments if "=" in word and not word.startswith(OUTPUTS)])
         outputs = next((word.removeprefix(OUTPUTS) for word in reversed(arguments) if word.startswith(OUTPUTS)), None)
-        paths = [find.artifact_of(word, outputs) for word in words]
+        paths = [artifact_of(word, outputs) for word in words]
         reward = settings.reward
-        judges = (
-            [find.artifact_of(reward, outputs)] if reward else [found for found in map(find.reward_model_of, paths) if found]
-        )
+        judges = [artifact_of(reward, outputs)] if reward else [found for found in map(find.reward_model_of, paths) if found]
         return _talk(_conversation(paths, judges, settings))
     except Fault as fault:
         return report_faults([str(fault)])

@@ -7,12 +7,17 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from rlhf import artifact
 from rlhf.algorithms.masks import last_true
 from rlhf.config import Pooling
 from rlhf.data.records import Example
 from rlhf.engine.base import Engine
+from rlhf.models.brought import brought
 from rlhf.models.forward import token_scores
+from rlhf.models.load import load_scorer
 from rlhf.models.template import prompt_tokens, response_tokens
+from rlhf.models.tokenizer import load_tokenizer, same_tokens
+from rlhf.runs import artifact_of
 from rlhf.stages.batches import Sequences, Tokens
 from rlhf.stages.examples import MIN_PROMPT_TOKENS, in_groups
 
@@ -92,3 +97,34 @@ class RereadingReward:
                 limit = min(limit, longest - len(response))
             read.append((prompt_tokens(self.tokenizer, example.turns, limit), response))
         return read
+
+
+def reads_policy(
+    scorer: PreTrainedModel,
+    reader: PreTrainedTokenizerBase,
+    policy: PreTrainedTokenizerBase,
+    max_prompt_tokens: int,
+    engine: Engine,
+    micro_batch_size: int,
+) -> ModelReward | RereadingReward:
+    """The reward by ``scorer``, which reads with ``reader``, of what a policy writes with the tokenizer ``policy``."""
+    if same_tokens(policy, reader):
+        return ModelReward(scorer, reader.pad_token_id, engine, micro_batch_size)
+    return RereadingReward(scorer, reader, policy.eos_token_id, max_prompt_tokens, engine, micro_batch_size)
+
+
+def brought_reward(
+    folder: str, policy: PreTrainedTokenizerBase, max_prompt_tokens: int, engine: Engine, micro_batch_size: int
+) -> ModelReward | RereadingReward:
+    """The reward by the finished reward model in ``folder``, a run's or an artifact's.
+
+    Raises:
+        Fault: there is none, or it is broken.
+    """
+    path = artifact_of(folder)
+    artifact.load(path, "reward_model", "rm")
+    described = brought(path.name)
+    reader = load_tokenizer(described, (), path)
+    scorer = load_scorer(described, reader, path, seed=0, fresh_head=False)
+    engine.freeze(scorer)
+    return reads_policy(scorer, reader, policy, max_prompt_tokens, engine, micro_batch_size)

@@ -58,13 +58,17 @@ MIN_PROMPT_TOKENS = 8
 """Room that must be left for the prompt: an answer to nothing teaches nothing."""
 
 
-def total_steps(config: TrainConfig, corpus: Corpus, stage: str, seed: int, rows: Sequence[object | None]) -> int:
-    """Optimizer steps of the whole run: whole batches of ``epochs`` passes over the weighted sources, at most ``max_steps``.
+def rows_per_epoch(corpus: Corpus, stage: str, seed: int, rows: Sequence[object | None]) -> int:
+    """Usable rows in one pass over the weighted sources."""
+    return sum(rows[index] is not None for index in corpus.order(stage, 0, seed))
+
+
+def total_steps(config: TrainConfig, stage: str, epoch: int) -> int:
+    """Optimizer steps of the whole run: whole batches of ``config.epochs`` passes over ``epoch`` rows, at most ``max_steps``.
 
     Raises:
         Fault: there is not even one batch.
     """
-    epoch = sum(rows[index] is not None for index in corpus.order(stage, 0, seed))
     steps = int(config.epochs * epoch) // config.batch_size
     if steps == 0:
         raise Fault(

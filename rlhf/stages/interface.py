@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Generic, Protocol, Self, TypeVar
 
@@ -76,6 +77,10 @@ class Stage(ABC, Generic[B]):
     log_every: int
     eval_every: int
     save_every: int
+    rounds_per_epoch: Fraction | None = None
+    """Rounds in one pass over the training data; None where there are no passes."""
+    eval_every_epoch: bool = False
+    """Whether there is an evaluation after each pass."""
     notes: list[str]
     """What a person should know before the first round: rows left out, scales worked out."""
 

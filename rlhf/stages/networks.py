@@ -16,7 +16,7 @@ from rlhf.models.forward import recompute_activations, token_logprobs, token_sco
 from rlhf.models.load import load_policy, load_scorer
 from rlhf.models.tokenizer import load_tokenizer, same_tokens
 from rlhf.rewards.interface import Reward
-from rlhf.rewards.model import ModelReward, RereadingReward
+from rlhf.rewards.model import reads_policy
 from rlhf.rewards.scale import Scale
 from rlhf.rewards.text import text_reward
 from rlhf.rollout.sample import left_pad
@@ -85,11 +85,7 @@ class Networks:
             elif run.ppo.critic_init is not CriticInit.sft:
                 critic = copy.deepcopy(scorer)
             self._engine.freeze(scorer, run.ppo.reward_device)
-            if alike:
-                reward = ModelReward(scorer, reader.pad_token_id, self._engine, size)
-            else:
-                end, limit = self.tokenizer.eos_token_id, run.rollout.max_prompt_tokens
-                reward = RereadingReward(scorer, reader, end, limit, self._engine, size)
+            reward = reads_policy(scorer, reader, self.tokenizer, run.rollout.max_prompt_tokens, self._engine, size)
         else:
             reward = text_reward(run.reward, self._engine, size)
         if critic is not None:

@@ -11,6 +11,7 @@ Brown et al. 2020, appendix B). The first token of a block is context only.
 import itertools
 import math
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 
 import torch
 from torch import Tensor
@@ -58,6 +59,8 @@ class Pretrain(Stage[Sequences]):
         setting.engine.place(self._policy)
         tokens = sum(len(self._documents[index]) for index in setting.corpus.order("pretrain", 0, self._run.seed))
         self.rounds = self._total_steps(tokens)
+        self.rounds_per_epoch = Fraction(tokens, self._config.max_length * self._config.batch_size)
+        self.eval_every_epoch = self._config.eval_every_epoch
         self.notes = [f"{len(examples)} documents, {tokens} tokens an epoch"]
         blocks = [block.tolist() for block in itertools.islice(self._blocks(), COUNT)]
         self.notes += [f"block: {as_text(self._tokenizer, block, [(1, len(block))])}" for block in blocks]

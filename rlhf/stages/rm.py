@@ -20,6 +20,7 @@ so padding may stand on either side. Answers whose token ids are equal are passe
 """
 
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 
 import torch
 from torch import Tensor
@@ -41,7 +42,7 @@ from rlhf.models.tokenizer import load_tokenizer
 from rlhf.rewards.model import pooled_scores, score, set_pooling
 from rlhf.stages.batches import Comparisons, Ranked, Tokens
 from rlhf.stages.comparison import by_source, cheap_scorers, rank_correlation, right
-from rlhf.stages.examples import epoch_batches, in_turns, tokenizer_texts, tokens_of, total_steps
+from rlhf.stages.examples import epoch_batches, in_turns, rows_per_epoch, tokenizer_texts, tokens_of, total_steps
 from rlhf.stages.interface import Evaluation, Setting, Stage
 from rlhf.stages.shown import Marked, examples_shown
 
@@ -69,7 +70,10 @@ class RewardModel(Stage[Comparisons]):
             recompute_activations(self._scorer)
         self._scorer.train()
         setting.engine.place(self._scorer)
-        self.rounds = total_steps(self._config, setting.corpus, "rm", self._run.seed, self._rows)
+        epoch = rows_per_epoch(setting.corpus, "rm", self._run.seed, self._rows)
+        self.rounds = total_steps(self._config, "rm", epoch)
+        self.rounds_per_epoch = Fraction(epoch, self._config.batch_size)
+        self.eval_every_epoch = self._config.eval_every_epoch
         self.micro_batch_size = self._config.micro_batch_size
         self.log_every, self.eval_every, self.save_every = (
             self._config.log_every,

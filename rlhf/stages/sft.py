@@ -9,6 +9,7 @@ sequence is prompt, response, one end token, rendered by the same template that 
 
 import math
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 
 import torch
 from torch import Tensor
@@ -25,10 +26,12 @@ from rlhf.models.adapters import add_adapters
 from rlhf.models.forward import recompute_activations, token_logprobs
 from rlhf.models.load import load_policy
 from rlhf.models.tokenizer import load_tokenizer
+from rlhf.rewards.interface import Reward
+from rlhf.rewards.model import brought_reward
 from rlhf.stages.answers import answer
 from rlhf.stages.batches import Demonstration, Sequences, Tokens
 from rlhf.stages.conversations import with_targets
-from rlhf.stages.examples import epoch_batches, in_groups, in_turns, tokenizer_texts, tokens_of, total_steps
+from rlhf.stages.examples import epoch_batches, in_groups, in_turns, rows_per_epoch, tokenizer_texts, tokens_of, total_steps
 from rlhf.stages.interface import Evaluation, Setting, Stage
 from rlhf.stages.shown import Marked, examples_shown
 
@@ -58,13 +61,17 @@ class SFT(Stage[Sequences]):
             recompute_activations(self._policy)
         self._policy.train()
         setting.engine.place(self._policy)
-        self.rounds = total_steps(self._config, corpus, "sft", self._run.seed, rows)
+        epoch = rows_per_epoch(corpus, "sft", self._run.seed, rows)
+        self.rounds = total_steps(self._config, "sft", epoch)
+        self.rounds_per_epoch = Fraction(epoch, self._config.batch_size)
+        self.eval_every_epoch = self._config.eval_every_epoch
         self.micro_batch_size = self._config.micro_batch_size
         self.log_every, self.eval_every, self.save_every = (
             self._config.log_every,
             self._config.eval_every,
             self._config.save_every,
         )
+        self._reward = self._brought_reward()
         setting.engine.prepare(self.trainable())
 
     def trainable(self) -> dict[str, Trainable]:
@@ -129,8 +136,18 @@ class SFT(Stage[Sequences]):
         )
         self._policy.train()
         metrics = {"eval/loss": loss, "eval/perplexity": Mean(math.exp(min(loss.value, 700.0)), 1)}
-        scores = {"loss": [each.value for each in losses], "tokens": [each.count for each in losses]}
-        return Evaluation(answered.metrics() + metrics, answered.samples(), scores)
+        spread = {"loss": [each.value for each in losses], "tokens": [each.count for each in losses]}
+        columns = {}
+        if self._reward is not None:
+            scores = self._reward.score(answered.examples, answered.texts, answered.tokens)
+            metrics["eval/score_mean"] = Mean.of(scores)
+            columns = {"score": scores.tolist()}
+        return Evaluation(answered.metrics() + metrics, answered.samples(**columns), spread)
+
+    def _brought_reward(self) -> Reward | None:
+        """What scores the answers, if anything was named."""
+        folder, engine, size = self._run.evaluation.reward_model, self._setting.engine, self._run.evaluation.micro_batch_size
+        return None if folder is None else brought_reward(folder, self._tokenizer, self._config.max_length, engine, size)
 
     def _held_out_losses(self, rows: Sequence[Tokens]) -> list[Mean]:
         """One a demonstration, over its response tokens."""

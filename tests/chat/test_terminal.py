@@ -15,6 +15,7 @@ from rlhf.chat.conversation import Conversation
 from rlhf.config import ChatConfig
 from rlhf.data.records import Turn
 from rlhf.fault import Fault
+from rlhf.runs import artifact_of
 from tests.stages import small
 
 
@@ -31,16 +32,16 @@ def test_a_run_is_found_by_folder_artifact_or_name(tmp_path: Path, monkeypatch: 
     sealed(Path("outputs/runs/sft-tiny-0123abcd"))
     expected = Path("outputs/runs/sft-tiny-0123abcd/artifact")
     for word in (str(expected), str(expected.parent), "sft-tiny-0123abcd", "sft-tiny-01"):
-        assert find.artifact_of(word) == expected
+        assert artifact_of(word) == expected
     assert find.name_of(expected) == "sft-tiny-0123abcd"
     sealed(Path("outputs/runs/sft-tiny-0123ffff"))
     with pytest.raises(Fault, match="did you mean sft-tiny-0123abcd, sft-tiny-0123ffff"):
-        find.artifact_of("sft-tiny-01")
-    assert find.artifact_of("outputs/runs/sft-tiny-0123a") == expected
+        artifact_of("sft-tiny-01")
+    assert artifact_of("outputs/runs/sft-tiny-0123a") == expected
     sealed(Path("elsewhere/runs/ppo-tiny-1"))
-    assert find.artifact_of("ppo-tiny", "elsewhere") == Path("elsewhere/runs/ppo-tiny-1/artifact")
+    assert artifact_of("ppo-tiny", "elsewhere") == Path("elsewhere/runs/ppo-tiny-1/artifact")
     with pytest.raises(Fault, match="nothing: is not the folder of a run .* runs are in outputs/runs"):
-        find.artifact_of("nothing")
+        artifact_of("nothing")
 
 
 class Echo:
@@ -65,7 +66,7 @@ def test_a_line_that_is_not_utf8_is_told_and_the_next_one_answered(
 def test_a_run_that_did_not_finish_says_so(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("seed: 1\n")
     with pytest.raises(Fault, match="this run has no artifact"):
-        find.artifact_of(str(tmp_path))
+        artifact_of(str(tmp_path))
 
 
 def test_the_reward_model_is_the_one_the_run_was_trained_against(tmp_path: Path) -> None:
