@@ -71,7 +71,10 @@ def main(arguments: list[str]) -> int:
             arguments = _without(arguments, override)
         if study and not flags.multirun:
             arguments = ["--multirun", *arguments]
-        arguments = [*flags.overrides, *checked.companions, *arguments]  # Hydra wants all overrides side by side
+        overrides = [*flags.overrides, *checked.companions]
+        if study and checked.ours:
+            preflight.study, overrides = overrides, [each for each in overrides if each.lstrip("+~").startswith("hydra")]
+        arguments = [*overrides, *arguments]  # Hydra wants all overrides side by side
         if checked.companions and not (flags.cfg or flags.info):
             print("usual companions: " + " ".join(checked.companions))
         assert checked.composed is not None

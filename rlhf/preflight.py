@@ -33,6 +33,13 @@ OURS = "rlhf"
 """Our sweeper, by the name Hydra knows it by."""
 CONTINUOUS = "a continuous range has no grid; list its values, or search it: sweep.mode=tune sweep.trials=20"
 
+study: list[str] | None = None
+"""The overrides of the study that our sweeper is to run; None: those that Hydra hands it.
+
+Hydra composes once before there are cells, with the groups that are chosen cell by cell left open, where the keys of their
+options (`data.sources.<name>.cap`, `model.arch.layers`) do not exist; so it is not given them.
+"""
+
 
 @dataclass
 class Preflight:
@@ -42,6 +49,8 @@ class Preflight:
     companions: list[str] = field(default_factory=list)
     composed: DictConfig | None = None
     """The run; of a sweep the first one."""
+    ours: bool = True
+    """Whether it is for our sweeper, if it is for one."""
 
 
 def check(overrides: list[str], multirun: bool = False, own: Path | None = None) -> Preflight:
@@ -182,7 +191,8 @@ def _check(overrides: list[str], multirun: bool) -> Preflight:
     found.faults += [f"{key}: needs a value; write {key}=..." for key in missing]
     if not found.faults and not multirun:
         found.companions = companions(overrides)
-    elif not found.faults and any(override.key_or_group == "hydra/sweeper" and override.value() != OURS for override in hydras):
+    found.ours = all(override.key_or_group != "hydra/sweeper" or override.value() == OURS for override in hydras)
+    if not found.faults and multirun and not found.ours:
         _fill_for_all(found, [_line(override) for override in parsed if _is_group(loader, override.key_or_group)])
     return found
 

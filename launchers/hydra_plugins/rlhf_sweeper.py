@@ -28,6 +28,7 @@ class RlhfSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run the study of ``arguments`` and exit with its code."""
+        from rlhf import preflight
         from sweeps import study
 
-        raise SystemExit(study.main(arguments))
+        raise SystemExit(study.main(arguments if preflight.study is None else preflight.study))
