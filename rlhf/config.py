@@ -511,6 +511,10 @@ class TrackerConfig:
     """Group of runs; null: none. A study sets its own name."""
     tags: list[str] = system()
     """Further tags of the run."""
+    trial: Optional[int] = system(at_least=0)
+    """Number of the run's trial, for its name and configuration there; a study sets it. null: it is of no study."""
+    swept: dict[str, str] = system()
+    """What the study varies, and the values of this trial; a study sets it."""
     artifacts: TrackerArtifacts = system()
     """What W&B keeps of models: `reference` their place in the lineage, their digests and where they are on disk; `upload` the files too; `none` nothing."""
     finish_seconds: float = system(at_least=0)

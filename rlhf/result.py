@@ -18,6 +18,9 @@ HEADLINES = {
 }
 """Metrics of the closing table and the head of the report, by stage; one that has an interval is shown with it."""
 
+COSTS = ("mem/peak_gib", "time/seconds", "cost/usd")
+"""What every result has beside its metrics, as a study names it; less is better."""
+
 
 @dataclass(frozen=True)
 class Objective:
@@ -67,6 +70,11 @@ class Result:
     def exit_code(self) -> int:
         """Exit code of a process that ran only this."""
         return EXIT_CODES[self.status]
+
+    def took(self) -> dict[str, float]:
+        """Its ``COSTS``, without what is not known."""
+        took = zip(COSTS, (self.peak_memory_gib, self.seconds, self.cost_usd), strict=True)
+        return {name: value for name, value in took if value is not None}
 
     def to_json(self) -> str:
         """One JSON object, statuses by name; numbers that are not finite become strings, so that any reader can load it."""

@@ -10,12 +10,9 @@ from rlhf import followed
 from rlhf.config import Goal as Better
 from rlhf.config import Run
 from rlhf.fault import Fault
-from rlhf.result import Objective, Result, Status
+from rlhf.result import COSTS, Objective, Result, Status
 
 COMPARE = {"<=": operator.le, "<": operator.lt, ">=": operator.ge, ">": operator.gt}
-
-COSTS = ("mem/peak_gib", "time/seconds", "cost/usd")
-"""What every result has beside its metrics; less is better."""
 
 
 @dataclass(frozen=True)
@@ -108,8 +105,7 @@ class Goal:
 
 def measurements(result: Result) -> dict[str, float]:
     """The metrics of a result, and what it took under the names of ``COSTS``."""
-    took = {"mem/peak_gib": result.peak_memory_gib, "time/seconds": result.seconds, "cost/usd": result.cost_usd}
-    return {**{name: value for name, value in took.items() if value is not None}, **result.metrics}
+    return {**result.took(), **result.metrics}
 
 
 def _objective(written: str, measured: Mapping[str, Better | None]) -> Objective:

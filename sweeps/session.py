@@ -192,7 +192,7 @@ class Session:
             cell = self._composer.cell(trial.cell.point, seed)
             assert isinstance(cell, Cell), cell
             trial.cell = cell
-        self.trials.freeze(folder, trial.cell)
+        self.trials.freeze(folder, trial.cell, number=trial.entry.number)
         if self.chain_of is None or not lineage.parents(trial.cell.run, trial.cell.run.stage):
             return lambda: []
         return self.chain_of(folder)

@@ -14,6 +14,7 @@ from sweeps.cells import Cell
 from sweeps.goal import Goal, measurements
 from sweeps.plan import DOMINATED, Next
 from sweeps.record import RUNNING, Entry, Record
+from sweeps.space import text
 
 AGAIN = {Status.stopped.name, Status.lost.name}
 PARENTS = "parents"
@@ -67,8 +68,15 @@ class Trials:
         (self.path(number) / "result.json").unlink(missing_ok=True)
         return self.record.begin(number, found.cell.digest, found.cell.overrides, found.cell.point, found.proposal)
 
-    def freeze(self, folder: Path, cell: Cell, composed: DictConfig | None = None) -> None:
-        """Write the cell's configuration into ``folder``, so that no later edit reaches the run."""
+    def freeze(self, folder: Path, cell: Cell, composed: DictConfig | None = None, number: int | None = None) -> None:
+        """Write the cell's configuration into ``folder``, so that no later edit reaches the run.
+
+        Args:
+            folder: of the run.
+            cell: what is run.
+            composed: the configuration of a parent, where the run is one.
+            number: of the trial, which trackers show, else.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "result.json").unlink(missing_ok=True)
         overrides = [*cell.overrides, *cell.companions]
@@ -76,6 +84,8 @@ class Trials:
         if cell.run.tracker.group is None:
             content.tracker.group = self.folder.name
             overrides.append(f"tracker.group={self.folder.name}")
+        if number is not None:
+            content.tracker.trial, content.tracker.swept = number, {key: text(value) for key, value in cell.point.items()}
         if composed is not None:
             overrides.append(f"stage={content.stage}")
         write_atomically(folder / "config.yaml", OmegaConf.to_yaml(content, resolve=True))

@@ -12,6 +12,8 @@ from rlhf.compare.subject import Subject, price, reads_of, seed_of, texts
 from rlhf.fault import Fault
 from rlhf.report.curves import number
 from rlhf.report.folder import Row
+from rlhf.result import COSTS
+from rlhf.tracking.about import SWEPT, TRIAL
 
 BLOCK, HEAD, FILE_HEAD = 32768, 7, 7
 """Bytes: of a block of the file, of the head of a piece in it (checksum, length, kind), and before the first block."""
@@ -85,7 +87,9 @@ def online(place: str) -> Subject:
 
 
 def _subject(name: str, source: str, config: dict[str, Any], summary: dict[str, Any], rows: list[Row]) -> Subject:
-    saved = OmegaConf.create({key: value for key, value in config.items() if not key.startswith("_")})
+    saved = OmegaConf.create(
+        {key: value for key, value in config.items() if not key.startswith("_") and key not in (TRIAL, SWEPT)}
+    )
     assert isinstance(saved, DictConfig)
     known = texts(saved)
     stage = known.get("stage", name.split("-")[0])
@@ -127,7 +131,13 @@ def _name(key: str) -> str:
 
 def _is_metric(key: str, value: object) -> bool:
     plain = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return plain and not key.startswith(("_", "progress/")) and ("/" in key or key == "loss") and _name(key) == key
+    return (
+        plain
+        and not key.startswith(("_", "progress/"))
+        and key not in COSTS
+        and ("/" in key or key == "loss")
+        and _name(key) == key
+    )
 
 
 def _items(items: Iterable[Any]) -> dict[str, Any]:

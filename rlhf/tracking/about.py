@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,9 @@ from omegaconf import OmegaConf
 
 from rlhf.config import Run, Zero
 from rlhf.identity import Identity
+
+TRIAL, SWEPT = "trial", "swept"
+"""In the configuration that a tracker is told: number of the trial, and what its study varies."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +54,14 @@ class About:
 def about(run: Run, identity: Identity, first_round: int) -> About:
     """What there is to say of the run ``identity``, of which ``first_round`` rounds are done."""
     stage = getattr(run, identity.stage)
+    trial = run.tracker.trial if identity.stage == run.stage else None  # a parent that it trains belongs to no trial
     return About(
         folder=identity.folder,
         stage=identity.stage,
-        name=display_name(run, identity),
+        name=("" if trial is None else f"{trial:04d}-") + display_name(run, identity),
         signature=identity.name,
         tags=[run.model.name, run.data.name, f"zero-{run.zero.name}", f"lora-{run.lora.dim}"],
-        config=json.loads(json.dumps(OmegaConf.to_container(OmegaConf.structured(run), enum_to_str=True))),
+        config=_config(run) | ({} if trial is None else {TRIAL: trial, SWEPT: swept(run.tracker.swept)}),
         samples_a_round=stage.batch_size,
         first_round=first_round,
         fresh=run.fresh,
@@ -68,11 +73,31 @@ def about(run: Run, identity: Identity, first_round: int) -> About:
     )
 
 
+def swept(values: Mapping[str, str]) -> dict[str, Any]:
+    """Numbers as numbers, under names without dots, which W&B would take for nesting: columns of its panels."""
+    return {re.sub(r"\W", "_", key): _number_or_text(value) for key, value in values.items()}
+
+
 def display_name(run: Run, identity: Identity) -> str:
     """Such as `ppo-opt1.3b-z3-lora128-s1-k7f2`."""
     engine = [] if run.zero is Zero["none"] else [f"z{run.zero.name}"]
     adapters = [f"lora{run.lora.dim}"] if run.lora.dim else []
     return "-".join([identity.stage, run.model.name, *engine, *adapters, f"s{run.seed}", identity.run_signature[:4]])
+
+
+def _config(run: Run) -> dict[str, Any]:
+    config: dict[str, Any] = json.loads(json.dumps(OmegaConf.to_container(OmegaConf.structured(run), enum_to_str=True)))
+    for key in (TRIAL, SWEPT):
+        del config["tracker"][key]
+    return config
+
+
+def _number_or_text(written: str) -> Any:
+    try:
+        value = json.loads(written)
+    except ValueError:
+        return written
+    return value if isinstance(value, (int, float)) else written
 
 
 def _model(stage: str, signature: str) -> Node:

@@ -78,6 +78,7 @@ class WandbTracker:
                 run.log({"samples": wandb.Table(columns=columns, data=data)}, step=step)
             else:
                 (result,) = arguments
+                run.log({}, commit=True)  # else the last row comes behind the summary, and hides it
                 run.summary.update({**result.metrics, **_ended(result)})
                 if result.artifact is not None and lineage:
                     _save_output(wandb, run, about.output, result, config.artifacts is TrackerArtifacts.upload)
@@ -147,4 +148,4 @@ def _save_output(wandb: Any, run: Any, node: Node, result: Result, upload: bool)
 
 def _ended(result: Result) -> dict[str, Any]:
     kept = ("reason", "message", "seconds", "cost_usd", "peak_memory_gib", "commit")
-    return {"status": result.status.name, **{f"run/{name}": asdict(result)[name] for name in kept}}
+    return {"status": result.status.name, **result.took(), **{f"run/{name}": asdict(result)[name] for name in kept}}

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+import yaml
 from optuna.trial import TrialState
 
 from sweeps import study
@@ -107,6 +108,8 @@ def test_the_trial_gets_a_frozen_configuration(run_study: Study, tmp_path: Path)
     run_study("sft.learning_rate=1e-3,2e-3")
     folder = tmp_path / "studies/s/trials/0001"
     assert "  group: s\n" in (folder / "config.yaml").read_text()
+    tracker = yaml.safe_load((folder / "config.yaml").read_text())["tracker"]
+    assert (tracker["trial"], tracker["swept"]) == (1, {"sft.learning_rate": "0.002"})
     overrides = (folder / "overrides.txt").read_text().splitlines()
     assert {"stage=sft", "sft.learning_rate=0.002", "data=demo", "tracker.group=s"} <= set(overrides)
     run_study("sft.learning_rate=3e-3,4e-3", "tracker.group=mine")

@@ -40,3 +40,15 @@ def test_a_parent_from_the_hub_has_a_name_that_can_be_one(run: Run) -> None:
 def test_rounds_are_counted_in_samples(run: Run) -> None:
     assert about(run, PPO, 0).samples_a_round == run.ppo.batch_size
     assert about(run, SFT, 0).samples_a_round == run.sft.batch_size
+
+
+def test_a_trial_of_a_study_has_its_number_and_what_is_varied_as_columns(run: Run) -> None:
+    swept = {"ppo.kl_coef": "1e-05", "lora": "none", "ppo.updates": "3", "rollout.top_p": "0.95", "reward.path": "null"}
+    trial = replace(run, stage="ppo", tracker=replace(run.tracker, trial=7, swept=swept))
+    told = about(trial, PPO, 0)
+    assert told.name == "0007-ppo-tiny-s1-k7f2" and told.config["trial"] == 7
+    columns = {"ppo_kl_coef": 1e-5, "lora": "none", "ppo_updates": 3, "rollout_top_p": 0.95, "reward_path": "null"}
+    assert told.config["swept"] == columns
+    parent = about(trial, SFT, 0)  # trained on the way, and shared by other trials
+    assert parent.name == "sft-tiny-s1-1111" and parent.config.keys().isdisjoint({"trial", "swept"})
+    assert about(run, PPO, 0).config.keys().isdisjoint({"trial", "swept"})

@@ -1,89 +1,17 @@
 """Weights & Biases as a sink: what it is told is in its offline file, and it can fail without the run noticing."""
 
 import json
-import subprocess
-import sys
 import threading
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from rlhf.config import TrackerArtifacts, TrackerConfig, TrackerKind
-from rlhf.result import Result, Status
-from rlhf.tracking.about import About, Node
+from rlhf.config import TrackerArtifacts, TrackerConfig
+from rlhf.tracking.about import About
 from rlhf.tracking.wandb_tracker import WandbTracker
+from tests.tracking.logged import CONFIG, SFT, files, history, records, tracked
 
-CONFIG = TrackerConfig(
-    kind=TrackerKind.wandb,
-    project="test",
-    group="a-study",
-    tags=["extra"],
-    artifacts=TrackerArtifacts.reference,
-    finish_seconds=60.0,
-)
-SFT = Node("sft-89abcdef", "model", {"stage": "sft", "result_signature": "89abcdef"})
-
-
-@pytest.fixture
-def told(tmp_path: Path) -> About:
-    """A PPO run of which nothing is done yet, with an artifact in its folder for its end."""
-    (tmp_path / "artifact").mkdir()
-    (tmp_path / "artifact" / "weights").write_text("heavy")
-    (tmp_path / "artifact" / "manifest.json").write_text('{"files": {"weights": "d1"}}')
-    return About(
-        folder=tmp_path,
-        stage="ppo",
-        name="ppo-tiny-s1-0123",
-        signature="ppo-opt1.3b-01234567",
-        tags=["tiny"],
-        config={"ppo": {"kl_coef": 0.1}},
-        samples_a_round=8,
-        first_round=0,
-        fresh=False,
-        inputs=[Node("demo-0", "dataset", {"data_digest": "0"}), SFT],
-        output=Node("ppo-4567", "model", {"stage": "ppo", "result_signature": "4567"}),
-    )
-
-
-@pytest.fixture(autouse=True)
-def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path / "staging"))
-
-
-def tracked(told: About, config: TrackerConfig = CONFIG) -> None:
-    """Two rounds with an evaluation before and after."""
-    tracker, first = WandbTracker(config, told), told.first_round
-    if first == 0:
-        tracker.log(0, {"eval/kl": 0.0, "response/length_mean": 4.0}, held_out=True)
-        tracker.table(0, [{"prompt": "a", "response": "b", "score": 0.5}])
-    for step in (first + 1, first + 2):
-        row = {"loss": 1.0 / step, "response/length_mean": 3.0, "progress/tokens": 100.0 * step, "time/train_s": 1.0}
-        tracker.log(step, row, held_out=False)
-    tracker.log(first + 2, {"eval/kl": 0.5, "response/length_mean": 5.0}, held_out=True)
-    ended = Result(
-        Status.finished, "ppo", "tiny", "0123", "4567", metrics={"reward/gain": 0.25}, artifact=str(told.folder / "artifact")
-    )
-    tracker.finish(ended)
-
-
-def files(folder: Path) -> list[Path]:
-    return sorted(folder.rglob("*.wandb"), key=lambda file: file.stat().st_mtime_ns)
-
-
-def records(file: Path, kind: str) -> list[dict[str, Any]]:
-    """The records of one kind, as wandb's own reader tells them."""
-    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)]
-    inspect = subprocess.run(command, capture_output=True, text=True, check=True)
-    rows = [json.loads(line) for line in inspect.stdout.splitlines()]
-    return [row[kind] for row in rows if row["type"] == kind]
-
-
-def history(file: Path) -> list[dict[str, Any]]:
-    return [row["item"] for row in records(file, "history")]
+pytestmark = pytest.mark.usefixtures("offline")
 
 
 def test_the_offline_file_holds_what_was_logged(told: About) -> None:

@@ -1,0 +1,266 @@
+"""A stand-in on loopback for the server of Weights & Biases: it keeps runs as their own client sends them.
+
+It answers the requests that the client makes while it logs and syncs, and those of `wandb-workspaces`. History is kept by
+line, as the server does: a request says at which line its rows begin, and what was there is replaced. What it does not
+know it refuses and notes in ``unknown``.
+"""
+
+import gzip
+import json
+import re
+import sys
+import threading
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import quote, unquote
+
+ENTITY = "somebody"
+Json = dict[str, Any]
+
+
+@dataclass
+class SentRun:
+    """A run as the server has it."""
+
+    entity: str
+    project: str
+    id: str
+    about: Json = field(default_factory=dict)
+    """Variables of the mutations that made and changed it: groupName, jobType, displayName, tags, ..."""
+    lines: list[Json] = field(default_factory=list)
+    """Rows of history by line."""
+    summary: Json = field(default_factory=dict)
+    files: dict[str, bytes] = field(default_factory=dict)
+    exit_code: int | None = None
+    sessions: int = 0
+    """How often the client has said that the run is complete."""
+
+    @property
+    def config(self) -> Json:
+        """Values by key, without the client's own."""
+        sent = json.loads(self.about.get("config") or "{}")
+        return {key: each["value"] for key, each in sent.items() if key != "_wandb"}
+
+    @property
+    def metrics(self) -> list[Json]:
+        """What the client said of how metrics are drawn and summarised, with the server's short names for it."""
+        sent = json.loads(self.about.get("config") or "{}")
+        return list(sent["_wandb"]["value"].get("m", []))
+
+    def steps(self, key: str) -> list[int]:
+        """Steps of the rows that have ``key``, in the order of lines."""
+        return [row["_step"] for row in self.lines if key in row]
+
+    def table(self, name: str) -> Json:
+        """The content of a table, by its name in the run."""
+        (found,) = [
+            content for path, content in self.files.items() if re.search(rf"{re.escape(name)}_\d+_\w+\.table\.json", path)
+        ]
+        return json.loads(found)
+
+
+class Server:
+    """All that was sent."""
+
+    def __init__(self) -> None:
+        self.runs: dict[str, SentRun] = {}
+        self.artifacts: dict[str, Json] = {}
+        """Inputs of the mutations that made them, by name and digest."""
+        self.uploads: dict[str, bytes] = {}
+        self.views: dict[str, Json] = {}
+        """Workspaces and reports by id."""
+        self.asked: list[tuple[str, Json]] = []
+        """Every operation with its variables."""
+        self.unknown: list[str] = []
+        self.url = ""
+
+    # what a client asks
+
+    def answer(self, operation: str, variables: Json) -> Json | None:
+        """The data of a GraphQL operation; None where it is not known."""
+        self.asked.append((operation, variables))
+        known = getattr(self, f"on_{operation}", None)
+        if known is None:
+            self.unknown.append(operation)
+            return None
+        return known(variables)
+
+    def on_Viewer(self, _: Json) -> Json:
+        return {"viewer": {"id": "u", "entity": ENTITY, "username": ENTITY, "email": "", "flags": "{}", "teams": {"edges": []}}}
+
+    def on_ServerFeaturesQuery(self, _: Json) -> Json:
+        return {"serverInfo": {"features": []}}
+
+    def on_OrganizationCoreWeaveOrganizationID(self, _: Json) -> Json:
+        return {"entity": {"organization": {"coreWeaveOrganizationId": ""}}}
+
+    def on_RunResumeStatus(self, asked: Json) -> Json:
+        run = self.runs.get(asked["name"])
+        bucket = None if run is None or not run.about else _resumed(run)
+        entity = {"id": "e", "name": ENTITY}
+        return {"model": {"id": "p", "name": asked["project"], "entity": entity, "bucket": bucket}}
+
+    def on_UpsertBucket(self, sent: Json) -> Json:
+        name = sent["name"] or sent["id"]
+        is_new = name not in self.runs
+        run = self.runs.setdefault(name, SentRun(sent["entity"] or ENTITY, sent["project"], name))
+        run.about |= {key: value for key, value in sent.items() if value is not None}
+        project = {"id": "p", "name": run.project, "entity": {"id": "e", "name": run.entity}}
+        names = {"id": f"id-{name}", "name": name, "displayName": run.about.get("displayName", name), "project": project}
+        about = {"description": None, "config": None, "sweepName": None, "historyLineCount": len(run.lines)}
+        return {"upsertBucket": {"bucket": {**names, **about}, "inserted": is_new}}
+
+    def on_CreateRunFiles(self, sent: Json) -> Json:
+        files = [{"name": name, "uploadUrl": self._place(f"{sent['run']}/{name}")} for name in sent["files"]]
+        return {"createRunFiles": {"runID": sent["run"], "uploadHeaders": [], "files": files}}
+
+    def on_RunStoppedStatus(self, _: Json) -> Json:
+        return {"project": {"run": {"stopped": False}}}
+
+    def on_XXHashDigestsEnabled(self, _: Json) -> Json:
+        return {"entity": {"xxhashDigestsEnabled": False}}
+
+    def on_ArtifactType(self, asked: Json) -> Json:
+        name = asked["name"].partition(":")[0]
+        types = [made["artifactTypeName"] for made in self.artifacts.values() if made["artifactCollectionName"] == name]
+        return {"project": {"artifact": {"artifactType": {"name": types[0]}} if types else None}}
+
+    def on_CreateArtifact(self, sent: Json) -> Json:
+        made = sent["input"]
+        key = f"{made['artifactCollectionName']}:{made['digest']}"
+        known = key in self.artifacts
+        self.artifacts.setdefault(key, made)
+        latest = {"id": key, "versionIndex": 0}
+        sequence = {"latestArtifact": latest if known else None}
+        state = "COMMITTED" if known else "PENDING"
+        return {"createArtifact": {"artifact": {"id": key, "state": state, "artifactSequence": sequence}}}
+
+    def on_CreateArtifactManifest(self, sent: Json) -> Json:
+        file = {"id": "m", "uploadUrl": self._place(f"{sent['runName']}/{sent['name']}"), "uploadHeaders": []}
+        return {"createArtifactManifest": {"artifactManifest": {"id": f"manifest:{sent['artifactID']}", "file": file}}}
+
+    def on_UpdateArtifactManifest(self, sent: Json) -> Json:
+        file = {"id": "m", "uploadUrl": self._place(f"manifests/{sent['artifactManifestID']}"), "uploadHeaders": []}
+        return {"updateArtifactManifest": {"artifactManifest": {"id": sent["artifactManifestID"], "file": file}}}
+
+    def on_CreateArtifactFiles(self, sent: Json) -> Json:
+        edges = []
+        for spec in sent["input"]["artifactFiles"]:
+            place = self._place(f"artifacts/{spec['artifactID']}/{spec['name']}")
+            node = {"id": "f", "name": spec["name"], "displayName": spec["name"], "storagePath": spec["name"]}
+            upload = {"uploadUrl": place, "uploadHeaders": [], "uploadMultipartUrls": None}
+            edges.append({"node": {**node, **upload, "artifact": {"id": spec["artifactID"]}}})
+        return {"createArtifactFiles": {"files": {"edges": edges}}}
+
+    def on_CommitArtifact(self, sent: Json) -> Json:
+        return {"commitArtifact": {"artifact": {"id": sent["artifactID"], "digest": ""}}}
+
+    def on_UseArtifact(self, sent: Json) -> Json:
+        return {"useArtifact": {"artifact": {"id": sent["input"]["artifactID"], "digest": ""}}}
+
+    def stream(self, name: str, body: Json) -> None:
+        """Rows, a summary, or the end of a run."""
+        run = self.runs[name]
+        files = body.get("files", {})
+        if history := files.get("wandb-history.jsonl"):
+            rows = [json.loads(line) for line in history["content"]]
+            run.lines[history["offset"] : history["offset"] + len(rows)] = rows
+        if summary := files.get("wandb-summary.json"):
+            run.summary = json.loads(summary["content"][-1])
+        if body.get("complete"):
+            run.exit_code, run.sessions = body["exitcode"], run.sessions + 1
+
+    def put(self, path: str, content: bytes) -> None:
+        """A file, of a run or of an artifact."""
+        self.uploads[path] = content
+        name, _, inner = path.partition("/")
+        if name in self.runs:
+            self.runs[name].files[inner] = content
+
+    def _place(self, path: str) -> str:
+        return f"{self.url}/put/{quote(path)}"
+
+
+def _resumed(run: SentRun) -> Json:
+    tail = json.dumps([json.dumps(run.lines[-1])] if run.lines else [])
+    counts = {"logLineCount": 0, "historyLineCount": len(run.lines), "eventsLineCount": 0}
+    tails = {"historyTail": tail, "eventsTail": "[]", "summaryMetrics": json.dumps(run.summary)}
+    about = {"config": run.about.get("config"), "tags": run.about.get("tags") or [], "notes": None, "wandbConfig": '{"t": {}}'}
+    return {"id": f"id-{run.id}", "name": run.id, "displayName": run.about.get("displayName"), **counts, **tails, **about}
+
+
+class _Http(ThreadingHTTPServer):
+    kept: Server
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that ends while its connection is open is no error; what goes wrong in an answer is one."""
+        if not isinstance(sys.exception(), ConnectionError):
+            self.kept.unknown.append(traceback.format_exc())
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    kept: Server
+
+    def do_POST(self) -> None:
+        body = self._body()
+        if self.path == "/graphql":
+            asked = json.loads(body)
+            operation = asked.get("operationName") or _operation(asked["query"])
+            data = self.kept.answer(operation, asked.get("variables") or {})
+            self._say(
+                200 if data is not None else 400, {"data": data} if data is not None else {"errors": [{"message": operation}]}
+            )
+        elif found := re.fullmatch(r"/files/[^/]+/[^/]+/([^/]+)/file_stream", self.path):
+            self.kept.stream(found[1], json.loads(body))
+            self._say(200, {"exitcode": None, "limits": {}})
+        else:
+            self.kept.unknown.append(self.path)
+            self._say(404, {})
+
+    def do_PUT(self) -> None:
+        body = self._body()
+        self.kept.put(unquote(self.path.removeprefix("/put/")), body)
+        self._say(200, {})
+
+    def _body(self) -> bytes:
+        content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        return gzip.decompress(content) if self.headers.get("Content-Encoding") == "gzip" else content
+
+    def _say(self, code: int, content: Json) -> None:
+        said = json.dumps(content).encode()
+        self.send_response(code)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(said)))
+        self.end_headers()
+        self.wfile.write(said)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+def _operation(query: str) -> str:
+    found = re.search(r"\b(?:query|mutation)\s+(\w+)", query)
+    return found[1] if found else "anonymous"
+
+
+@contextmanager
+def serving() -> Iterator[Server]:
+    """A server while the block lasts."""
+    kept = Server()
+    handler = type("Handler", (_Handler,), {"kept": kept})
+    http = _Http(("127.0.0.1", 0), handler)
+    http.kept = kept
+    kept.url = f"http://127.0.0.1:{http.server_port}"
+    thread = threading.Thread(target=http.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield kept
+    finally:
+        http.shutdown()
+        thread.join()
+        http.server_close()
