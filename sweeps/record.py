@@ -5,6 +5,8 @@ trial is told exactly once: the objectives of a finished run; PRUNED for one tha
 constraint, for one that does not fit (samplers learn from these, they ignore FAIL); FAIL for everything else.
 """
 
+import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +23,15 @@ from rlhf.config import Sampler
 from rlhf.fault import Fault
 from rlhf.result import Result, Status
 from sweeps.goal import Goal, measurements
+from sweeps.holder import Holder
 from sweeps.space import Choices, Dimension, Point, Space
 
 LOCK_SECONDS = 60
 RUNNING = "running"
 CELL = "cell"
 """Attribute of an Optuna trial that says which cell it runs."""
+HOLDER = "holder"
+"""Attribute of the study's first generation that says who runs it."""
 FITS = "fits"
 """Name of the constraint that a run which does not fit violates."""
 
@@ -69,15 +74,25 @@ class Record:
         try:
             self._storage = _storage(url or f"sqlite:///{folder / 'study.db'}")
             self._generation, self._study = self._latest(folder.name, sampler, seed)
+        except ModuleNotFoundError as error:
+            raise Fault(
+                f"{where}: its driver is not installed ({error}); pip install 'rlhf[postgresql]', or its own"
+            ) from error
         except (SQLAlchemyError, RuntimeError, ImportError) as error:
             reason = str(error).strip().splitlines()[0]
             fix = "check that the database runs and can be reached" if url else "move it away to begin the study again"
             raise Fault(f"{where}: cannot be read ({reason}); {fix}") from error
+        self._holder = Holder(self._noted_holder, self._note_holder, lambda text: print(text, file=sys.stderr)) if url else None
         while any(trial.state is TrialState.WAITING for trial in self._trials()):  # we died between two calls
             self._study.tell(self._study.ask(), state=TrialState.FAIL)
         for trial in self._trials():  # ... or between proposing and beginning
             if trial.state is TrialState.RUNNING and CELL not in trial.user_attrs:
                 self._study.tell(trial.number, state=TrialState.FAIL)
+
+    def close(self) -> None:
+        """Let go of the study, if it is held in a database that others reach too."""
+        if self._holder is not None:
+            self._holder.release()
 
     @property
     def about(self) -> dict[str, Any]:
@@ -202,6 +217,16 @@ class Record:
         study.set_user_attr("complete", True)
         self._study, self._generation = study, generation
 
+    def _noted_holder(self) -> dict[str, Any] | None:
+        return self._first().user_attrs.get(HOLDER)
+
+    def _note_holder(self, note: dict[str, Any] | None) -> None:
+        self._first().set_user_attr(HOLDER, note)
+
+    def _first(self) -> optuna.Study:
+        """The first generation, read anew: it stays when another one is begun."""
+        return optuna.load_study(study_name=_generation_name(self._study.study_name, 1), storage=self._storage)
+
     def _latest(self, name: str, sampler: Sampler, seed: int) -> tuple[int, optuna.Study]:
         """The newest whole generation of the study, made if there is none."""
         kept = {each.study_name: each.user_attrs for each in optuna.get_all_study_summaries(self._storage)}
@@ -276,7 +301,8 @@ class Record:
 
 def _storage(url: str) -> BaseStorage:
     local = url.startswith("sqlite:")
-    return RDBStorage(url, engine_kwargs={"connect_args": {"timeout": LOCK_SECONDS}} if local else None)
+    driven = re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", url)  # whichever driver SQLAlchemy would take by itself
+    return RDBStorage(driven, engine_kwargs={"connect_args": {"timeout": LOCK_SECONDS}} if local else None)
 
 
 def _sampler(kind: Sampler, seed: int) -> BaseSampler:

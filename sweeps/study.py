@@ -60,7 +60,7 @@ def main(arguments: list[str], command: Command | None = None, chain_of: ChainOf
             name = run.sweep.name or study_name(space, run.stage, _chosen(arguments))
             folder = held.enter_context(_only_sweeper(Path(run.paths.outputs) / "studies" / name))
             slots = Slots.here(run.sweep.parallel, run.sweep.threads)
-            session = _session(folder, found, composer, slots, arguments)
+            session = _session(folder, found, composer, slots, arguments, held)
         except (Fault, HydraException) as error:
             return report_faults([str(error).strip().splitlines()[0]])
         except KeyboardInterrupt:
@@ -93,10 +93,11 @@ def _cells(composer: Composer, arguments: list[str], sweep: DictConfig) -> Grid:
     return found
 
 
-def _session(folder: Path, found: Grid, composer: Composer, slots: Slots, words: list[str]) -> Session:
+def _session(folder: Path, found: Grid, composer: Composer, slots: Slots, words: list[str], held: ExitStack) -> Session:
     run = found.cells[0].run
     goal = Goal.of(run)
     record = Record(folder, run.sweep.storage, composer.space, goal, run.sweep.sampler, run.seed)
+    held.callback(record.close)
     today = frame.frame(composer.space, goal, run.sweep.mode, run.stage)
     judge_again = frame.check(record.about.get("frame"), today, run.sweep.accept_changes, folder.name)
     trials = Trials(folder, record, goal)
