@@ -8,11 +8,13 @@ from sweeps.cells import label
 from sweeps.goal import Goal, measurements
 from sweeps.record import Entry
 from sweeps.seeds import are_distinguishable
-from sweeps.space import Space, text
+from sweeps.space import Point, Space, text
 from sweeps.trials import Trials
 
 KEPT = ("failed", "infeasible")
 NAMED = 8
+Judged = tuple[list[float], Entry, Result]
+"""A trial with its objectives."""
 
 
 class Progress:
@@ -94,21 +96,28 @@ def summary(trials: Trials, rows: list[dict[str, str]], left: int, why_ended: st
     return lines
 
 
-def _best(trials: Trials) -> list[str]:
-    """The best trial that keeps all constraints, or of several objectives the Pareto front, with the way to run them again."""
+def judged(trials: Trials) -> list[Judged]:
+    """The finished trials that keep all constraints."""
     goal = trials.goal
-    judged = [
-        (values, entry, result)
-        for entry, result in trials.ended()
-        if (values := goal.values(result)) is not None and not goal.broken(result)
-    ]
-    front = [each for each in judged if not any(goal.dominates(other[0], each[0]) for other in judged)]
-    if not front:
+    values = [(goal.values(result), entry, result) for entry, result in trials.ended() if not goal.broken(result)]
+    return [(each, entry, result) for each, entry, result in values if each is not None]
+
+
+def front(goal: Goal, trials: list[Judged]) -> list[Judged]:
+    """Those of ``trials`` that nothing dominates: the Pareto front, or the best of one objective."""
+    return [each for each in trials if not any(goal.dominates(other[0], each[0]) for other in trials)]
+
+
+def _best(trials: Trials) -> list[str]:
+    """The best trial, or of several objectives the Pareto front, with the way to run them again."""
+    goal, good = trials.goal, judged(trials)
+    best_ones = front(goal, good)
+    if not best_ones:
         return [f"no finished trial keeps to {goal}"] if goal.constraints else []
     if len(goal.objectives) == 1:
-        (value,), best, result = front[0]
+        (value,), best, result = best_ones[0]
         mine = trials.by_seed(best)
-        others = [entry for _, entry, _ in judged if entry is not best and mine]
+        others = [entry for _, entry, _ in good if entry is not best and mine]
         alike = [entry for entry in others if not are_distinguishable(mine, trials.by_seed(entry))]
         return [
             f"best {goal.objectives[0].metric}: {value:.4g} in {best.number:04d}: {label(best.point)}",
@@ -116,29 +125,40 @@ def _best(trials: Trials) -> list[str]:
             f"run it again: python -m rlhf reproduce {result.folder}",
         ]
     lines = ["nothing is better in every respect than:"]
-    for values, entry, _ in front[:NAMED]:
+    for values, entry, _ in best_ones[:NAMED]:
         said = ", ".join(f"{each.metric} {value:.4g}" for each, value in zip(goal.objectives, values, strict=True))
         lines.append(f"  {entry.number:04d} {said}: {label(entry.point)}")
     return lines
 
 
+def effects(trials: Trials, space: Space) -> list[screening.Effect]:
+    """The effect of each switch of a screening on the first objective; empty unless all its runs have finished."""
+    measured = _measured(trials)
+    return screening.effects(space, measured) if len(measured) >= len(screening.points(space)) else []
+
+
 def report_effects(trials: Trials, space: Space) -> list[str]:
-    """The effect of each switch of a screening on the first objective; all its runs must have finished."""
-    metric = trials.goal.objectives[0].metric
-    measured = []
-    for entry, result in trials.ended():
-        value = measurements(result).get(metric)
-        if result.status is Status.finished and value is not None:
-            measured.append((entry.point, trials.by_seed(entry) or {result.seed: value}))
-    planned = len(screening.points(space))
-    if len(measured) < planned:
-        return [f"{planned - len(measured)} of {planned} runs did not finish, so the effects cannot be told apart"]
+    """The effects of a screening, one a line."""
+    metric, found = trials.goal.objectives[0].metric, effects(trials, space)
+    if not found:
+        planned = len(screening.points(space))
+        return [f"{planned - len(_measured(trials))} of {planned} runs did not finish, so the effects cannot be told apart"]
     lines = [f"effect on {metric} of the second value against the first, with its 95 % interval:"]
-    for each in screening.effects(space, measured):
+    for each in found:
         first, second = map(text, each.values)
         known = "" if each.decided else "  not distinguishable from none"
         lines.append(f"  {each.key} {first} -> {second}: {each.effect:+.4g} [{each.low:+.4g}, {each.high:+.4g}]{known}")
     return lines
+
+
+def _measured(trials: Trials) -> list[tuple[Point, dict[int, float]]]:
+    """Finished trials with their first objective by seed."""
+    metric = trials.goal.objectives[0].metric
+    finished = [(entry, result) for entry, result in trials.ended() if result.status is Status.finished]
+    values = [(entry, result, measurements(result).get(metric)) for entry, result in finished]
+    return [
+        (entry.point, trials.by_seed(entry) or {result.seed: value}) for entry, result, value in values if value is not None
+    ]
 
 
 def _numbers(entries: list[Entry]) -> str:

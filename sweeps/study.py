@@ -26,7 +26,7 @@ from rlhf.config import Pruner, Run, SweepMode
 from rlhf.fault import Fault
 from rlhf.result import Status
 from rlhf.sealed import make_folder
-from sweeps import epochs, frame, logbook, screening, table
+from sweeps import epochs, frame, logbook, screening, shown, table
 from sweeps.cells import Composer, Grid, every, grid, label, misplaced, probe, study_name
 from sweeps.goal import Goal
 from sweeps.logbook import Logbook
@@ -68,7 +68,7 @@ def main(arguments: list[str], command: Command | None = None, chain_of: ChainOf
             return EXIT_STOPPED
         for rule, count in found.left_out.items():
             print(f"left out, {count} of the combinations: {rule}")
-        code = _run(session, slots, command, chain_of)
+        code = _run(run, session, slots, command, chain_of)
         if getattr(getattr(run, run.stage), "eval_every_epoch", False):
             _show_epochs(session.trials)
         return code
@@ -120,7 +120,7 @@ def _session(folder: Path, found: Grid, composer: Composer, slots: Slots, words:
     return Session(run.sweep, composer, trials, plan, progress, run.seed, book)
 
 
-def _run(session: Session, slots: Slots, command: Command | None, chain_of: ChainOf | None) -> int:
+def _run(run: Run, session: Session, slots: Slots, command: Command | None, chain_of: ChainOf | None) -> int:
     trials = session.trials
     session.say(session.progress.opening(trials.folder))
     with Warm(pool.environment(), session.say) if command is None else nullcontext() as warm:
@@ -133,6 +133,7 @@ def _run(session: Session, slots: Slots, command: Command | None, chain_of: Chai
     print("\n".join(summary(trials, rows, left, session.why_ended)))
     if session.mode is SweepMode.screen and not left:
         print("\n".join(report_effects(trials, session.space)))
+    shown.show(run, trials, session.space, rows, left)
     return EXIT_STOPPED if interrupted and (left or session.unbounded) else EXIT_OK
 
 

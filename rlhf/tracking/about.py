@@ -1,5 +1,6 @@
 """What a tracker is told of a run before its first row: names, tags, configuration, axes and lineage."""
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -51,6 +52,30 @@ class About:
     output: Node
 
 
+@dataclass(frozen=True)
+class OfStudy:
+    """A study, for a tracker: a run of its own beside those of its trials."""
+
+    folder: Path
+    id: str
+    """The same in every session, and another one where the study was begun anew."""
+    name: str
+    stage: str
+    group: str
+    config: dict[str, Any]
+    rows: list[dict[str, float]]
+    """What is drawn, trial by trial."""
+    summary: dict[str, Any]
+    tables: dict[str, list[dict[str, Any]]]
+    """Rows of each, all with the same columns."""
+
+    @property
+    def digest(self) -> str:
+        """Of all that is told."""
+        content = json.dumps([self.config, self.rows, self.summary, self.tables], sort_keys=True, default=str)
+        return hashlib.sha256(content.encode()).hexdigest()
+
+
 def about(run: Run, identity: Identity, first_round: int) -> About:
     """What there is to say of the run ``identity``, of which ``first_round`` rounds are done."""
     stage = getattr(run, identity.stage)
@@ -75,7 +100,12 @@ def about(run: Run, identity: Identity, first_round: int) -> About:
 
 def swept(values: Mapping[str, str]) -> dict[str, Any]:
     """Numbers as numbers, under names without dots, which W&B would take for nesting: columns of its panels."""
-    return {re.sub(r"\W", "_", key): _number_or_text(value) for key, value in values.items()}
+    return {column(key): _number_or_text(value) for key, value in values.items()}
+
+
+def column(key: str) -> str:
+    """What a swept key is called there."""
+    return re.sub(r"\W", "_", key)
 
 
 def display_name(run: Run, identity: Identity) -> str:

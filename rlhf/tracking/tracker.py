@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from rlhf.config import Run, TrackerKind
+from rlhf.config import Run, TrackerConfig, TrackerKind
 from rlhf.identity import Identity
 from rlhf.result import Result
-from rlhf.tracking.about import about
+from rlhf.tracking.about import OfStudy, about
 
 BY_NATURE = ("eval/", "reward/", "baseline/")
 """Beginnings of names that only held-out measurements have."""
@@ -55,6 +55,14 @@ def open_tracker(run: Run, identity: Identity, first_round: int) -> Tracker:
             from rlhf.tracking.tensorboard_tracker import TensorboardTracker  # an extra
 
             return TensorboardTracker(told)
+
+
+def show_study(config: TrackerConfig, told: OfStudy) -> None:
+    """Show a study that has ended or stopped beside its trials, where there is a place for that."""
+    if config.kind is TrackerKind.wandb:
+        from rlhf.tracking.wandb_study import show  # as above
+
+        show(config, told)
 
 
 def apart(row: Mapping[str, float], held_out: bool) -> dict[str, float]:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any
 
 from rlhf.config import TrackerArtifacts, TrackerConfig
 from rlhf.result import Result
@@ -86,11 +86,17 @@ class WandbTracker:
                 return
 
 
-def _begin(wandb: Any, config: TrackerConfig, about: About) -> Any:
+def open_run(wandb: Any, folder: Path, **what: Any) -> Any:
+    """A run of W&B, begun or gone on with, online where somebody is logged in; its files are in ``folder``."""
     mode = os.environ.get("WANDB_MODE") or ("online" if wandb.login(prompt=False, verify=False) else "offline")
-    run = wandb.init(
-        mode=cast(Literal["online", "offline", "disabled", "shared"], mode),
-        dir=str(about.folder),
+    settings = wandb.Settings(console="off", silent=True, disable_git=True, x_disable_stats=True)
+    return wandb.init(mode=mode, dir=str(folder), resume="allow", settings=settings, **what)
+
+
+def _begin(wandb: Any, config: TrackerConfig, about: About) -> Any:
+    run = open_run(
+        wandb,
+        about.folder,
         project=config.project,
         group=config.group,
         id=_id(about),
@@ -98,8 +104,6 @@ def _begin(wandb: Any, config: TrackerConfig, about: About) -> Any:
         job_type=about.stage,
         tags=[*about.tags, *config.tags],
         config=about.config,
-        resume="allow",
-        settings=wandb.Settings(console="off", silent=True, disable_git=True, x_disable_stats=True),
     )
     for axis in ("progress/samples", "progress/tokens", "progress/round"):
         run.define_metric(axis)

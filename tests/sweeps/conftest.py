@@ -11,6 +11,9 @@ from hydra import initialize_config_dir
 import launchers
 from rlhf import config
 from sweeps import study
+from tests.tracking.wandb_server import server
+
+__all__ = ["server"]
 
 sys.path.append(str(Path(launchers.__file__).parent))
 FAKE_TRIAL = Path(__file__).parent / "fake_trial.py"
@@ -29,7 +32,7 @@ def run_study(hydra: None, tmp_path: Path) -> Callable[..., int]:
     """Run a study named `s` in ``tmp_path`` with fake trials; each line of ``tmp_path/ran`` is a trial that ran."""
 
     def run(*overrides: str) -> int:
-        fixed = ["stage=sft", "sweep.name=s", f"paths.outputs={tmp_path}"]
+        fixed = ["stage=sft", "sweep.name=s", "tracker=none", f"paths.outputs={tmp_path}"]
         return study.main([*fixed, *overrides], lambda folder: [sys.executable, str(FAKE_TRIAL), str(folder)])
 
     return run

@@ -163,7 +163,7 @@ def run_ppo(hydra: None, tmp_path: Path) -> Study:
     """A study of PPO runs."""
 
     def run(*overrides: str) -> int:
-        fixed = ["stage=ppo", "sweep.name=s", f"paths.outputs={tmp_path}", "sweep.parallel=1"]
+        fixed = ["stage=ppo", "sweep.name=s", "tracker=none", f"paths.outputs={tmp_path}", "sweep.parallel=1"]
         return study.main([*fixed, *overrides], lambda folder: [sys.executable, str(FAKE_TRIAL), str(folder)], chain)
 
     return run

@@ -207,7 +207,7 @@ with initialize_config_dir(str(config.CONF), version_base="1.3"):
 def sweeper(tmp_path: Path, *overrides: str) -> "subprocess.Popen[str]":
     """A study in a process of its own."""
     root = Path(study.__file__).parent.parent
-    fixed = ["stage=sft", "sweep.name=s", f"paths.outputs={tmp_path}"]
+    fixed = ["stage=sft", "sweep.name=s", "tracker=none", f"paths.outputs={tmp_path}"]
     command = [sys.executable, "-c", SWEEPER, str(FAKE_TRIAL), *fixed, *overrides]
     return subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 

@@ -1,14 +1,14 @@
 """A run to be tracked, Weights & Biases without a network, and a stand-in for its server."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import wandb
 
 from rlhf.tracking.about import About, Node
 from tests.tracking.logged import SFT
-from tests.tracking.wandb_server import Server, serving
+from tests.tracking.wandb_server import server
+
+__all__ = ["server"]
 
 
 @pytest.fixture
@@ -37,17 +37,3 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path / "staging"))
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
-    """A server to which somebody is logged in."""
-    wandb.teardown()  # what it has read of the environment
-    with serving() as started:
-        monkeypatch.delenv("WANDB_MODE")
-        monkeypatch.setenv("WANDB_BASE_URL", started.url)
-        monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
-        monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
-        monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path / "staging"))
-        yield started
-        wandb.teardown()

@@ -15,8 +15,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
+
+import pytest
+import wandb
 
 ENTITY = "somebody"
 Json = dict[str, Any]
@@ -56,11 +60,9 @@ class SentRun:
         return [row["_step"] for row in self.lines if key in row]
 
     def table(self, name: str) -> Json:
-        """The content of a table, by its name in the run."""
-        (found,) = [
-            content for path, content in self.files.items() if re.search(rf"{re.escape(name)}_\d+_\w+\.table\.json", path)
-        ]
-        return json.loads(found)
+        """The table that the summary names so."""
+        found: Json = json.loads(self.files[self.summary[name]["path"]])
+        return found
 
 
 class Server:
@@ -264,3 +266,17 @@ def serving() -> Iterator[Server]:
         http.shutdown()
         thread.join()
         http.server_close()
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
+    """A server to which somebody is logged in."""
+    wandb.teardown()  # what it has read of the environment
+    with serving() as started:
+        monkeypatch.delenv("WANDB_MODE")
+        monkeypatch.setenv("WANDB_BASE_URL", started.url)
+        monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+        monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
+        monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path / "staging"))
+        yield started
+        wandb.teardown()

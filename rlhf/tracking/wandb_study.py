@@ -1,0 +1,61 @@
+"""A study as a run of Weights & Biases: its tables, its best trial, and how that came about."""
+
+import threading
+from typing import Any
+
+from rlhf.config import TrackerConfig
+from rlhf.sealed import write_atomically
+from rlhf.tracking.about import OfStudy
+from rlhf.tracking.wandb_tracker import open_run
+
+TOLD = "wandb_told"
+"""File in the study's folder with the digest of what W&B was told last."""
+JOB = "study"
+"""What W&B calls a job type."""
+
+
+def show(config: TrackerConfig, told: OfStudy) -> None:
+    """Tell W&B what is new; waits a bounded time, and no failure goes further than a line."""
+    path = told.folder / TOLD
+    if path.is_file() and path.read_text() == told.digest:
+        return
+    thread = threading.Thread(target=_work, args=(config, told), name="wandb", daemon=True)
+    thread.start()
+    thread.join(config.finish_seconds)
+    if thread.is_alive():
+        print(f"wandb did not finish within {config.finish_seconds:.0f} s; the study's own files are complete")
+
+
+def _work(config: TrackerConfig, told: OfStudy) -> None:
+    try:
+        _tell(config, told)
+        write_atomically(told.folder / TOLD, told.digest)
+    except Exception as error:  # the one place where anything may go wrong: a window must not end a study
+        print(f"wandb does not show this study ({type(error).__name__}: {error}); its own files are complete")
+
+
+def _tell(config: TrackerConfig, told: OfStudy) -> None:
+    import wandb  # here only, and not on the main thread: importing it takes seconds
+
+    run = open_run(
+        wandb,
+        told.folder,
+        project=config.project,
+        group=told.group,
+        id=told.id,
+        name=told.name,
+        job_type=JOB,
+        tags=[told.stage, *config.tags],
+        config=told.config,
+    )
+    run.define_metric("trial")
+    run.define_metric("*", step_metric="trial")
+    for step, row in enumerate(told.rows):
+        if step >= run.step:  # else it is there, from an earlier session
+            run.log(row, step=step, commit=True)
+    for name, rows in told.tables.items():
+        columns: list[Any] = list(rows[0])
+        data = [list(row.values()) for row in rows]
+        run.summary[name] = wandb.Table(columns=columns, data=data, allow_mixed_types=True)
+    run.summary.update(told.summary)
+    run.finish()
