@@ -29,7 +29,7 @@ class Verb:
 
 VERBS = {
     "explain": Verb("rlhf.explain.answer", "what a key, a metric or a term means: explain WORD [key=value ...]"),
-    "study": Verb("sweeps.table", "print the table of a study: study DIR"),
+    "study": Verb("sweeps.answer.command", "the answer of a study, live while it runs, and its report.html anew: study DIR"),
     "report": Verb("rlhf.report.page", "write report.html of a run anew: report RUN"),
     "compare": Verb(
         "rlhf.compare.command", "what sets runs apart and what came of it: compare RUN RUN ... [--html FILE] [--json]"

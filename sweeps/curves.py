@@ -1,6 +1,6 @@
 """Learning curves of trials: what ``metrics.jsonl`` says of each evaluation, and how much had been trained by then."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,10 +32,15 @@ Curve = list[Point]
 
 def read(run: Path) -> Curve:
     """The curve of the run in ``run``; empty while it has none. A row torn by a kill is passed over."""
+    return of_rows(folder.rows(run / "metrics.jsonl"))
+
+
+def of_rows(rows: Iterable[folder.Row]) -> Curve:
+    """The curve in the rows of a record."""
     points: dict[int, Point] = {}
     trained: dict[str, float] = {}
     tokens_of_a_round = 0.0
-    for row in folder.rows(run / "metrics.jsonl"):
+    for row in rows:
         if not isinstance(row.get("round"), int) or row["round"] == 0:
             continue
         values = {name: value for name, value in ((name, _number(each)) for name, each in row.items()) if value is not None}

@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from rlhf import followed
 from rlhf.config import Goal
 from rlhf.report import folder, paper
-from sweeps.table import PLAIN_WIDTH
+from sweeps.answer import terminal
 
 EPOCH = "progress/epoch"
 SHOWN = {
@@ -72,9 +71,7 @@ def show(run: Path, stage: str, title: str) -> None:
     for each in evaluated:
         cells = [_cell(each.values.get(name), bests.get(name) == each.epoch) for name in names]
         table.add_row(paper.short(round(each.epoch, 2)), *cells)
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=PLAIN_WIDTH)
+    console = terminal.console()
     console.print(table)
     told = ", ".join(f"{SHOWN[name]} after {paper.short(round(epoch, 2))}" for name, epoch in bests.items() if name in names)
     console.print(f"best: {told}; of {paper.short(round(evaluated[-1].epoch, 2))} epochs", soft_wrap=True)

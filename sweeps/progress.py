@@ -78,11 +78,12 @@ class Progress:
         return f" (about {_duration(self._seconds / self._done * left / self._at_once)} left)" if left > 0 else ""
 
 
-def summary(trials: Trials, rows: list[dict[str, str]], left: int, why_ended: str) -> list[str]:
+def summary(trials: Trials, left: int, why_ended: str) -> list[str]:
     """The last lines: where the rows are, the best trial, what can be done next. ``left`` trials were kept from running."""
     folder = trials.folder
     lines = [why_ended] if why_ended else []
-    lines += [f"all metrics: {folder / 'trials.csv'}", f"table again: python -m rlhf study {folder}"]
+    lines += [f"all metrics: {folder / 'trials.csv'}", f"report: {folder / 'report.html'}"]
+    lines += [f"the answer again: python -m rlhf study {folder}"]
     lines += _best(trials)
     kept = [entry for entry, _ in trials.ended() if entry.status in KEPT and entry.reason != "fault"]
     ran = [entry for entry in kept if (trials.path(entry.number) / "log.txt").exists()]
@@ -134,14 +135,14 @@ def _best(trials: Trials) -> list[str]:
 def effects(trials: Trials, space: Space) -> list[screening.Effect]:
     """The effect of each switch of a screening on the first objective; empty unless all its runs have finished."""
     measured = _measured(trials)
-    return screening.effects(space, measured) if len(measured) >= len(screening.points(space)) else []
+    return screening.effects(space, measured) if len(measured) >= screening.count(space) else []
 
 
 def report_effects(trials: Trials, space: Space) -> list[str]:
     """The effects of a screening, one a line."""
     metric, found = trials.goal.objectives[0].metric, effects(trials, space)
     if not found:
-        planned = len(screening.points(space))
+        planned = screening.count(space)
         return [f"{planned - len(_measured(trials))} of {planned} runs did not finish, so the effects cannot be told apart"]
     lines = [f"effect on {metric} of the second value against the first, with its 95 % interval:"]
     for each in found:

@@ -1,4 +1,4 @@
-"""The record of a study in an Optuna database. The only module that knows Optuna.
+"""The record of a study in an Optuna database. Beside ``sweeps.answer.importance`` the only module that knows Optuna.
 
 A cell is run by one Optuna trial, or by several if it was lost or stopped and begun again; the latest one counts. Each
 trial is told exactly once: the objectives of a finished run; PRUNED for one that was pruned and, with a violated

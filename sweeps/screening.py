@@ -72,6 +72,11 @@ def points(space: Space) -> list[Point]:
     return [{key: values[high] for (key, values), high in zip(pairs.items(), row, strict=True)} for row in design(len(pairs))]
 
 
+def count(space: Space) -> int:
+    """How many different runs a screening of ``space`` has: with few switches some come twice."""
+    return len({tuple(map(str, point.values())) for point in points(space)})
+
+
 def effects(space: Space, measured: Sequence[tuple[Point, Mapping[int, float]]]) -> list[Effect]:
     """The effect of each switch, largest first, from all runs of the design with their metric by seed.
 

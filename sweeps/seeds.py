@@ -4,12 +4,15 @@ Every point uses the same seeds in the same order (common random numbers), so tw
 seed by seed.
 """
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from rlhf.compare.intervals import of_mean, paired_seeds
 from rlhf.result import Objective, Result, Status
+from sweeps.goal import measurements
 
 
 def is_hopeless(values: Mapping[int, float], best: Mapping[int, float], objective: Objective) -> bool:
@@ -24,6 +27,13 @@ def are_distinguishable(first: Mapping[int, float], second: Mapping[int, float])
     """Whether two points differ: whether the 95 % interval of their differences on two or more common seeds leaves out 0."""
     common = [first[seed] - second[seed] for seed in first if seed in second]
     return len(common) >= 2 and paired_seeds(common).decided
+
+
+def by_seed(trial: Path, metric: str) -> dict[int, float]:
+    """``metric`` of each run of a trial under several seeds, from the trial's folder; empty for a trial of one run."""
+    found = {int(folder.name): Result.read(folder / "result.json") for folder in trial.glob("*/") if folder.name.isdigit()}
+    values = {seed: measurements(each).get(metric, math.nan) for seed, each in sorted(found.items()) if each is not None}
+    return {seed: value for seed, value in values.items() if math.isfinite(value)}
 
 
 def joined(results: Sequence[Result], planned: int) -> Result:

@@ -1,18 +1,21 @@
 """A study: many runs from one command, each in its own process, every cell of which ends as a row.
 
-``outputs/studies/<name>/`` holds ``study.db`` (Optuna), ``trials.csv`` and ``trials/<number>/`` with the frozen
-``config.yaml``, ``overrides.txt``, ``log.txt`` and ``result.json``; of a trial under several seeds ``trials/<number>/<seed>/``.
-Parents that were trained for it are in ``parents/``. The same command again runs only what has no end that counts: new
-cells, those that were stopped, lost or could not use what the user named, and deleted results.
+``outputs/studies/<name>/`` holds ``study.db`` (Optuna), ``trials.csv``, ``study.json``, ``report.html`` and
+``trials/<number>/`` with the frozen ``config.yaml``, ``overrides.txt``, ``log.txt`` and ``result.json``; of a trial under
+several seeds ``trials/<number>/<seed>/``. Parents that were trained for it are in ``parents/``. The same command again runs
+only what has no end that counts: new cells, those that were stopped, lost or could not use what the user named, and deleted
+results.
 """
 
 import fcntl
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
+from typing import IO
 
 from hydra.errors import HydraException
 from omegaconf import DictConfig
@@ -26,7 +29,10 @@ from rlhf.config import Pruner, Run, SweepMode
 from rlhf.fault import Fault
 from rlhf.result import Status
 from rlhf.sealed import make_folder
-from sweeps import epochs, frame, logbook, screening, shown, table
+from sweeps import epochs, frame, logbook, screening, shown
+from sweeps.answer import folder as answer
+from sweeps.answer import standing, terminal
+from sweeps.answer.refresh import Refresher
 from sweeps.cells import Composer, Grid, every, grid, label, misplaced, probe, study_name
 from sweeps.goal import Goal
 from sweeps.logbook import Logbook
@@ -41,6 +47,7 @@ from sweeps.trials import Trials
 Command = Callable[[Path], list[str]]
 SHOWN_BY_EPOCH = 4
 """Runs whose measurements are printed for each epoch."""
+ATTEMPTS, ATTEMPT_SECONDS = 5, 0.05
 
 
 def main(arguments: list[str], command: Command | None = None, chain_of: ChainOf | None = None) -> int:
@@ -123,14 +130,16 @@ def _session(folder: Path, found: Grid, composer: Composer, slots: Slots, words:
 def _run(run: Run, session: Session, slots: Slots, command: Command | None, chain_of: ChainOf | None) -> int:
     trials = session.trials
     session.say(session.progress.opening(trials.folder))
-    with Warm(pool.environment(), session.say) if command is None else nullcontext() as warm:
+    with Refresher(trials.folder) as page, Warm(pool.environment(), session.say) if command is None else nullcontext() as warm:
+        session.book.changed = page.poke
         session.command, session.chain_of = command, chain_of if warm is None else asker(warm)
         interrupted = pool.run(session.next_job, slots, session.ended, session.say, tick=session.tick, warm=warm)
-    session.book.close()
-    rows = trials.write_rows()
-    table.show(rows, trials.folder.name)
+        rows = trials.write_rows()
+        session.book.close()
+    found = answer.read(trials.folder, running=False)
+    terminal.console().print(terminal.cells(found, standing.of(found)))
     left = session.left if interrupted else 0
-    print("\n".join(summary(trials, rows, left, session.why_ended)))
+    print("\n".join(summary(trials, left, session.why_ended)))
     if session.mode is SweepMode.screen and not left:
         print("\n".join(report_effects(trials, session.space)))
     shown.show(run, trials, session.space, rows, left)
@@ -176,13 +185,23 @@ def _only_sweeper(folder: Path) -> Iterator[Path]:
     """
     make_folder(folder, "paths.outputs")
     with (folder / "lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _held(lock):
             lock.seek(0)
             holder = f"{folder}: process {lock.read().strip() or 'unknown'} is running this study"
-            raise Fault(f"{holder}; wait for it, or choose another sweep.name") from None
+            raise Fault(f"{holder}; wait for it, or choose another sweep.name")
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
         yield folder
+
+
+def _held(lock: IO[str]) -> bool:
+    """Whether the lock is ours now; tried for a moment, since who only looks at a study has it for an instant."""
+    for _ in range(ATTEMPTS):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(ATTEMPT_SECONDS)
+        else:
+            return True
+    return False

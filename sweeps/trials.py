@@ -1,6 +1,5 @@
 """The trials of a study on disk and in its record: begun with a frozen configuration, ended with a result, shown as rows."""
 
-import math
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -11,9 +10,10 @@ from rlhf.result import Result, Status
 from rlhf.sealed import write_atomically
 from sweeps import table
 from sweeps.cells import Cell
-from sweeps.goal import Goal, measurements
+from sweeps.goal import Goal
 from sweeps.plan import DOMINATED, Next
 from sweeps.record import RUNNING, Entry, Record
+from sweeps.seeds import by_seed
 from sweeps.space import text
 
 AGAIN = {Status.stopped.name, Status.lost.name}
@@ -112,12 +112,7 @@ class Trials:
 
     def by_seed(self, entry: Entry) -> dict[int, float]:
         """The first objective of each run of a trial under several seeds, by seed; empty for a trial of one run."""
-        runs = {
-            int(folder.name): outcome.read(folder) for folder in self.path(entry.number).glob("*/") if folder.name.isdigit()
-        }
-        metric = self.goal.objectives[0].metric
-        values = {seed: measurements(each).get(metric, math.nan) for seed, each in sorted(runs.items()) if each is not None}
-        return {seed: value for seed, value in values.items() if math.isfinite(value)}
+        return by_seed(self.path(entry.number), self.goal.objectives[0].metric)
 
     def best_by_seed(self, seeds: list[int]) -> dict[int, float]:
         """The first objective by seed, of the trial that is best among those that ran under all of several ``seeds``."""

@@ -46,8 +46,8 @@ def test_every_cell_ends_as_a_row_and_the_study_goes_on(
     said = capsys.readouterr().out
     assert "[5/5 done, 0 running]" in said and "best eval/loss: 0.1 in 0004: sft.learning_rate=0.001" in said
     assert "python -m rlhf study" in said and "fresh=true" in said
-    header = next(line for line in said.splitlines() if "status" in line and "objective" in line)
-    assert header.split() == ["sft.learning_rate", "status", "objective", "s", "GiB", "$", "message"]
+    header = next(line for line in said.splitlines() if "status" in line and "message" in line)
+    assert header.split() == ["sft.learning_rate", "status", "eval/loss", "GiB", "s", "$", "message"]
 
 
 def test_optuna_is_told_once_a_trial_and_learns_what_does_not_fit(run_study: Study, tmp_path: Path) -> None:

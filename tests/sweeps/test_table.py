@@ -1,17 +1,13 @@
-"""The rows of a study and the verb that prints them."""
+"""The rows of a study."""
 
 import csv
-from collections.abc import Callable
 from pathlib import Path
-
-import pytest
 
 from rlhf.result import Objective, Result, Status
 from sweeps import table
 from sweeps.goal import Constraint, Goal
 from sweeps.record import Entry
 
-Study = Callable[..., int]
 LOSS = Goal((Objective("eval/loss", "minimize"),), ())
 
 
@@ -51,25 +47,3 @@ def test_several_objectives_and_a_broken_constraint_are_shown(tmp_path: Path) ->
     end = result(metrics={"eval/loss": 2.5}, peak_memory_gib=5.0)
     (row,) = table.write(tmp_path / "trials.csv", [(entry(0, [], {}), end)], both)
     assert (row["objective"], row["message"]) == ("2.5 5.0", "not mem/peak_gib <= 4")
-
-
-def test_the_verb_prints_the_table(run_study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run_study("sft.learning_rate=1e-3,1e30")
-    capsys.readouterr()
-    assert table.main([str(tmp_path / "studies/s")]) == 0
-    said = capsys.readouterr().out
-    assert "0.001" in said and "failed/nan" in said and "trials.csv" in said
-
-
-@pytest.mark.parametrize("arguments", [[], ["a", "b"], ["no/such/study"]])
-def test_the_verb_says_what_it_needs(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert table.main(arguments) == 2
-    assert "study" in capsys.readouterr().err
-
-
-def test_the_verb_names_the_studies_of_an_outputs_folder(
-    run_study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run_study("sft.learning_rate=1e-3,1e30")
-    assert table.main([str(tmp_path)]) == 2
-    assert str(tmp_path / "studies/s") in capsys.readouterr().err

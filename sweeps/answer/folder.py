@@ -1,0 +1,197 @@
+"""Reads the folder of a study; whatever is missing or torn is left out, so that it can be shown at any moment."""
+
+import fcntl
+import math
+import shlex
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rlhf.fault import Fault
+from rlhf.report.paper import short
+from rlhf.result import Objective, Result, Status
+from sweeps import logbook, table
+from sweeps.answer.tracks import Track, Tracks
+from sweeps.goal import Constraint, Goal, measurements
+from sweeps.logbook import Stay
+from sweeps.record import RUNNING, Entry
+from sweeps.seeds import by_seed
+
+TRIALS, PARENTS = "trials/", "parents/"
+PACE = "time/step_s"
+"""Measured for every trial beside its metrics: seconds a round took, evaluations left out."""
+
+LONG = 8
+"""Characters from which a number is shortened."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial, begun or ended."""
+
+    entry: Entry
+    settings: Mapping[str, str]
+    """The swept ones, and the fixed ones that differ between trials."""
+    result: Result | None
+    values: tuple[float, ...] | None
+    """The objectives; None if it did not finish, or one of them is missing."""
+    broken: Sequence[str]
+    """Constraints that it does not keep."""
+    seeds: Mapping[int, float]
+    """The first objective by seed, of a trial under several."""
+    tracks: Sequence[Track]
+    """Of its runs, one a seed."""
+    measured: Mapping[str, float]
+
+    @property
+    def number(self) -> int:
+        """Names its folder."""
+        return self.entry.number
+
+    @property
+    def label(self) -> str:
+        """The swept values, as one would type them."""
+        return " ".join(f"{key}={shown(self.settings[key])}" for key in self.entry.point) or "the only cell"
+
+    @property
+    def message(self) -> str:
+        """The first line of what it said at its end."""
+        return (self.result.message.splitlines() or [""])[0] if self.result else ""
+
+    @property
+    def is_good(self) -> bool:
+        """Whether it finished, measured what the study is after and keeps its constraints."""
+        return self.values is not None and not self.broken
+
+
+@dataclass(frozen=True)
+class Study:
+    """All that is known of a study now."""
+
+    path: Path
+    about: Mapping[str, Any]
+    goal: Goal
+    trials: Sequence[Trial]
+    stays: Sequence[Stay]
+    """When each run was at work, in the order they began."""
+    now: float
+    is_running: bool
+    parents: Mapping[str, Result]
+    """How the parents' runs ended, by name."""
+
+    @property
+    def command(self) -> str:
+        """What started it, and goes on with it."""
+        words = self.about["words"]
+        flag = [] if any(each.startswith("sweep=") for each in words) else ["-m"]
+        return shlex.join(["python", "-m", "rlhf", *flag, *words])
+
+    @property
+    def keys(self) -> list[str]:
+        """The swept keys, in the order of the space."""
+        return list(dict.fromkeys(each["key"] for each in self.about["space"]))
+
+    @property
+    def seconds(self) -> float:
+        """Of all runs, parents included, added up."""
+        ended = [each.result.seconds for each in self.trials if each.result]
+        return sum(ended) + sum(each.seconds for each in self.parents.values())
+
+    @property
+    def usd(self) -> float | None:
+        """What they cost; None where no price is known."""
+        costs = [each.result.cost_usd for each in self.trials if each.result]
+        known = [each for each in [*costs, *(each.cost_usd for each in self.parents.values())] if each is not None]
+        return sum(known) if known else None
+
+    @property
+    def wall_seconds(self) -> float:
+        """For how long it ran, over all sessions."""
+        starts = [each["began"] for each in self.about["sessions"]]
+        total = 0.0
+        for each, after in zip(self.about["sessions"], [*starts[1:], math.inf], strict=True):
+            if each["ended"] is None and self.is_running and after == math.inf:
+                total += self.now - each["began"]
+            else:  # of one that was killed, as long as its runs
+                signs = [stay.ended or 0.0 for stay in self.stays if each["began"] <= stay.began < after]
+                total += (each["ended"] or max(signs, default=each["began"])) - each["began"]
+        return total
+
+
+def read(path: Path, tracks: Tracks | None = None, running: bool | None = None) -> Study:
+    """The study in ``path``; ``tracks`` keeps what was read of its runs before.
+
+    ``running`` is whether a sweeper is at work on it; None: whether its lock is held.
+
+    Raises:
+        Fault: it has no ``study.json`` that can be read.
+    """
+    book = logbook.read(path)
+    try:
+        objectives = tuple(Objective(**each) for each in book["objectives"])
+        goal = Goal(objectives, tuple(map(Constraint.parse, book["constraints"])))
+        stays = sorted((Stay(**each) for each in book["runs"]), key=lambda stay: stay.began)
+        entries = [Entry(each["number"], 0, "", *(each[name] for name in _PARTS)) for each in book["trials"]]
+        assert all(name in book for name in _NEEDED)
+    except (KeyError, TypeError, AssertionError):
+        raise Fault(f"{path / logbook.NAME}: is missing or not whole; the study's own command writes it anew") from None
+    running = is_running(path) if running is None else running
+    shown = table.differing(entries)
+    found = [_trial(path, each, goal, shown, running, tracks or Tracks()) for each in entries]
+    parents = {each.parent.name: told for each in path.glob("parents/*/result.json") if (told := Result.read(each))}
+    return Study(path, book, goal, found, stays, time.time(), running, parents)
+
+
+_PARTS = ("overrides", "point", "status", "reason")
+_NEEDED = ("words", "space", "sessions", "planned", "mode", "stage", "model", "seeds", "settings", "fixed", "left_out")
+
+
+def is_running(path: Path) -> bool:
+    """Whether a sweeper holds the study's lock. It is tried for a moment, which a sweeper that comes just then waits for."""
+    try:
+        with (path / "lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def shown(value: str) -> str:
+    """The value of a setting; of a long number four digits."""
+    try:
+        return value if len(value) < LONG else short(float(value))
+    except ValueError:
+        return value
+
+
+def _trial(path: Path, entry: Entry, goal: Goal, shown: Sequence[str], running: bool, tracks: Tracks) -> Trial:
+    folder = path / TRIALS / f"{entry.number:04d}"
+    result = None
+    if entry.status != RUNNING:
+        gone = Result(Status[entry.status], "", "", "", "", reason=entry.reason, message="its result was deleted")
+        result = Result.read(folder / "result.json") or gone
+    elif not running:
+        entry = Entry(entry.number, entry.trial, "", entry.overrides, entry.point, Status.lost.name, "sweeper")
+    settings = table.settings(entry)
+    values = goal.values(result) if result else None
+    finished = result is not None and result.status is Status.finished
+    seeds = by_seed(folder, goal.objectives[0].metric)
+    runs = tracks.of(folder, result)
+    paces = [each.pace for each in runs if each.pace is not None]
+    measured = measurements(result) if result else {}
+    if paces:
+        measured[PACE] = sum(paces) / len(paces)
+    return Trial(
+        entry=entry,
+        settings={key: settings.get(key, "") for key in shown},
+        result=result,
+        values=None if values is None else tuple(values),
+        broken=goal.broken(result) if finished and result is not None else [],
+        seeds=seeds,
+        tracks=runs,
+        measured=measured,
+    )

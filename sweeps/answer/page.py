@@ -1,0 +1,104 @@
+"""``report.html`` of a study: one file, offline, without a script; every text is escaped."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rlhf.report import chart
+from rlhf.report.page import NAME, environment
+from rlhf.report.paper import short
+from rlhf.sealed import write_atomically
+from sweeps.answer import learning, parallel, scatter, standing, timeline, words
+from sweeps.answer.effects import effects
+from sweeps.answer.folder import PACE, Study, shown
+from sweeps.answer.importance import Importance, importance
+from sweeps.space import text
+
+OPEN = 25
+"""Rows that are shown at once; the others are folded, if they are more than a few."""
+FEW = 15
+"""Rows of the front that are shown; and so many rows are not worth folding."""
+
+
+def write(study: Study) -> Path:
+    """Write the page into the study's folder and return its path."""
+    path = study.path / NAME
+    write_atomically(path, render(study))
+    return path
+
+
+def render(study: Study) -> str:
+    """The page as text."""
+    return environment(Path(__file__).parent).get_template("page.html").render(contents(study))
+
+
+def contents(study: Study) -> dict[str, Any]:
+    """Everything the template shows."""
+    found = standing.of(study)
+    importances = of_keys(study)
+    order = [key for key, _ in importances[0].shares]
+    told, missing = effects(study)
+    open_rows = found.ranked if len(found.ranked) <= OPEN + FEW else found.ranked[:OPEN]
+    ahead = {each.number for each in found.front} if len(found.axes) > 1 else set()
+    stays = {timeline.kind(each) for each in study.stays}
+    return {
+        "study": study,
+        "standing": found,
+        "complete": words.is_complete(study),
+        "seeds": study.about["seeds"],
+        "metrics": [each.metric for each in study.goal.objectives],
+        "columns": list(study.trials[0].settings) if study.trials else [],
+        "champions": found.champions if study.about["mode"] == "characterize" else [],
+        "none_yet": words.none_yet(study),
+        "likeness": words.likeness(study, found),
+        "shown": open_rows,
+        "folded": found.ranked[len(open_rows) :],
+        "few": FEW,
+        "ahead": ahead,
+        "axes_told": " × ".join(each.metric for each in found.axes),
+        "has_price": study.usd is not None,
+        "importances": importances,
+        "fronts": scatter.fronts(study, found),
+        "parallel": parallel.figure(study, found, order),
+        "slices": scatter.slices(study, found),
+        "learning": learning.figure(study, found),
+        "timeline": timeline.figure(study),
+        "kinds": [each for each in (*timeline.STATUSES, "parent") if each in stays],
+        "effects": told,
+        "effects_missing": missing,
+        "space": [(each["name"], _values(each)) for each in study.about["space"]],
+        "settings": [(key, _said(value)) for key, value in study.about["settings"].items() if value not in (None, {}, [])],
+        "spread": standing.spread,
+        "how": standing.how,
+        "commands": standing.commands,
+        "alone": standing.alone,
+        "doing": words.doing,
+        "numbers": words.numbers,
+        "names": words.names,
+        "said": shown,
+        "pace": PACE,
+        "text": text,
+        "whisker": chart.interval,
+    }
+
+
+def of_keys(study: Study) -> list[Importance]:
+    """The importance of each key, an objective at a time."""
+    judged = [each for each in study.trials if each.values is not None]
+    return [
+        importance(study.about["space"], objective, [(each.entry.point, each.measured[objective.metric]) for each in judged])
+        for objective in study.goal.objectives
+    ]
+
+
+def _values(dimension: Mapping[str, Any]) -> str:
+    if "values" in dimension:
+        return ", ".join(map(text, dimension["values"]))
+    evenly = ", evenly over orders of magnitude" if dimension["log"] else ""
+    return f"{short(dimension['low'])} to {short(dimension['high'])}{evenly}"
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, dict):
+        return "; ".join(f"{key}: {_said(each)}" for key, each in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else text(value)

@@ -1,0 +1,149 @@
+"""The answer of a study on a terminal."""
+
+from collections.abc import Iterator, Sequence
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from rlhf.report.paper import short
+from rlhf.visible import visible
+from sweeps.answer import standing, words
+from sweeps.answer.effects import effects
+from sweeps.answer.folder import PACE, Study, Trial, shown
+from sweeps.answer.importance import Importance
+from sweeps.answer.standing import Standing
+from sweeps.record import RUNNING
+from sweeps.space import text
+
+PLAIN_WIDTH = 160
+ROWS, FRONT = 30, 8
+"""Trials and points of the front that are shown; the page has all."""
+MESSAGE_WIDTH = 48
+STYLES = {"finished": "green", "failed": "red", "infeasible": "yellow", "stopped": "cyan", "lost": "red", RUNNING: "blue"}
+COLUMNS = {
+    PACE: "s/step",
+    "perf/tokens_per_second": "tokens/s",
+    "mem/peak_gib": "GiB",
+    "time/seconds": "s",
+    "cost/usd": "$",
+}
+
+
+def console() -> Console:
+    """That of this terminal; wide where there is none."""
+    found = Console(highlight=False)
+    return found if found.is_terminal else Console(highlight=False, width=PLAIN_WIDTH)
+
+
+def view(study: Study, importances: Sequence[Importance], rows: int = ROWS) -> RenderableType:
+    """All of it, with at most so many ``rows`` of trials."""
+    found = standing.of(study)
+    parts: list[RenderableType] = [_line(words.head(study, found), "bold"), *map(_line, _answer(study, found))]
+    parts.append(cells(study, found, rows))
+    if len(found.axes) > 1 and len(found.front) > 1:
+        parts += [_line(f"Pareto front: {' × '.join(each.metric for each in found.axes)}", "bold"), _front(found)]
+    parts += map(_line, _effects(study))
+    parts += map(_line, _importances(importances))
+    if found.failures:
+        parts.append(_line("What went wrong", "bold"))
+        parts += map(_line, _failures(found))
+    return Group(*parts)
+
+
+def cells(study: Study, found: Standing, rows: int = ROWS) -> RenderableType:
+    """The trials, the best first, and what is left out."""
+    table = Table(title=Text(study.path.name), title_justify="left", box=box.SIMPLE)
+    metrics = [each.metric for each in study.goal.objectives]
+    others = [name for name in COLUMNS if name not in metrics and any(name in each.measured for each in study.trials)]
+    table.add_column("")
+    for key in study.trials[0].settings if study.trials else ():
+        table.add_column(Text(visible(key)), justify="right")
+    table.add_column("status")
+    for title in [*metrics, *(COLUMNS[name] for name in others)]:
+        table.add_column(Text(visible(title)), justify="right", no_wrap=True)
+    table.add_column("message", max_width=MESSAGE_WIDTH, no_wrap=True)
+    for each in found.ranked[:rows]:
+        status = Text(visible(standing.how(each)), STYLES.get(each.entry.status, ""))
+        values = [_measured(each, name) for name in [*metrics, *others]]
+        said = "; ".join(filter(None, (words.doing(each), each.message, *(f"not {rule}" for rule in each.broken))))
+        settings = [shown(value) for value in each.settings.values()]
+        message = Text(visible(said), overflow="ellipsis")
+        table.add_row(f"{each.number:04d}", *map(_text, settings), status, *map(_text, values), message)
+    left = len(found.ranked) - rows
+    return Group(table, _line(f"and {left} more, in report.html and trials.csv")) if left > 0 else table
+
+
+def _answer(study: Study, found: Standing) -> Iterator[str]:
+    best = found.best
+    if best is None:
+        yield words.none_yet(study)
+        return
+    if len(study.goal.objectives) > 1:
+        yield f"nothing is better in every respect than {words.numbers(found.leaders)}; the first of them:"
+    for each in study.goal.objectives:
+        spread = standing.spread(best, each.metric)
+        ends = f" (95 % {short(spread.low)} to {short(spread.high)}, over {spread.over})" if spread else ""
+        yield f"best {each.metric}: {short(best.measured[each.metric])}{ends} in {best.number:04d}: {best.label}"
+    for command in standing.commands(best):
+        yield f"run it again: {command}"
+    if found.alike:
+        yield f"not distinguishable from it on these seeds: {words.numbers(found.alike)}"
+    elif likeness := words.likeness(study, found):
+        yield likeness
+    if study.about["mode"] == "characterize":
+        for title, axis, trial in found.champions:
+            yield f"{title}: {trial.number:04d} with {axis.metric} {short(trial.measured[axis.metric])}: {trial.label}"
+
+
+def _front(found: Standing) -> RenderableType:
+    table = Table(box=box.SIMPLE)
+    table.add_column("")
+    for axis in found.axes:
+        table.add_column(Text(visible(axis.metric)), justify="right")
+    table.add_column("settings", overflow="fold")
+    for each in found.front[:FRONT]:
+        values = [_measured(each, axis.metric) for axis in found.axes]
+        table.add_row(f"{each.number:04d}", *map(_text, values), _text(each.label))
+    left = len(found.front) - FRONT
+    return Group(table, _line(f"and {left} more, in report.html")) if left > 0 else table
+
+
+def _effects(study: Study) -> Iterator[str]:
+    found, missing = effects(study)
+    if missing:
+        yield missing
+    for each in found:
+        known = "" if each.decided else "  not distinguishable from none"
+        turn = f"{each.key} {text(each.values[0])} -> {text(each.values[1])}"
+        yield f"effect of {turn}: {each.effect:+.4g} [{each.low:+.4g}, {each.high:+.4g}]{known}"
+
+
+def _importances(found: Sequence[Importance]) -> Iterator[str]:
+    for each in found:
+        if each.shares:
+            shares = ", ".join(f"{key} {100 * share:.0f} %" for key, share in each.shares)
+            yield f"importance for {each.objective.metric} ({each.note}): {shares}"
+        else:
+            yield f"importance for {each.objective.metric}: not told, {each.note}"
+
+
+def _failures(found: Standing) -> Iterator[str]:
+    for each in found.failures:
+        reason = f" ({each.reason})" if each.reason else ""
+        said = f": {each.message}" if each.message else ""
+        log = f"; {each.log}" if each.log.is_file() else ""
+        yield f"  {len(each.names)} {each.status}{reason}: {words.names(each.names)}{said}{log}"
+
+
+def _measured(trial: Trial, name: str) -> str:
+    return short(trial.measured[name]) if name in trial.measured else ""
+
+
+def _line(said: str, style: str = "") -> Text:
+    return Text(visible(said), style)
+
+
+def _text(said: str) -> Text:
+    return Text(visible(said))

@@ -1,0 +1,68 @@
+"""What is said of a study in words, on the page and on the terminal alike."""
+
+from collections.abc import Sequence
+
+from rlhf.report.page import clock
+from sweeps.answer.folder import Study, Trial
+from sweeps.answer.standing import Standing
+from sweeps.record import RUNNING
+
+NAMED = 15
+"""Names of a list that are written out."""
+
+
+def head(study: Study, found: Standing) -> str:
+    """How far it is, in one line."""
+    state = "running" if study.is_running else "complete" if is_complete(study) else "not complete"
+    of = f" of {study.about['planned']}" if study.about["planned"] else ""
+    counts = ", ".join(f"{count} {status}" for status, count in found.counts)
+    price = "" if study.usd is None else f", ${study.usd:.2f}"
+    took = f"{clock(study.wall_seconds)}{price}"
+    return f"study {study.path.name}, {state}: {len(study.trials)}{of} trials ({counts}); {took}; {study.goal}"
+
+
+def is_complete(study: Study) -> bool:
+    """Whether all trials that were asked for have ended."""
+    ended = sum(each.entry.status not in (RUNNING, "stopped", "lost") for each in study.trials)
+    return not study.is_running and ended == len(study.trials) and ended >= (study.about["planned"] or 0)
+
+
+def none_yet(study: Study) -> str:
+    """Why there is no best point."""
+    finished = [each for each in study.trials if each.entry.status == "finished"]
+    if not finished:
+        return "No trial has finished."
+    broken = sum(bool(each.broken) for each in finished)
+    if broken:
+        return f"No trial keeps to {study.goal}: of {len(finished)} that finished, {broken} break a constraint."
+    return f"No trial measured what the study is after: {study.goal}."
+
+
+def likeness(study: Study, found: Standing) -> str:
+    """How sure the best point is of its place, where no others are named."""
+    if len(study.goal.objectives) > 1 or found.best is None or sum(each.is_good for each in study.trials) < 2:
+        return ""
+    if len(found.best.seeds) > 1:
+        return "All others are distinguishable from it on these seeds."
+    return "One run a point: how far chance alone sets two of them apart is not known; sweep.seeds=3 tells."
+
+
+def doing(trial: Trial) -> str:
+    """How far a running trial is."""
+    if trial.entry.status != RUNNING:
+        return ""
+    track = trial.tracks[-1] if trial.tracks else None
+    if track is None:
+        return "starting, or waiting for a parent"
+    of = f" of {track.planned}" if track.planned else ""
+    return f"round {track.rounds}{of}"
+
+
+def numbers(trials: Sequence[Trial]) -> str:
+    """The numbers of trials."""
+    return names([f"{each.number:04d}" for each in trials])
+
+
+def names(those: Sequence[str]) -> str:
+    """The first of them."""
+    return ", ".join(those[:NAMED]) + (f" and {len(those) - NAMED} more" if len(those) > NAMED else "")

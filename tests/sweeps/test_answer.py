@@ -1,0 +1,186 @@
+"""What is read of a study's folder and what it comes to: best, alike, front, champions, failures; the lanes of its timeline."""
+
+import fcntl
+import json
+from pathlib import Path
+
+import made
+import pytest
+
+from rlhf.fault import Fault
+from rlhf.result import Objective, Result, Status
+from sweeps import logbook
+from sweeps.answer import folder, standing, timeline, words
+from sweeps.answer.folder import PACE
+from sweeps.answer.importance import importance
+from sweeps.answer.tracks import Tracks, pace
+from sweeps.logbook import Stay
+
+LOSS = Objective("eval/loss", "minimize")
+Ends = dict[int, dict[str, float]]
+
+
+def study(path: Path, ends: Ends, **changed: object) -> Path:
+    """A study whose trials finished with these metrics, by number; `GiB` and `$` are what they took."""
+    place = path / "studies/made"
+    place.mkdir(parents=True)
+    trials = [made.trial(number, {"a": number}) for number in ends]
+    for each, metrics in zip(trials, ends.values(), strict=True):
+        took = {"peak_memory_gib": metrics.pop("GiB", None), "cost_usd": metrics.pop("$", None), "seconds": 10.0}
+        made.put(place, each, metrics, **took)
+    space = [{"key": "a", "name": "a", "values": list(ends)}]
+    book = made.book(trials=trials, space=space, **{"constraints": [], **changed})
+    (place / "study.json").write_text(json.dumps(book))
+    return place
+
+
+def test_the_best_keeps_the_constraints_and_its_command_reproduces_it(tmp_path: Path) -> None:
+    ends: Ends = {0: {"eval/loss": 1.0, "GiB": 50.0}, 1: {"eval/loss": 3.0, "GiB": 9.0}, 2: {"eval/loss": 2.0, "GiB": 8.0}}
+    read = folder.read(study(tmp_path, ends, constraints=["mem/peak_gib <= 40"]))
+    found = standing.of(read)
+    assert found.best is not None and found.best.number == 2
+    assert [each.number for each in found.ranked] == [2, 1, 0]
+    assert read.trials[0].broken == ["mem/peak_gib <= 40"] and not read.trials[0].is_good
+    assert standing.commands(found.best) == [f"python -m rlhf reproduce {tmp_path}/runs/sft-tiny-0002"]
+    assert standing.alone(found.best) == "python -m rlhf stage=sft data=demo a=2"
+
+
+def test_without_a_finished_trial_or_a_constraint_kept_it_says_so(tmp_path: Path) -> None:
+    none = folder.read(study(tmp_path / "none", {}))
+    assert (standing.of(none).best, words.none_yet(none)) == (None, "No trial has finished.")
+    broken = folder.read(study(tmp_path / "broken", {0: {"eval/loss": 1.0, "GiB": 50.0}}, constraints=["mem/peak_gib < 40"]))
+    assert standing.of(broken).best is None and "1 break a constraint" in words.none_yet(broken)
+    other = folder.read(study(tmp_path / "other", {0: {"eval/accuracy": 1.0}}))
+    assert standing.of(other).best is None and "measured" in words.none_yet(other)
+
+
+def test_of_several_objectives_nothing_is_better_than_a_leader(tmp_path: Path) -> None:
+    goals = [{"metric": "eval/loss", "direction": "minimize"}, {"metric": "reward/gain", "direction": "maximize"}]
+    pairs = [(1.0, 1.0), (2.0, 3.0), (3.0, 2.0)]
+    ends: Ends = {at: {"eval/loss": loss, "reward/gain": gain} for at, (loss, gain) in enumerate(pairs)}
+    found = standing.of(folder.read(study(tmp_path, ends, objectives=goals)))
+    assert [each.number for each in found.leaders] == [0, 1] and [each.number for each in found.ranked] == [0, 1, 2]
+
+
+def test_the_front_is_over_quality_speed_memory_and_dollars_as_far_as_they_tell(tmp_path: Path) -> None:
+    speed = "perf/tokens_per_second"
+    ends: Ends = {
+        0: {"eval/loss": 1.0, speed: 10.0, "GiB": 8.0, "$": 1.0},
+        1: {"eval/loss": 2.0, speed: 30.0, "GiB": 8.0, "$": 0.5},
+        2: {"eval/loss": 2.5, speed: 20.0, "GiB": 8.0, "$": 0.7},
+    }
+    found = standing.of(folder.read(study(tmp_path, ends)))
+    assert [each.metric for each in found.axes] == ["eval/loss", speed, "cost/usd"]  # all need the same memory
+    assert [each.number for each in found.front] == [0, 1]
+    assert [(title, each.number) for title, _, each in found.champions] == [("fastest", 1), ("cheapest", 1)]
+
+
+def test_points_that_the_seeds_do_not_tell_from_the_best_are_named(tmp_path: Path) -> None:
+    by_seed = {0: [1.0, 2.0, 3.0], 1: [1.1, 1.9, 3.1], 2: [5.0, 6.0, 7.0]}
+    place = study(tmp_path, {at: {"eval/loss": sum(each) / 3} for at, each in by_seed.items()}, seeds=[1, 2, 3])
+    for number, values in by_seed.items():
+        for seed, value in enumerate(values, 1):
+            run = place / f"trials/{number:04d}/{seed}"
+            run.mkdir()
+            (run / "result.json").write_text(
+                Result(Status.finished, "sft", "t", "r", "s", metrics={"eval/loss": value}).to_json()
+            )
+    found = standing.of(folder.read(place))
+    assert found.best is not None and found.best.number == 0 and [each.number for each in found.alike] == [1]
+
+
+def test_failures_are_counted_by_reason(tmp_path: Path) -> None:
+    place = study(tmp_path, {})
+    ends = [("failed", "nan"), ("infeasible", "dominated by #1"), ("infeasible", "dominated by #7"), ("pruned", "")]
+    trials = [made.trial(at, {"a": at}, *end) for at, end in enumerate(ends)]
+    for each in trials:
+        made.put(place, each, {}, f"said {each['number']}\nmore")
+    (place / "study.json").write_text(json.dumps(made.book(trials=trials)))
+    found = standing.of(folder.read(place)).failures
+    assert [(each.status, each.reason, each.names) for each in found] == [
+        ("infeasible", "dominated by another", ["0001", "0002"]),
+        ("failed", "nan", ["0000"]),
+    ]
+    assert found[1].message == "said 0" and found[1].log == place / "trials/0000/log.txt"
+
+
+def test_what_is_torn_or_missing_is_left_out(tmp_path: Path) -> None:
+    place = study(tmp_path, {0: {"eval/loss": 1.0}, 1: {"eval/loss": 2.0}, 2: {"eval/loss": 3.0}})
+    (place / "trials/0000/result.json").write_text("{")
+    (place / "trials/0001/result.json").unlink()
+    (tmp_path / "runs/sft-tiny-0002/metrics.jsonl").write_text('{"round": 1, "kind": "ev')
+    read = folder.read(place)
+    assert [each.values for each in read.trials] == [None, None, (3.0,)]
+    assert read.trials[0].message == "its result was deleted"
+    (place / "study.json").write_text('{"stage": "sft"')
+    with pytest.raises(Fault, match="study.json: is missing or not whole"):
+        folder.read(place)
+
+
+def test_a_running_trial_says_how_far_it_is_and_is_lost_without_its_sweeper(tmp_path: Path) -> None:
+    place = study(tmp_path, {})
+    each = made.trial(0, {"a": 1}, "running")
+    run = tmp_path / "runs/sft-tiny-abc"
+    run.mkdir(parents=True)
+    rows = [{"round": 4, "kind": "train", "time/train_s": 2.0}, {"round": 8, "kind": "train", "time/train_s": 1.0}]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (place / "trials/0000").mkdir(parents=True)
+    (place / "trials/0000/log.txt").write_text(f"sft-tiny-abc: in {run}\n  row 1: x\nsft-tiny-abc  8/20  0:01  loss 3\n")
+    (place / "study.json").write_text(json.dumps(made.book(trials=[each])))
+    assert folder.read(place).trials[0].entry.status == "lost"
+    with (place / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        (trial,) = folder.read(place).trials
+    assert (trial.entry.status, words.doing(trial)) == ("running", "round 8 of 20")
+    assert trial.measured[PACE] == 0.25  # the first row is left out: one second over four rounds
+
+
+def test_records_are_read_again_only_when_they_have_grown(tmp_path: Path) -> None:
+    place, tracks = study(tmp_path, {0: {"eval/loss": 1.0}}), Tracks()
+    first = folder.read(place, tracks).trials[0].tracks[0].curve
+    assert folder.read(place, tracks).trials[0].tracks[0].curve is first
+    with (tmp_path / "runs/sft-tiny-0000/metrics.jsonl").open("a") as record:
+        record.write('{"round": 9, "kind": "eval", "eval/loss": 7.0}\n')
+    assert folder.read(place, tracks).trials[0].tracks[0].curve[-1].values["eval/loss"] == 7.0
+
+
+def test_a_pace_needs_training() -> None:
+    assert pace([]) is None
+    assert pace([{"round": 5, "time/train_s": 2.0, "time/rollout_s": 3.0}]) == 1.0
+
+
+def test_one_key_that_explains_all_has_all_the_importance_and_constant_ones_are_named() -> None:
+    space = [{"key": key, "name": key, "values": [0, 1]} for key in ("explains", "idle", "constant")]
+    points = [{"explains": at % 2, "idle": at // 2 % 2, "constant": 0} for at in range(20)]
+    found = importance(space, LOSS, [(point, float(point["explains"])) for point in points])
+    assert found.shares[0][0] == "explains" and found.shares[0][1] > 0.99
+    assert found.constant == ["constant"] and sum(share for _, share in found.shares) == pytest.approx(1.0)
+    most = importance(space, Objective("eval/accuracy", "maximize"), [(point, float(point["idle"])) for point in points])
+    assert most.shares[0][0] == "idle"
+
+
+def test_importance_that_cannot_be_told_says_why() -> None:
+    space = [{"key": "a", "name": "a", "low": 0.0, "high": 9.0, "log": False, "whole": True}]
+    points = [({"a": at}, float(at)) for at in range(10)]
+    assert "needs 10 finished trials; there are 9" in importance(space, LOSS, points[:9]).note
+    assert "same value" in importance(space, LOSS, [(point, 1.0) for point, _ in points]).note
+    assert "two values" in importance(space, LOSS, [({"a": 1}, value) for _, value in points]).note
+    assert importance(space, LOSS, points).shares == [("a", 1.0)]
+
+
+def test_lanes_are_as_many_as_ran_at_once_and_idle_times_are_cut_out() -> None:
+    stays = [Stay("trials/0000", 0, 10), Stay("trials/0001", 2, 4), Stay("trials/0002", 4, 12), Stay("trials/0003", 112, None)]
+    bars, cuts = timeline.bars(stays, now=118)
+    assert [(bar.lane, bar.start, bar.end) for bar in bars] == [(0, 0, 10), (1, 2, 4), (1, 4, 12), (0, 12, 18)]
+    assert cuts == [12]
+
+
+def test_times_of_a_study_are_those_of_its_sessions(tmp_path: Path) -> None:
+    sessions = [{"began": 0.0, "ended": None}, {"began": 100.0, "ended": 130.0}]
+    runs = [made._stay("trials/0000", 0.0, 20.0), made._stay("trials/0001", 110.0, 130.0)]
+    read = folder.read(study(tmp_path, {0: {"eval/loss": 1.0, "$": 0.25}, 1: {"eval/loss": 1.0}}, sessions=sessions, runs=runs))
+    assert (read.wall_seconds, read.seconds, read.usd) == (50.0, 20.0, 0.25)
+
+
+def test_a_book_knows_what_the_page_needs() -> None:
+    assert logbook.NAME == "study.json" and {*folder._NEEDED} <= {*made.book()}
