@@ -18,6 +18,7 @@ def render() -> str:
         "  python -m rlhf chat outputs/runs/<name>           talk to what a run has trained, or to two side by side",
         "  python -m rlhf report outputs/runs/<name>         the page of a run, report.html, anew",
         "  python -m rlhf compare outputs/runs/<name> ...    what sets runs apart, what came of it, and how sure that is",
+        "  python -m rlhf sync                               send to Weights & Biases what was kept offline",
         "  python -m rlhf reproduce outputs/runs/<name>      the run again, and whether it comes out the same",
         "  python -m rlhf explain ppo.kl_coef                what a key, a metric or a term means",
         "",

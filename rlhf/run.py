@@ -22,6 +22,7 @@ from rlhf.engine.torch_engine import TorchEngine
 from rlhf.fault import Fault
 from rlhf.identity import Identity
 from rlhf.result import Result, Status
+from rlhf.runs import LOCK
 from rlhf.sealed import Broken, make_folder, open_sealed, write_atomically
 from rlhf.signature import ENGINE_READS
 from rlhf.stages.interface import Setting, Stage
@@ -32,7 +33,6 @@ from rlhf.verdicts import Rungs
 from rlhf.watcher import BEST, CHECKPOINTS, Follower, Watcher
 
 GIB = 2**30
-LOCK = ".lock"
 AVERAGE = "artifact_ema"
 """Beside `artifact`, where a stage keeps a running average of its weights."""
 TOKENS = "tokens"

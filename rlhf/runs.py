@@ -1,5 +1,6 @@
 """From what a person writes for a run to its folder: the folder itself, its name in `outputs/runs`, or how these begin."""
 
+import fcntl
 import glob
 from pathlib import Path
 
@@ -7,9 +8,14 @@ from omegaconf import OmegaConf
 
 from rlhf.config import CONF
 from rlhf.fault import Fault
+from rlhf.result import Result
 from rlhf.sealed import is_sealed
 
 CONFIG = "config.yaml"
+LOCK = ".lock"
+"""File in the folder of a run, which the process that is at it holds."""
+STUDY_LOCK = "lock"
+"""The same in the folder of a study."""
 
 
 def usual() -> Path:
@@ -34,6 +40,24 @@ def folder_of(word: str, outputs: str | None = None) -> Path:
         return near[0]
     hint = f"did you mean {', '.join(path.name for path in near)}?" if near else f"runs are in {runs}"
     raise Fault(f"{word}: is not the folder of a run (it has no {CONFIG}); {hint}")
+
+
+def is_at_work(folder: Path) -> bool:
+    """Whether a process holds the run or the study in ``folder``; tried for a moment, which one that comes then waits for."""
+    for path in (folder / LOCK, folder / STUDY_LOCK):
+        if path.is_file():
+            with path.open() as lock:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    return True
+    return False
+
+
+def run_of(result: Result, study: Path) -> Path | None:
+    """The folder of the run that a trial of ``study`` ended as, also where `outputs` was moved; None if it has none."""
+    near = (Path(result.folder), study.resolve().parents[1] / "runs" / Path(result.folder).name)
+    return next((each for each in near if result.folder and (each / CONFIG).is_file()), None)
 
 
 def artifact_of(word: str, outputs: str | None = None) -> Path:

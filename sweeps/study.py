@@ -28,6 +28,7 @@ from rlhf.command_line import EXIT_OK, EXIT_STOPPED, report_faults
 from rlhf.config import Pruner, Run, SweepMode
 from rlhf.fault import Fault
 from rlhf.result import Status
+from rlhf.runs import STUDY_LOCK
 from rlhf.sealed import make_folder
 from sweeps import epochs, frame, logbook, screening, shown
 from sweeps.answer import folder as answer
@@ -184,7 +185,7 @@ def _only_sweeper(folder: Path) -> Iterator[Path]:
         Fault: another process holds it, or the folder cannot be written.
     """
     make_folder(folder, "paths.outputs")
-    with (folder / "lock").open("a+") as lock:
+    with (folder / STUDY_LOCK).open("a+") as lock:
         if not _held(lock):
             lock.seek(0)
             holder = f"{folder}: process {lock.read().strip() or 'unknown'} is running this study"

@@ -10,7 +10,7 @@ from rlhf.compare.subject import Subject, of_folder
 from rlhf.fault import Fault
 from rlhf.report.folder import read
 from rlhf.result import OBJECTIVES, Result, Status
-from rlhf.runs import CONFIG, folder_of, usual
+from rlhf.runs import CONFIG, folder_of, run_of, usual
 
 MOST = 8
 """Settings of a study that are compared unless a number is asked for."""
@@ -33,8 +33,7 @@ class Trial:
 
     def run(self, study: Path) -> Path:
         """The folder of its run, also where `outputs` was moved; the trial's own where it has none."""
-        near = (Path(self.result.folder), study.parents[1] / "runs" / Path(self.result.folder).name)
-        return next((each for each in near if self.result.folder and (each / CONFIG).is_file()), self.folder)
+        return run_of(self.result, study) or self.folder
 
 
 def subjects(words: Sequence[str], best: int | None) -> tuple[list[Subject], list[str]]:

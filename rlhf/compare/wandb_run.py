@@ -1,7 +1,6 @@
 """A run as Weights & Biases holds it: in the file of an offline run, or on the server."""
 
 import json
-import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,8 @@ from rlhf.fault import Fault
 from rlhf.report.curves import number
 from rlhf.report.folder import Row
 from rlhf.result import COSTS
+from rlhf.tracking import wandb_file
 from rlhf.tracking.about import SWEPT, TRIAL
-
-BLOCK, HEAD, FILE_HEAD = 32768, 7, 7
-"""Bytes: of a block of the file, of the head of a piece in it (checksum, length, kind), and before the first block."""
-WHOLE, LAST = 1, 4
-"""Kinds of pieces that end a record; the others go on in the next block."""
 
 HELD_OUT_TOO = ("response/", "rewards/", "ema/", "policy/", "val/", "loss/", "objective/")
 """Metrics of training that are `eval/...` in W&B when they were held out."""
@@ -45,7 +40,7 @@ def offline(path: Path) -> Subject:
     name, rows = "", []
     config: dict[str, Any] = {}
     summary: dict[str, Any] = {}
-    for raw in _records(path.read_bytes()):
+    for raw in wandb_file.records(path.read_bytes()):
         record = Record()
         record.ParseFromString(raw)
         match record.WhichOneof("record_type"):
@@ -151,22 +146,3 @@ def _items(items: Iterable[Any]) -> dict[str, Any]:
             except ValueError:
                 continue
     return found
-
-
-def _records(content: bytes) -> Iterator[bytes]:
-    """The records of a file: pieces in blocks, as LevelDB writes its log; a torn end is left out."""
-    at, pieces = FILE_HEAD, b""
-    while at + HEAD <= len(content):
-        left = BLOCK - at % BLOCK
-        if left < HEAD:
-            at += left
-            continue
-        _, length, kind = struct.unpack("<IHB", content[at : at + HEAD])
-        piece = content[at + HEAD : at + HEAD + length]
-        at += HEAD + length
-        if len(piece) < length or kind == 0:
-            return
-        pieces += piece
-        if kind in (WHOLE, LAST):
-            yield pieces
-            pieces = b""

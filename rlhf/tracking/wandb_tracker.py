@@ -1,7 +1,7 @@
 """Weights & Biases as a sink that can never hold up a run: everything happens on a thread of its own.
 
 Without a login (no key in the environment, none stored) the run is kept offline in its own folder, to be sent later with
-`wandb sync`. If wandb fails or hangs, the run says so once and goes on; its record is complete either way.
+`python -m rlhf sync`. If wandb fails or hangs, the run says so once and goes on; its record is complete either way.
 """
 
 import json

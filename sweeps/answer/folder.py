@@ -1,6 +1,5 @@
 """Reads the folder of a study; whatever is missing or torn is left out, so that it can be shown at any moment."""
 
-import fcntl
 import math
 import shlex
 import time
@@ -12,6 +11,7 @@ from typing import Any
 from rlhf.fault import Fault
 from rlhf.report.paper import short
 from rlhf.result import Objective, Result, Status
+from rlhf.runs import is_at_work
 from sweeps import logbook, table
 from sweeps.answer.tracks import Track, Tracks
 from sweeps.goal import Constraint, Goal, measurements
@@ -137,7 +137,7 @@ def read(path: Path, tracks: Tracks | None = None, running: bool | None = None) 
         assert all(name in book for name in _NEEDED)
     except (KeyError, TypeError, AssertionError):
         raise Fault(f"{path / logbook.NAME}: is missing or not whole; the study's own command writes it anew") from None
-    running = is_running(path) if running is None else running
+    running = is_at_work(path) if running is None else running
     shown = table.differing(entries)
     found = [_trial(path, each, goal, shown, running, tracks or Tracks()) for each in entries]
     parents = {each.parent.name: told for each in path.glob("parents/*/result.json") if (told := Result.read(each))}
@@ -146,18 +146,6 @@ def read(path: Path, tracks: Tracks | None = None, running: bool | None = None) 
 
 _PARTS = ("overrides", "point", "status", "reason")
 _NEEDED = ("words", "space", "sessions", "planned", "mode", "stage", "model", "seeds", "settings", "fixed", "left_out")
-
-
-def is_running(path: Path) -> bool:
-    """Whether a sweeper holds the study's lock. It is tried for a moment, which a sweeper that comes just then waits for."""
-    try:
-        with (path / "lock").open() as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
 
 
 def shown(value: str) -> str:

@@ -60,8 +60,9 @@ class SentRun:
         return [row["_step"] for row in self.lines if key in row]
 
     def table(self, name: str) -> Json:
-        """The table that the summary names so."""
-        found: Json = json.loads(self.files[self.summary[name]["path"]])
+        """The table of that name, which the summary holds, or else the last row that has one."""
+        held = next(row[name] for row in (self.summary, *reversed(self.lines)) if name in row)
+        found: Json = json.loads(self.files[held["path"]])
         return found
 
 
@@ -78,6 +79,8 @@ class Server:
         self.asked: list[tuple[str, Json]] = []
         """Every operation with its variables."""
         self.unknown: list[str] = []
+        self.refused: set[str] = set()
+        """Operations that are answered with an error."""
         self.url = ""
 
     # what a client asks
@@ -88,11 +91,14 @@ class Server:
         known = getattr(self, f"on_{operation}", None)
         if known is None:
             self.unknown.append(operation)
+        if known is None or operation in self.refused:
             return None
         return known(variables)
 
     def on_Viewer(self, _: Json) -> Json:
         return {"viewer": {"id": "u", "entity": ENTITY, "username": ENTITY, "email": "", "flags": "{}", "teams": {"edges": []}}}
+
+    on_GetDefaultEntity = on_Viewer
 
     def on_ServerFeaturesQuery(self, _: Json) -> Json:
         return {"serverInfo": {"features": []}}
@@ -105,6 +111,13 @@ class Server:
         bucket = None if run is None or not run.about else _resumed(run)
         entity = {"id": "e", "name": ENTITY}
         return {"model": {"id": "p", "name": asked["project"], "entity": entity, "bucket": bucket}}
+
+    def on_Run(self, asked: Json) -> Json:
+        run = self.runs.get(asked["name"])
+        return {"project": {"run": None if run is None else _public(run)}}
+
+    def on_RunHistoryKeys(self, asked: Json) -> Json:
+        return self.on_Run(asked)
 
     def on_UpsertBucket(self, sent: Json) -> Json:
         name = sent["name"] or sent["id"]
@@ -185,6 +198,19 @@ class Server:
 
     def _place(self, path: str) -> str:
         return f"{self.url}/put/{quote(path)}"
+
+
+def _public(run: SentRun) -> Json:
+    keys = {"lastStep": run.lines[-1]["_step"], "keys": {}, "sets": []} if run.lines else None
+    about = {"id": f"id-{run.id}", "projectId": "1", "name": run.id, "state": "finished", "historyKeys": keys}
+    names = {
+        "displayName": run.about.get("displayName"),
+        "group": run.about.get("groupName"),
+        "jobType": run.about.get("jobType"),
+    }
+    others = dict.fromkeys(("sweepName", "commit", "createdAt", "heartbeatAt", "description", "notes"))
+    others |= {"user": {"name": ENTITY, "username": ENTITY}, "systemMetrics": "{}"}
+    return {**about, **names, **others, "config": "{}", "summaryMetrics": "{}", "tags": [], "historyLineCount": len(run.lines)}
 
 
 def _resumed(run: SentRun) -> Json:
