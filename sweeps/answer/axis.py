@@ -94,9 +94,9 @@ def names(sheet: Sheet, axis: Axis) -> Iterator[Markup]:
             yield Markup('<text class="tick x" x="{:.1f}" y="{}">{}</text>').format(x, sheet.height - sheet.bottom + 17, name)
 
 
-def shortened(name: str) -> str:
+def shortened(name: str, longest: int = LONGEST) -> str:
     """A name with its middle left out if it is long."""
-    return name if len(name) <= LONGEST else f"{name[: LONGEST // 2 - 1]}…{name[-(LONGEST // 2) :]}"
+    return name if len(name) <= longest else f"{name[: longest // 2 - 1]}…{name[-(longest // 2) :]}"
 
 
 def _sorted(values: Sequence[Any]) -> list[Any]:

@@ -14,6 +14,14 @@ from sweeps.answer.folder import PACE, Study, shown
 from sweeps.answer.importance import Importance, importance
 from sweeps.space import text
 
+COSTS = {
+    PACE: "s / step",
+    "perf/tokens_per_second": "tokens / s",
+    "mem/peak_gib": "peak GiB",
+    "time/seconds": "s",
+    "cost/usd": "$",
+}
+"""Columns beside the objectives, and their headings."""
 OPEN = 25
 """Rows that are shown at once; the others are folded, if they are more than a few."""
 FEW = 15
@@ -56,7 +64,7 @@ def contents(study: Study) -> dict[str, Any]:
         "few": FEW,
         "ahead": ahead,
         "axes_told": " × ".join(each.metric for each in found.axes),
-        "has_price": study.usd is not None,
+        "costs": [(name, title) for name, title in COSTS.items() if _is_column(study, name)],
         "importances": importances,
         "fronts": scatter.fronts(study, found),
         "parallel": parallel.figure(study, found, order),
@@ -76,7 +84,7 @@ def contents(study: Study) -> dict[str, Any]:
         "numbers": words.numbers,
         "names": words.names,
         "said": shown,
-        "pace": PACE,
+        "ends": words.ends,
         "text": text,
         "whisker": chart.interval,
     }
@@ -89,6 +97,12 @@ def of_keys(study: Study) -> list[Importance]:
         importance(study.about["space"], objective, [(each.entry.point, each.measured[objective.metric]) for each in judged])
         for objective in study.goal.objectives
     ]
+
+
+def _is_column(study: Study, name: str) -> bool:
+    """Whether a cost was measured, and is not shown as an objective."""
+    objectives = [each.metric for each in study.goal.objectives]
+    return name not in objectives and any(name in each.measured for each in study.trials)
 
 
 def _values(dimension: Mapping[str, Any]) -> str:

@@ -15,6 +15,9 @@ SHEET = Sheet(width=1120, height=330, left=70, right=90, top=44, bottom=34)
 MOST_AXES = 10
 """Keys that are drawn."""
 TENTH = 0.1
+STAGGERED = 6
+"""Axes above which their names stand in two rows."""
+WIDTH_OF_A_LETTER = 7.0
 MANY = 60
 """Lines above which those of the others are fainter."""
 ABSENT = 16
@@ -40,9 +43,11 @@ def figure(study: Study, standing: Standing, order: Sequence[str]) -> Figure | N
     kinds = {each.number: ("best c0" if at == 0 else "tenth c1") for at, each in enumerate(shown[:many]) if each.is_good}
     others = "faint" if len(shown) > MANY else "faint few"
     parts = [_line(each, [*keys, *ends], columns, kinds.get(each.number, others), metrics) for each in reversed(shown)]
+    room = int((columns[1] - columns[0]) * (2 if len(columns) > STAGGERED else 1) / WIDTH_OF_A_LETTER) - 3
     for at, (axis, x) in enumerate(zip([*keys, *ends], columns, strict=True)):
-        high = at % 2 == 1 and len(columns) > 6
-        parts += _axis(axis, x, study.about["stage"], SHEET.top - (28 if high else 12))
+        high = at % 2 == 1 and len(columns) > STAGGERED
+        name = shortened(axis.key.removeprefix(f"{study.about['stage']}."), room)
+        parts += _axis(axis, x, name, SHEET.top - (28 if high else 12))
     legend = [("best", 0), (f"best tenth ({many})", 1), ("the others", 4)] if many > 1 else [("best", 0), ("the others", 4)]
     return Figure(", ".join(metrics), f"{len(shown)} trials", SHEET.svg(parts, "parallel coordinates"), legend)
 
@@ -58,14 +63,13 @@ def _line(trial: Trial, drawn: Sequence[Axis], columns: Sequence[float], kind: s
     return Markup(line).format(kind, path(places), told(trial, metrics))
 
 
-def _axis(axis: Axis, x: float, stage: str, above: float) -> list[Markup]:
+def _axis(axis: Axis, x: float, called: str, above: float) -> list[Markup]:
     to_y = SHEET.y(0.0, 1.0, margin=0.0)
     line = '<line class="axis" x1="{0:.1f}" x2="{0:.1f}" y1="{1}" y2="{2}"/>'
     name = '<text class="axisname" x="{:.1f}" y="{}">{}<title>{}</title></text>'
-    short = shortened(axis.key.removeprefix(f"{stage}."))
     parts = [
         Markup(line).format(x, SHEET.top, SHEET.height - SHEET.bottom),
-        Markup(name).format(x, above, short, axis.key),
+        Markup(name).format(x, above, called, axis.key),
     ]
     for place, text in axis.marks:
         mark = '<text class="tick mark" x="{:.1f}" y="{:.1f}">{}</text>'

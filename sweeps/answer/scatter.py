@@ -16,6 +16,8 @@ MOST_KEYS = 12
 """Keys that are drawn."""
 SHEET = Sheet(width=340, height=220, bottom=40)
 """With room for the name of the axis below."""
+MANY = 60
+"""Points from which they are spread over all of that room."""
 GOLDEN = 0.618
 """Spreads points of the same value over the room of its name, always the same way."""
 
@@ -90,7 +92,7 @@ def _slice(shown: Sequence[Trial], axis: Axis, objective: Objective, best: Trial
     to_x, to_y = CARD.x(0.0, 1.0, margin=0.0), CARD.y(0.0, 1.0, margin=0.0)
     parts = [*levels(CARD, y), *names(CARD, axis)]
     for each in sorted(there, key=lambda trial: trial is best):
-        spread = ((each.number * GOLDEN) % 1 - 0.5) * 0.6 * axis.step
+        spread = ((each.number * GOLDEN) % 1 - 0.5) * 0.6 * axis.step * min(1.0, len(there) / MANY)
         place = to_x(axis.place(each.entry.point[axis.key]) + spread), to_y(y.place(each.measured[objective.metric]))
         kind = "ahead c0" if each is best else "behind c1" if each.is_good else "breaks"
         parts.append(_dot(each, place, kind, [objective.metric]))

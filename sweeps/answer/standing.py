@@ -126,7 +126,7 @@ def commands(trial: Trial) -> list[str]:
 
 def alone(trial: Trial) -> str:
     """The command that makes a trial a run of its own."""
-    words = [each for each in trial.entry.overrides if override_key(each).split(".")[0] not in ("sweep", "tracker")]
+    words = [each for each in trial.entry.overrides if override_key(each).split(".")[0] != "sweep"]
     return shlex.join(["python", "-m", "rlhf", *words])
 
 

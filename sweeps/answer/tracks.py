@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rlhf.report import folder
@@ -42,14 +42,15 @@ class Tracks:
     def of(self, trial: Path, result: Result | None) -> list[Track]:
         """Those of the trial in a folder, one a seed: of ended runs, or of one that is at work (null ``result``)."""
         seeds = sorted((each for each in trial.glob("*/") if each.name.isdigit()), key=lambda each: int(each.name))
-        found = []
+        found: list[Track | None] = []
         for place in seeds or [trial]:
             told = Result.read(place / "result.json") if seeds else result
             if told is not None and told.folder:
                 found.append(self._track(_moved(Path(told.folder), trial), None))
             elif told is None and result is None:
-                run, planned = _at_work(place / "log.txt")
-                found += [self._track(_moved(run, trial), planned)] if run is not None else []
+                run, done, planned = _at_work(place / "log.txt")
+                track = self._track(_moved(run, trial), planned) if run is not None else None
+                found.append(replace(track, rounds=max(track.rounds, done)) if track is not None else None)
         return [each for each in found if each is not None]
 
     def _track(self, run: Path, planned: int | None) -> Track | None:
@@ -79,17 +80,18 @@ def pace(trained: Sequence[folder.Row]) -> float | None:
     return seconds / rounds if rounds > 0 and seconds > 0 else None
 
 
-def _at_work(log: Path) -> tuple[Path | None, int | None]:
-    """The run that a trial's log speaks of last, and its rounds in all."""
+def _at_work(log: Path) -> tuple[Path | None, int, int | None]:
+    """The run that a trial's log speaks of last, its rounds so far, and in all."""
     try:
         with log.open("rb") as content:
             head = content.read(LOG_BYTES).decode(errors="replace")
             content.seek(max(0, log.stat().st_size - LOG_BYTES))
             tail = content.read().decode(errors="replace")
     except OSError:
-        return None, None
+        return None, 0, None
     places, rounds = [*_IN.finditer(head), *_IN.finditer(tail)], [*_AT.finditer(tail)]
-    return (Path(places[-1]["folder"]) if places else None), (int(rounds[-1]["rounds"]) if rounds else None)
+    run = Path(places[-1]["folder"]) if places else None
+    return (run, int(rounds[-1]["round"]), int(rounds[-1]["rounds"])) if rounds else (run, 0, None)
 
 
 def _moved(run: Path, trial: Path) -> Path:

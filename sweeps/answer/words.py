@@ -3,10 +3,13 @@
 from collections.abc import Sequence
 
 from rlhf.report.page import clock
+from rlhf.report.paper import short
 from sweeps.answer.folder import Study, Trial
-from sweeps.answer.standing import Standing
+from sweeps.answer.standing import Spread, Standing
 from sweeps.record import RUNNING
 
+EVEN = 0.02
+"""Part of its half width by which an interval may be to one side of its value and still be written with ±."""
 NAMED = 15
 """Names of a list that are written out."""
 
@@ -47,15 +50,24 @@ def likeness(study: Study, found: Standing) -> str:
     return "One run a point: how far chance alone sets two of them apart is not known; sweep.seeds=3 tells."
 
 
-def doing(trial: Trial) -> str:
-    """How far a running trial is."""
+def ends(value: float, spread: Spread) -> str:
+    """An interval behind its value: `± 0.03` where it is as far to both sides."""
+    half = (spread.high - spread.low) / 2
+    if abs(spread.low + half - value) <= EVEN * half:
+        return f"± {half:.2g}"
+    return f"{short(spread.low)} to {short(spread.high)}"
+
+
+def doing(trial: Trial, metric: str) -> str:
+    """How far a running trial is, and what ``metric`` was at its last evaluation."""
     if trial.entry.status != RUNNING:
         return ""
     track = trial.tracks[-1] if trial.tracks else None
     if track is None:
         return "starting, or waiting for a parent"
     of = f" of {track.planned}" if track.planned else ""
-    return f"round {track.rounds}{of}"
+    latest = track.curve[-1].values.get(metric) if track.curve else None
+    return f"round {track.rounds}{of}" + (f", {metric} {latest:.4g}" if latest is not None else "")
 
 
 def numbers(trials: Sequence[Trial]) -> str:

@@ -123,15 +123,17 @@ def test_a_running_trial_says_how_far_it_is_and_is_lost_without_its_sweeper(tmp_
     run = tmp_path / "runs/sft-tiny-abc"
     run.mkdir(parents=True)
     rows = [{"round": 4, "kind": "train", "time/train_s": 2.0}, {"round": 8, "kind": "train", "time/train_s": 1.0}]
+    rows.append({"round": 8, "kind": "eval", "eval/loss": 3.5})
     (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (place / "trials/0000").mkdir(parents=True)
-    (place / "trials/0000/log.txt").write_text(f"sft-tiny-abc: in {run}\n  row 1: x\nsft-tiny-abc  8/20  0:01  loss 3\n")
+    (place / "trials/0000/log.txt").write_text(f"sft-tiny-abc: in {run}\n  row 1: x\nsft-tiny-abc  9/20  0:01  loss 3\n")
     (place / "study.json").write_text(json.dumps(made.book(trials=[each])))
     assert folder.read(place).trials[0].entry.status == "lost"
     with (place / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         (trial,) = folder.read(place).trials
-    assert (trial.entry.status, words.doing(trial)) == ("running", "round 8 of 20")
+    assert trial.entry.status == "running"
+    assert words.doing(trial, "eval/loss") == "round 9 of 20, eval/loss 3.5"
     assert trial.measured[PACE] == 0.25  # the first row is left out: one second over four rounds
 
 
