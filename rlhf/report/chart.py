@@ -96,10 +96,11 @@ def histogram(samples: Sequence[tuple[str, Sequence[float], int]], bins: int = 2
     return CARD.svg(parts, " and ".join(name for name, _, _ in samples))
 
 
-def interval(low: float, value: float, high: float) -> Markup:
-    """A value with its interval against zero."""
-    reach = max(abs(low), abs(high)) or 1.0
-    to_x = scale(min(0.0, low - 0.05 * reach), max(0.0, high + 0.05 * reach), 6, 174, margin=0.0)
+def interval(low: float, value: float, high: float, reach: float | None = None) -> Markup:
+    """A value with its interval against zero; several that shall be compared have one ``reach``, the largest of their ends."""
+    least, most = (low, high) if reach is None else (-reach, reach)
+    margin = 0.05 * (max(abs(least), abs(most)) or 1.0)
+    to_x = scale(min(0.0, least - margin), max(0.0, most + margin), 6, 174, margin=0.0)
     zero, left, at, right = (round(to_x(each), 1) for each in (0.0, low, value, high))
     return Markup(
         '<svg class="interval" viewBox="0 0 180 22" role="img" aria-label="interval from {} to {}">'

@@ -73,6 +73,8 @@ def contents(study: Study) -> dict[str, Any]:
         "timeline": timeline.figure(study),
         "kinds": [each for each in (*timeline.STATUSES, "parent") if each in stays],
         "effects": told,
+        "reach": max((abs(end) for each in told for end in (each.low, each.high)), default=1.0),
+        "parents": words.parents_at_work(study),
         "effects_missing": missing,
         "space": [(each["name"], _values(each)) for each in study.about["space"]],
         "settings": [(key, _said(value)) for key, value in study.about["settings"].items() if value not in (None, {}, [])],

@@ -18,6 +18,8 @@ from sweeps.record import RUNNING
 from sweeps.space import text
 
 PLAIN_WIDTH = 160
+MOST_KEYS = 6
+"""Settings that have columns of their own."""
 ROWS, FRONT = 30, 8
 """Trials and points of the front that are shown; the page has all."""
 MESSAGE_WIDTH = 48
@@ -41,6 +43,8 @@ def view(study: Study, importances: Sequence[Importance], rows: int = ROWS) -> R
     """All of it, with at most so many ``rows`` of trials."""
     found = standing.of(study)
     parts: list[RenderableType] = [_line(words.head(study, found), "bold"), *map(_line, _answer(study, found))]
+    if parents := words.parents_at_work(study):
+        parts.append(_line(f"parents at work: {', '.join(parents)}"))
     parts.append(cells(study, found, rows))
     if len(found.axes) > 1 and len(found.front) > 1:
         parts += [_line(f"Pareto front: {' × '.join(each.metric for each in found.axes)}", "bold"), _front(found)]
@@ -58,8 +62,12 @@ def cells(study: Study, found: Standing, rows: int = ROWS) -> RenderableType:
     metrics = [each.metric for each in study.goal.objectives]
     others = [name for name in COLUMNS if name not in metrics and any(name in each.measured for each in study.trials)]
     table.add_column("")
-    for key in study.trials[0].settings if study.trials else ():
-        table.add_column(Text(visible(key)), justify="right")
+    keys = list(study.trials[0].settings) if study.trials else []
+    if len(keys) <= MOST_KEYS:
+        for key in keys:
+            table.add_column(Text(visible(key)), justify="right")
+    else:
+        table.add_column("settings", overflow="fold")
     table.add_column("status")
     for title in [*metrics, *(COLUMNS[name] for name in others)]:
         table.add_column(Text(visible(title)), justify="right", no_wrap=True)
@@ -68,7 +76,9 @@ def cells(study: Study, found: Standing, rows: int = ROWS) -> RenderableType:
         status = Text(visible(standing.how(each)), STYLES.get(each.entry.status, ""))
         values = [_measured(each, name) for name in [*metrics, *others]]
         said = "; ".join(filter(None, (words.doing(each, metrics[0]), each.message, *(f"not {rule}" for rule in each.broken))))
-        settings = [shown(value) for value in each.settings.values()]
+        settings = (
+            [shown(value) for value in each.settings.values()] if len(keys) <= MOST_KEYS else [_all_settings(each, study)]
+        )
         message = Text(visible(said), overflow="ellipsis")
         table.add_row(f"{each.number:04d}", *map(_text, settings), status, *map(_text, values), message)
     left = len(found.ranked) - rows
@@ -135,6 +145,10 @@ def _failures(found: Standing) -> Iterator[str]:
         said = f": {each.message}" if each.message else ""
         log = f"; {each.log}" if each.log.is_file() else ""
         yield f"  {len(each.names)} {each.status}{reason}: {words.names(each.names)}{said}{log}"
+
+
+def _all_settings(trial: Trial, study: Study) -> str:
+    return trial.label.replace(f"{study.about['stage']}.", "")
 
 
 def _measured(trial: Trial, name: str) -> str:

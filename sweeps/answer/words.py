@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from rlhf.report.page import clock
 from rlhf.report.paper import short
-from sweeps.answer.folder import Study, Trial
+from sweeps.answer.folder import PARENTS, Study, Trial
 from sweeps.answer.standing import Spread, Standing
 from sweeps.record import RUNNING
 
@@ -73,6 +73,12 @@ def doing(trial: Trial, metric: str) -> str:
 def numbers(trials: Sequence[Trial]) -> str:
     """The numbers of trials."""
     return names([f"{each.number:04d}" for each in trials])
+
+
+def parents_at_work(study: Study) -> list[str]:
+    """Runs that trials stand on and that have not ended."""
+    stays = study.stays if study.is_running else ()
+    return [each.folder.removeprefix(PARENTS) for each in stays if each.folder.startswith(PARENTS) and each.ended is None]
 
 
 def names(those: Sequence[str]) -> str:

@@ -1,5 +1,6 @@
 """The page of a study and the verb that makes it: of made folders, and of a study with fake trials."""
 
+import fcntl
 import json
 import re
 from collections.abc import Callable
@@ -76,6 +77,31 @@ def test_no_text_of_a_study_becomes_markup(tmp_path: Path) -> None:
     assert "img" not in {tag for tag, _ in Tags(text).tags} and "\u202e" not in text
     assert not [name for _, attributes in Tags(text).tags for name in attributes if name.startswith("on")]
     assert text.count("&lt;img") > 10
+
+
+def test_a_study_that_has_just_begun_has_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = tmp_path / "studies/made"
+    place.mkdir(parents=True)
+    stay = {**made._stay("parents/rm-abc", made.BEGAN, made.BEGAN), "ended": None, "status": "running"}
+    (place / "study.json").write_text(json.dumps(made.book(runs=[stay])))
+    text = page.render(folder.read(place, running=True))
+    assert "No trial has finished." in text and re.search(r"parents at work</dt><dd>rm-abc<", text)
+
+
+def test_the_view_is_live_until_the_study_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = made.study(tmp_path, 3)
+    looks: list[bool] = []
+    with (place / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+
+        def sleep(seconds: float) -> None:
+            looks.append(folder.read(place).is_running)
+            if len(looks) == 2:
+                fcntl.flock(lock, fcntl.LOCK_UN)
+
+        monkeypatch.setattr(command.time, "sleep", sleep)
+        study = command._watch(folder.read(place), Tracks())
+    assert looks == [True, True] and not study.is_running
 
 
 def test_the_page_of_a_study_is_there_when_it_ends_and_the_verb_makes_it_anew(
