@@ -1,8 +1,9 @@
 """Which stages a trial consists of: ``python -m launchers.identify FOLDER ...`` says it of frozen trials, as JSON.
 
-The answer is a list in the order of the folders. Each entry is ``{"fault": ...}`` or ``{"stages": [...]}``, parents first
-and the trial's own stage last: ``stage``, ``result_signature``, ``run_signature``, ``folder`` of the run, ``finished``
-(it need not be run), and ``parents``, the stages it starts from without those the user has given.
+The answer is a list in the order of the folders. Each entry is ``{"fault": ...}``, where data or reward will not do, too, or
+``{"stages": [...]}``, parents first and the trial's own stage last: ``stage``, ``result_signature``, ``run_signature``,
+``folder`` of the run, ``finished`` (it need not be run), and ``parents``, the stages it starts from without those the user
+has given.
 """
 
 import json
@@ -27,7 +28,9 @@ def _of(folder: Path) -> dict[str, Any]:
     from rlhf import chain  # torch is imported from here on
 
     try:
-        links = chain.links(read_config(folder))
+        run = read_config(folder)
+        links = chain.links(run)
+        chain.foresee(run, links)
     except Fault as fault:
         return {"fault": str(fault)}
     stages = [

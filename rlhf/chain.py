@@ -59,9 +59,7 @@ def execute(run: Run, ended: Callable[[Result, bool], None] = lambda result, reu
     """
     for line in load_corpus(run).report:
         print(f"  {line}")
-    for link in links(run):  # before hours are spent on a parent of what cannot be trained
-        if not link.finished or (run.fresh and link.identity.stage == run.stage):
-            demand.see(run, link.identity.stage, load_corpus(run))
+    foresee(run, links(run))
     told: set[str] = set()
 
     def tell(result: Result, reused: bool) -> None:
@@ -78,8 +76,6 @@ def _execute(
 ) -> Result:
     identity = identify(run, stage)
     done = None if run.fresh else finished(identity)
-    if done is None and "reward" in TABLE[stage].reads:
-        ready.see(run.reward, load_corpus(run))
     parents: dict[str, Artifact] = {}
     for name in lineage.parents(run, stage):
         kind = TABLE[name].makes
@@ -152,6 +148,19 @@ def links(run: Run) -> list[Link]:
         parents = [name for name in lineage.parents(run, stage) if _given(run, name) is None]
         found.append(Link(identity, parents, bool(done)))
     return found
+
+
+def foresee(run: Run, chain: list[Link]) -> None:
+    """Look, before hours are spent on the first stage of ``chain``, whether the data and the reward will do for all.
+
+    Raises:
+        Fault: they will not.
+    """
+    for link in chain:
+        if not link.finished:
+            demand.see(run, link.identity.stage, load_corpus(run))
+            if "reward" in TABLE[link.identity.stage].reads:
+                ready.see(run.reward, load_corpus(run))
 
 
 _corpora: dict[tuple[str, int, str | None], Corpus] = {}

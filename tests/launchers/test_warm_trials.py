@@ -22,7 +22,10 @@ from tests.launchers.conftest import variables, wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks and adopts as Linux does")
 
-ROWS = [{"prompt": f"What is the sum of {n} and {n}?", "completion": f"It is {2 * n}."} for n in range(12)]
+ROWS = [
+    {"prompt": f"What is the sum of {n} and {n}?", "chosen": f"It is {2 * n}.", "rejected": f"It is {2 * n + 1}."}
+    for n in range(12)
+]
 SMALL = ["debug=smoke", "data=local", "data.eval_fraction=0.3", "sft.max_steps=1", "sft.batch_size=4"]
 
 
@@ -96,9 +99,17 @@ def test_a_trial_that_cannot_be_used_says_why(warm: Warm, tmp_path: Path) -> Non
         chain_of(warm, folder)
 
 
+def test_a_reward_that_cannot_be_had_is_told_before_its_parents_are_trained(warm: Warm, tmp_path: Path) -> None:
+    reward = tmp_path / "mine.py"
+    reward.write_text("def rate(prompts, responses): ...\n")
+    folder = freeze(tmp_path / "ppo", "stage=ppo", "reward=file", f"reward.path={reward}:score")
+    with pytest.raises(Fault, match="mine.py"):
+        chain_of(warm, folder)
+
+
 @pytest.mark.slow
 def test_trials_of_two_ranks_at_the_same_time_do_not_meet(warm: Warm, tmp_path: Path) -> None:
-    folders = [freeze(tmp_path / zero, "stage=sft", "ranks=2", f"zero={zero}") for zero in ("0", "2")]
+    folders = [freeze(tmp_path / zero, "stage=sft", "ranks=2", f"zero={zero}", "sft.micro_batch_size=2") for zero in ("0", "2")]
     ends = run([Job(each.name, each, ranks=2) for each in folders], Slots(2, 2), warm)
     assert [end.code for end in ends] == [0, 0]
     losses = [result(each)["metrics"]["eval/loss"] for each in folders]
