@@ -104,6 +104,7 @@ def about(
         "words": words,
         "planned": planned,
         "at_once": at_once,
+        "by_epoch": getattr(getattr(run, run.stage), "eval_every_epoch", False),
         "usd_per_hour": run.hardware.usd_per_hour,
         "settings": sweep,
     }

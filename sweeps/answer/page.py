@@ -8,7 +8,7 @@ from rlhf.report import chart
 from rlhf.report.page import NAME, environment
 from rlhf.report.paper import short
 from rlhf.sealed import write_atomically
-from sweeps.answer import learning, parallel, scatter, standing, timeline, words
+from sweeps.answer import learning, parallel, passes, scatter, standing, timeline, words
 from sweeps.answer.effects import effects
 from sweeps.answer.folder import PACE, Study, shown
 from sweeps.answer.importance import Importance, importance
@@ -69,6 +69,7 @@ def contents(study: Study) -> dict[str, Any]:
         "fronts": scatter.fronts(study, found),
         "parallel": parallel.figure(study, found, order),
         "slices": scatter.slices(study, found),
+        "passes": passes.figures(study, found),
         "learning": learning.figure(study, found),
         "timeline": timeline.figure(study),
         "kinds": [each for each in (*timeline.STATUSES, "parent") if each in stays],

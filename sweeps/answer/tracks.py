@@ -8,6 +8,7 @@ from pathlib import Path
 from rlhf.report import folder
 from rlhf.report.curves import number
 from rlhf.result import Result
+from rlhf.runs import run_of
 from sweeps.curves import Curve, of_rows
 
 WORK = ("time/train_s", "time/rollout_s", "time/score_s")
@@ -45,11 +46,11 @@ class Tracks:
         found: list[Track | None] = []
         for place in seeds or [trial]:
             told = Result.read(place / "result.json") if seeds else result
-            if told is not None and told.folder:
-                found.append(self._track(_moved(Path(told.folder), trial), None))
+            if told is not None and (ended := run_of(told, trial.parents[1])) is not None:
+                found.append(self._track(ended, None))
             elif told is None and result is None:
                 run, done, planned = _at_work(place / "log.txt")
-                track = self._track(_moved(run, trial), planned) if run is not None else None
+                track = self._track(run, planned) if run is not None else None
                 found.append(replace(track, rounds=max(track.rounds, done)) if track is not None else None)
         return [each for each in found if each is not None]
 
@@ -92,8 +93,3 @@ def _at_work(log: Path) -> tuple[Path | None, int, int | None]:
     places, rounds = [*_IN.finditer(head), *_IN.finditer(tail)], [*_AT.finditer(tail)]
     run = Path(places[-1]["folder"]) if places else None
     return (run, int(rounds[-1]["round"]), int(rounds[-1]["rounds"])) if rounds else (run, 0, None)
-
-
-def _moved(run: Path, trial: Path) -> Path:
-    """``run``, also where the outputs that hold it and the trial's study were moved."""
-    return run if run.is_dir() else trial.parents[3] / "runs" / run.name

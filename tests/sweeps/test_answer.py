@@ -10,7 +10,7 @@ import pytest
 from rlhf.fault import Fault
 from rlhf.result import Objective, Result, Status
 from sweeps import logbook
-from sweeps.answer import folder, standing, timeline, words
+from sweeps.answer import folder, passes, standing, timeline, words
 from sweeps.answer.folder import PACE
 from sweeps.answer.importance import importance
 from sweeps.answer.tracks import Tracks, pace
@@ -186,3 +186,13 @@ def test_times_of_a_study_are_those_of_its_sessions(tmp_path: Path) -> None:
 
 def test_a_book_knows_what_the_page_needs() -> None:
     assert logbook.NAME == "study.json" and {*folder._NEEDED} <= {*made.book()}
+
+
+def test_measurements_after_each_epoch_are_drawn_with_when_they_were_best(tmp_path: Path) -> None:
+    read = folder.read(study(tmp_path, {0: {"eval/loss": 1.0}}, by_epoch=True))
+    assert passes.figures(read, standing.of(read)) == []
+    losses = [(0, 9.0), (1, 4.0), (2, 5.0)]
+    rows = [{"round": at, "kind": "eval", "progress/epoch": at, "eval/perplexity": loss} for at, loss in losses]
+    (tmp_path / "runs/sft-tiny-0000/metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (figure,) = passes.figures(read, standing.of(read))
+    assert (figure.title, figure.note) == ("perplexity", "0000 best after 1") and figure.drawing.count("<circle") == 3
