@@ -34,7 +34,7 @@ VERBS = {
     "compare": Verb(
         "rlhf.compare.command", "what sets runs apart and what came of it: compare RUN RUN ... [--html FILE] [--json]"
     ),
-    "sync": Verb("rlhf.tracking.sync", "send what W&B kept offline, each step once: sync [DIR ...]"),
+    "sync": Verb("rlhf.tracking.sync", "send what W&B kept offline, each step once: sync [DIR ...] [workspace=true]"),
     "chat": Verb("rlhf.chat.terminal", "talk to a run, or to two side by side: chat RUN [RUN2] [key=value ...]"),
     "reproduce": Verb(
         "rlhf.reproduce", "run a run again from its own configuration and compare: reproduce RUN [key=value ...]"

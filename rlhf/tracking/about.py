@@ -62,6 +62,11 @@ class OfStudy:
     name: str
     stage: str
     group: str
+    goal: str
+    metrics: list[str]
+    """Its objectives."""
+    swept: list[str]
+    """What is varied, by the names that its trials' configurations have for it."""
     config: dict[str, Any]
     rows: list[dict[str, float]]
     """What is drawn, trial by trial."""

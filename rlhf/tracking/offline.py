@@ -107,13 +107,18 @@ def without_steps(session: Session, until: int, folder: Path) -> Session:
     return copy
 
 
+def study_folder(word: str) -> Path | None:
+    """The folder of the study that ``word`` means, if it means one."""
+    places = (Path(word), usual().parent / "studies" / word)
+    return next((each for each in places if (each / TRIALS).is_dir()), None)
+
+
 def _files(word: str, named: bool) -> Iterable[Path]:
-    folder = Path(word)
+    folder = study_folder(word) or Path(word)
     if not folder.is_dir():
         if not named:
             return []
-        study = usual().parent / "studies" / word
-        folder = study if study.is_dir() else folder_of(word)
+        folder = folder_of(word)
     if folder.resolve().name.startswith(OFFLINE):
         return folder.glob("run-*.wandb")
     found = list(folder.rglob(f"{OFFLINE}*/run-*.wandb"))

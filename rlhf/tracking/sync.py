@@ -17,8 +17,12 @@ from typing import Any
 from rlhf.command_line import EXIT_FAILED, EXIT_OK, EXIT_STOPPED, report_faults
 from rlhf.fault import Fault
 from rlhf.runs import is_at_work, usual
-from rlhf.tracking.offline import Content, Session, read, sessions, without_steps
+from rlhf.tracking import wandb_pages
+from rlhf.tracking.offline import Content, Session, read, sessions, study_folder, without_steps
+from rlhf.tracking.wandb_study import Told
 
+WORKSPACE = "workspace=true"
+"""Save a workspace and a report of the studies too."""
 AT_ONCE = 20
 """Runs that are handed to wandb together."""
 PATIENCE = 30
@@ -40,13 +44,20 @@ class Sending:
 def main(arguments: list[str]) -> int:
     """Serve the verb; return 0 also where there was nothing to send, 1 if something could not be sent."""
     try:
-        if odd := [word for word in arguments if word.startswith("-") or "=" in word]:
-            raise Fault(f"sync {odd[0]}: there is no such setting; write python -m rlhf sync [DIR ...]")
-        runs = sessions(arguments)
+        words = [word for word in arguments if word != WORKSPACE]
+        if odd := [word for word in words if word.startswith("-") or "=" in word]:
+            raise Fault(f"sync {odd[0]}: there is no such setting; write python -m rlhf sync [DIR ...] [{WORKSPACE}]")
+        studies = [study_of(word) for word in words] if WORKSPACE in arguments else []
+        if WORKSPACE in arguments and not studies:
+            raise Fault(f"{WORKSPACE}: is of a study; write python -m rlhf sync outputs/studies/<name> {WORKSPACE}")
+        runs = sessions(words)
         if not runs:
-            print(f"nothing was kept offline in {', '.join(arguments) or usual().parent}")
-            return EXIT_OK
-        return _sync(runs)
+            print(f"nothing was kept offline in {', '.join(words) or usual().parent}")
+        failed = _sync(runs)
+        for folder, told in studies:
+            pages = wandb_pages.save(folder, told, Server().entity)
+            print(f"workspace: {pages.workspace}\nreport: {pages.report}")
+        return EXIT_FAILED if failed else EXIT_OK
     except Fault as fault:
         return report_faults([str(fault)])
     except KeyboardInterrupt:
@@ -54,7 +65,22 @@ def main(arguments: list[str]) -> int:
         return EXIT_STOPPED
 
 
+def study_of(word: str) -> tuple[Path, Told]:
+    """The folder of the study that ``word`` means, and what W&B was told of it.
+
+    Raises:
+        Fault: it is none, or W&B was told nothing.
+    """
+    folder = study_folder(word)
+    if folder is None:
+        raise Fault(f"{WORKSPACE}: {word} is not the folder of a study; name one of outputs/studies")
+    if (told := Told.read(folder)) is None:
+        raise Fault(f"{WORKSPACE}: {folder} was not shown to W&B; give its command once more, without tracker=none")
+    return folder, told
+
+
 def _sync(runs: list[list[Session]]) -> int:
+    """Send what is due, say what became of each run, and return how many failed."""
     done = [each for each in runs if all(session.is_sent for session in each)]
     busy = [each for each in runs if each not in done and is_at_work(each[0].owner)]
     due = [each for each in runs if each not in done and each not in busy]
@@ -69,8 +95,9 @@ def _sync(runs: list[list[Session]]) -> int:
             failed += _send(planned, folder)
     said = [f"{len(due) - failed} sent", f"{len(done)} there already"]
     said += [f"{count} {what}" for count, what in ((len(busy), "left out"), (failed, "failed")) if count]
-    print(", ".join(said))
-    return EXIT_FAILED if failed else EXIT_OK
+    if runs:
+        print(", ".join(said))
+    return failed
 
 
 class Server:
@@ -84,14 +111,13 @@ class Server:
         """
         import wandb  # here only: it takes seconds to import
 
-        os.environ.pop("WANDB_MODE", None)  # who asks to send does not mean `offline`
-        wandb.setup(settings=wandb.Settings(silent=True))
+        wandb.setup(settings=wandb.Settings(silent=True, mode="online"))  # whatever WANDB_MODE says: it is asked for
         if not wandb.login(prompt=False, verify=False):
             raise Fault("sync: nobody is logged in to W&B; run `wandb login`, or set WANDB_API_KEY")
         self._not_found: type[Exception] = wandb.apis.public.runs.RunNotFoundError
         try:
             self._api: Any = wandb.Api(timeout=PATIENCE)
-            self._entity = str(self._api.default_entity)
+            self.entity = str(self._api.default_entity)
         except Exception as error:
             raise _unreachable(error) from error
 
@@ -102,7 +128,7 @@ class Server:
             Fault: W&B cannot be reached.
         """
         try:
-            found = self._api.run(f"{content.entity or self._entity}/{content.project}/{run}")
+            found = self._api.run(f"{content.entity or self.entity}/{content.project}/{run}")
             return int(found.lastHistoryStep)
         except Exception as error:  # the client's own errors and those of every layer below it
             if isinstance(error, self._not_found) or isinstance(getattr(error, "exc", None), self._not_found):
@@ -135,7 +161,7 @@ def _planned(server: Server, run: Sequence[Session], folder: Path) -> Sending:
 def _send(planned: Sequence[Sending], folder: str) -> int:
     """Hand it to wandb, whose own logs go into ``folder``, mark what has arrived, say it, and return how many runs failed."""
     files = [str(copy.path) for sending in planned for _, copy in sending.parts]
-    environment = {**os.environ, "WANDB_DIR": folder}
+    environment = {**os.environ, "WANDB_DIR": folder, "WANDB_MODE": "online"}
     command = [sys.executable, "-m", "wandb", "sync", "--include-synced", *files]
     ended = subprocess.run(command, env=environment, capture_output=True, text=True) if files else None
     failed = 0

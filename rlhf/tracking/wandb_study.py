@@ -1,6 +1,9 @@
 """A study as a run of Weights & Biases: its tables, its best trial, and how that came about."""
 
+import json
 import threading
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from rlhf.config import TrackerConfig
@@ -8,16 +11,46 @@ from rlhf.sealed import write_atomically
 from rlhf.tracking.about import OfStudy
 from rlhf.tracking.wandb_tracker import open_run
 
-TOLD = "wandb_told"
-"""File in the study's folder with the digest of what W&B was told last."""
+TOLD = "wandb_told.json"
+"""File in the study's folder with what W&B was told last, as ``Told``."""
 JOB = "study"
 """What W&B calls a job type."""
 
 
+@dataclass(frozen=True)
+class Told:
+    """What must be known of a study to find it on W&B."""
+
+    project: str
+    group: str
+    name: str
+    goal: str
+    metrics: list[str]
+    """Its objectives."""
+    swept: list[str]
+    """What is varied, by the names in the configuration of its trials."""
+    tables: list[str]
+    digest: str
+    """Of all."""
+
+    @classmethod
+    def of(cls, config: TrackerConfig, told: OfStudy) -> "Told":
+        """What is told now."""
+        names = sorted(told.tables)
+        return cls(config.project, told.group, told.name, told.goal, told.metrics, told.swept, names, told.digest)
+
+    @classmethod
+    def read(cls, folder: Path) -> "Told | None":
+        """What was told of the study in ``folder``; None if nothing was."""
+        try:
+            return cls(**json.loads((folder / TOLD).read_text()))
+        except (OSError, ValueError, TypeError):
+            return None
+
+
 def show(config: TrackerConfig, told: OfStudy) -> None:
     """Tell W&B what is new; waits a bounded time, and no failure goes further than a line."""
-    path = told.folder / TOLD
-    if path.is_file() and path.read_text() == told.digest:
+    if Told.read(told.folder) == Told.of(config, told):
         return
     thread = threading.Thread(target=_work, args=(config, told), name="wandb", daemon=True)
     thread.start()
@@ -29,7 +62,7 @@ def show(config: TrackerConfig, told: OfStudy) -> None:
 def _work(config: TrackerConfig, told: OfStudy) -> None:
     try:
         _tell(config, told)
-        write_atomically(told.folder / TOLD, told.digest)
+        write_atomically(told.folder / TOLD, json.dumps(asdict(Told.of(config, told))) + "\n")
     except Exception as error:  # the one place where anything may go wrong: a window must not end a study
         print(f"wandb does not show this study ({type(error).__name__}: {error}); its own files are complete")
 

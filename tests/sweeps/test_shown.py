@@ -10,7 +10,7 @@ from rlhf.config import TrackerConfig
 from rlhf.tracking import wandb_study
 from rlhf.tracking.about import OfStudy
 from sweeps import shown
-from tests.tracking.wandb_server import Server
+from tests.tracking.wandb_kept import Server
 
 Study = Callable[..., int]
 Rows = Callable[[], list[dict[str, str]]]

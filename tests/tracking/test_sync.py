@@ -16,7 +16,7 @@ from rlhf.tracking import sync, wandb_file
 from rlhf.tracking.about import About
 from rlhf.tracking.offline import sessions
 from tests.tracking.logged import tracked
-from tests.tracking.wandb_server import Server
+from tests.tracking.wandb_kept import Server
 
 RUN = "ppo-opt1_3b-01234567"
 Said = pytest.CaptureFixture[str]
@@ -36,7 +36,7 @@ def log(told: About, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
 
 def test_sessions_that_overlap_are_sent_with_each_step_once(
-    told: About, log: Callable[[int], None], server: Server, capsys: Said
+    told: About, log: Callable[[int], None], server: Server, monkeypatch: pytest.MonkeyPatch, capsys: Said
 ) -> None:
     log(0)
     log(1)  # killed after round 2, gone on with from a checkpoint after round 1
@@ -54,6 +54,7 @@ def test_sessions_that_overlap_are_sent_with_each_step_once(
     assert sync.main([str(told.folder)]) == 0
     assert "0 rows sent, 5 known there" in capsys.readouterr().out
     log(3)  # and a session later
+    monkeypatch.setenv("WANDB_MODE", "offline")  # whoever asks to send does not mean that
     assert sync.main([str(told.folder)]) == 0
     assert [row["_step"] for row in run.lines] == [0, 1, 2, 3, 4, 5]
     assert [row["progress/round"] for row in run.lines] == [0, 1, 2, 3, 4, 5]

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from rlhf.tracking.about import About
 from tests.tracking.logged import tracked
-from tests.tracking.wandb_server import Server
+from tests.tracking.wandb_kept import Server
 
 
 def test_what_was_logged_arrives(told: About, server: Server) -> None:
