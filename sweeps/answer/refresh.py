@@ -18,6 +18,7 @@ class Refresher:
 
     def __init__(self, study: Path) -> None:
         self._study, self._tracks = study, Tracks()
+        self._complaint = ""
         self._due, self._closing = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._work, name="report", daemon=True)
 
@@ -29,7 +30,7 @@ class Refresher:
         self._closing.set()
         self._due.set()
         self._thread.join()
-        write_or_warn(self._study, self._tracks, running=False)
+        self._write(running=False)
 
     def poke(self) -> None:
         """Something has changed."""
@@ -39,14 +40,16 @@ class Refresher:
         while self._due.wait() and not self._closing.is_set():
             self._due.clear()
             began = time.monotonic()
-            write_or_warn(self._study, self._tracks, running=True)
+            self._write(running=True)
             spent = time.monotonic() - began
             self._closing.wait(spent / SHARE - spent)
 
-
-def write_or_warn(study: Path, tracks: Tracks, running: bool) -> None:
-    """Write the page; whatever goes wrong with it, the study goes on."""
-    try:
-        page.write(folder.read(study, tracks, running))
-    except Exception as error:
-        print(f"no report.html ({type(error).__name__}: {error}); the study goes on", file=sys.stderr, flush=True)
+    def _write(self, running: bool) -> None:
+        """Write the page; whatever goes wrong with it, the study goes on, and hears of it once."""
+        try:
+            page.write(folder.read(self._study, self._tracks, running))
+        except Exception as error:
+            complaint = f"{type(error).__name__}: {error}"
+            if complaint != self._complaint:
+                print(f"no new report.html ({complaint}); the study goes on", file=sys.stderr, flush=True)
+            self._complaint = complaint

@@ -75,7 +75,7 @@ def cells(study: Study, found: Standing, rows: int = ROWS) -> RenderableType:
     for each in found.ranked[:rows]:
         status = Text(visible(standing.how(each)), STYLES.get(each.entry.status, ""))
         values = [_measured(each, name) for name in [*metrics, *others]]
-        said = "; ".join(filter(None, (words.doing(each, metrics[0]), each.message, *(f"not {rule}" for rule in each.broken))))
+        said = "; ".join(filter(None, (words.doing(each, study), each.message, *(f"not {rule}" for rule in each.broken))))
         settings = (
             [shown(value) for value in each.settings.values()] if len(keys) <= MOST_KEYS else [_all_settings(each, study)]
         )

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 
+from rlhf.config import SweepMode
 from rlhf.report.page import clock
 from rlhf.report.paper import short
 from sweeps.answer.folder import PARENTS, Study, Trial
 from sweeps.answer.standing import Spread, Standing
+from sweeps.plan import DOMINATED
 from sweeps.record import RUNNING
 
 EVEN = 0.02
@@ -21,13 +23,19 @@ def head(study: Study, found: Standing) -> str:
     counts = ", ".join(f"{count} {status}" for status, count in found.counts)
     price = "" if study.usd is None else f", ${study.usd:.2f}"
     took = f"{clock(study.wall_seconds)}{price}"
-    return f"study {study.path.name}, {state}: {len(study.trials)}{of} trials ({counts}); {took}; {study.goal}"
+    return f"study {study.path.name}, {state}: {counted(study)}{of} trials ({counts}); {took}; {study.goal}"
 
 
 def is_complete(study: Study) -> bool:
     """Whether all trials that were asked for have ended."""
-    ended = sum(each.entry.status not in (RUNNING, "stopped", "lost") for each in study.trials)
-    return not study.is_running and ended == len(study.trials) and ended >= (study.about["planned"] or 0)
+    open_ones = sum(each.entry.status in (RUNNING, "stopped", "lost") for each in study.trials)
+    return not study.is_running and open_ones == 0 and counted(study) >= (study.about["planned"] or 0)
+
+
+def counted(study: Study) -> int:
+    """Trials begun, of a search without those that were settled unrun: they do not count towards its total."""
+    runs_all = study.about["mode"] != SweepMode.tune.name
+    return sum(runs_all or not each.entry.reason.startswith(DOMINATED) for each in study.trials)
 
 
 def none_yet(study: Study) -> str:
@@ -58,16 +66,19 @@ def ends(value: float, spread: Spread) -> str:
     return f"{short(spread.low)} to {short(spread.high)}"
 
 
-def doing(trial: Trial, metric: str) -> str:
-    """How far a running trial is, and what ``metric`` was at its last evaluation."""
+def doing(trial: Trial, study: Study) -> str:
+    """How far a running trial is, and what the objective was at its last evaluation."""
     if trial.entry.status != RUNNING:
         return ""
-    track = trial.tracks[-1] if trial.tracks else None
+    seeds = len(study.about["seeds"])
+    which = f"seed {len(trial.seeds) + 1} of {seeds}: " if seeds > 1 else ""
+    track = trial.tracks[-1] if len(trial.tracks) > len(trial.seeds) else None
     if track is None:
-        return "starting, or waiting for a parent"
+        return f"{which}starting, or waiting for a parent"
     of = f" of {track.planned}" if track.planned else ""
+    metric = study.goal.objectives[0].metric
     latest = track.curve[-1].values.get(metric) if track.curve else None
-    return f"round {track.rounds}{of}" + (f", {metric} {latest:.4g}" if latest is not None else "")
+    return f"{which}round {track.rounds}{of}" + (f", {metric} {latest:.4g}" if latest is not None else "")
 
 
 def numbers(trials: Sequence[Trial]) -> str:

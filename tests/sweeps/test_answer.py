@@ -131,9 +131,10 @@ def test_a_running_trial_says_how_far_it_is_and_is_lost_without_its_sweeper(tmp_
     assert folder.read(place).trials[0].entry.status == "lost"
     with (place / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        (trial,) = folder.read(place).trials
+        read = folder.read(place)
+        (trial,) = read.trials
     assert trial.entry.status == "running"
-    assert words.doing(trial, "eval/loss") == "round 9 of 20, eval/loss 3.5"
+    assert words.doing(trial, read) == "round 9 of 20, eval/loss 3.5"
     assert trial.measured[PACE] == 0.25  # the first row is left out: one second over four rounds
 
 
@@ -196,3 +197,16 @@ def test_measurements_after_each_epoch_are_drawn_with_when_they_were_best(tmp_pa
     (tmp_path / "runs/sft-tiny-0000/metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (figure,) = passes.figures(read, standing.of(read))
     assert (figure.title, figure.note) == ("perplexity", "0000 best after 1") and figure.drawing.count("<circle") == 3
+
+
+def test_what_was_settled_without_a_run_does_not_count_towards_the_total_of_a_search(tmp_path: Path) -> None:
+    place = study(tmp_path, {})
+    ends = [("failed", "nan"), ("infeasible", "dominated by #0"), ("stopped", "interrupted")]
+    trials = [made.trial(at, {"a": at}, *end) for at, end in enumerate(ends)]
+    (place / "study.json").write_text(json.dumps(made.book(trials=trials[:2], planned=2)))
+    read = folder.read(place)
+    assert (words.counted(read), words.is_complete(read)) == (1, False)
+    (place / "study.json").write_text(json.dumps(made.book(trials=trials[:2], planned=2, mode="characterize")))
+    assert words.is_complete(folder.read(place))
+    (place / "study.json").write_text(json.dumps(made.book(trials=trials, planned=2, mode="characterize")))
+    assert not words.is_complete(folder.read(place))

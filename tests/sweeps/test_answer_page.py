@@ -3,6 +3,7 @@
 import fcntl
 import json
 import re
+import threading
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -156,9 +157,21 @@ def test_the_verb_names_the_studies_of_an_outputs_folder(tmp_path: Path, capsys:
     assert str(tmp_path / "studies/made") in capsys.readouterr().err
 
 
-def test_a_page_that_cannot_be_written_warns_and_ends_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    refresh.write_or_warn(tmp_path, Tracks(), running=True)
-    assert "no report.html" in capsys.readouterr().err
+def test_a_page_that_cannot_be_written_warns_once_and_ends_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made.study(tmp_path, 1)
+    written = threading.Event()
+
+    def fail(study: object) -> None:
+        written.set()
+        raise ValueError("no such colour")
+
+    monkeypatch.setattr(page, "write", fail)
+    with refresh.Refresher(tmp_path / "studies/made") as refresher:
+        refresher.poke()
+        assert written.wait(60)
+    assert capsys.readouterr().err == "no new report.html (ValueError: no such colour); the study goes on\n"
 
 
 def test_a_refresher_writes_at_the_end_for_sure(tmp_path: Path) -> None:
