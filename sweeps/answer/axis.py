@@ -31,7 +31,9 @@ class Axis:
     def marks(self) -> list[tuple[float, str]]:
         """Places with what is written there."""
         if self.numbers is not None:
-            return [(self.numbers(each), short(each)) for each in self.numbers.ticks(4)]
+            ticks = self.numbers.ticks(4)
+            apart = len({short(each) for each in ticks}) == len(ticks)
+            return [(self.numbers(each), short(each) if apart else f"{each:.7g}") for each in ticks]
         every = math.ceil(len(self.names) / MOST_NAMES)
         return [(self.of_name(at), shortened(each)) for at, each in enumerate(self.names) if at % every == 0]
 

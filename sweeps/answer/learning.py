@@ -44,7 +44,7 @@ def figure(study: Study, standing: Standing) -> Figure | None:
         line = '<polyline class="{}" points="{}"><title>{}</title></polyline>'
         parts.append(Markup(line).format(kind, path(places), f"{trial.number:04d} {trial.label}"))
     legend = [(f"{number:04d}", colour) for number, colour in zip(best, COLOURS, strict=False)]
-    legend += [("the others", GREY)] if len(lines) > len(best) else []
+    legend += [("the others", GREY)] if any(trial.number not in best for trial, _ in lines) else []
     return Figure(metric, f"{len(lines)} runs", SHEET.svg(parts, f"{metric} over tokens"), legend)
 
 

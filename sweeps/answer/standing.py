@@ -21,6 +21,7 @@ COSTS = (
 )
 """What a point is weighed by beside the study's own objectives."""
 TITLES = {"perf/tokens_per_second": "fastest", "mem/peak_gib": "needs least memory", "cost/usd": "cheapest"}
+APART = 0.01
 LOST = (Status.failed.name, Status.infeasible.name, Status.lost.name, Status.stopped.name)
 ORDER = ("finished", RUNNING, "pruned", "stopped", "lost", "infeasible", "failed")
 
@@ -143,9 +144,9 @@ def _alike(best: Trial | None, good: Sequence[Trial]) -> list[Trial]:
 
 
 def _tells(good: Sequence[Trial], metric: str) -> bool:
-    """Whether a metric was measured for all and is not the same for all."""
-    values = [each.measured.get(metric) for each in good]
-    return None not in values and len({*values}) > 1
+    """Whether a metric was measured for all, and some are more than a hundredth apart."""
+    values = [each.measured[metric] for each in good if metric in each.measured]
+    return len(values) == len(good) > 1 and max(values) - min(values) > APART * max(map(abs, values))
 
 
 def _place(trial: Trial) -> tuple[int, int]:

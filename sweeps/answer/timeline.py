@@ -90,11 +90,19 @@ def _drawn(bar: Bar, left: float, width: float, height: int) -> Markup:
     told = f"{name} {bar.stay.status}{reason}, {bar.end - bar.start:.0f} s"
     box = '<rect class="stay s-{}" x="{:.1f}" y="{}" width="{:.1f}" height="{}" rx="2"><title>{}</title></rect>'
     parts = Markup(box).format(kind(bar.stay), left, y, width, height - 2, told)
-    shown = name.removeprefix(PARENTS).partition("-")[0].lstrip("0") or "0"
+    shown = _called(bar.stay)
     if height >= HIGH - 6 and width > LETTER * len(shown) + 4:
         text = '<text class="inbar" x="{:.1f}" y="{:.1f}">{}</text>'
         parts += Markup(text).format(left + width / 2, y + height / 2 + 3, shown)
     return parts
+
+
+def _called(stay: Stay) -> str:
+    """The stage of a parent; the number of a trial, with the seed where there are several."""
+    if stay.folder.startswith(PARENTS):
+        return stay.folder.removeprefix(PARENTS).partition("-")[0]
+    number, _, seed = stay.folder.removeprefix(TRIALS).partition("/")
+    return f"{int(number)}·{seed}" if seed else str(int(number))
 
 
 def _cuts(stays: Sequence[Stay], now: float) -> list[tuple[float, float]]:

@@ -62,7 +62,7 @@ def ends(value: float, spread: Spread) -> str:
     """An interval behind its value: `± 0.03` where it is as far to both sides."""
     half = (spread.high - spread.low) / 2
     if abs(spread.low + half - value) <= EVEN * half:
-        return f"± {half:.2g}"
+        return f"± {short(float(f'{half:.2g}'))}"
     return f"{short(spread.low)} to {short(spread.high)}"
 
 

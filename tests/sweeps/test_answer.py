@@ -11,6 +11,7 @@ from rlhf.fault import Fault
 from rlhf.result import Objective, Result, Status
 from sweeps import logbook
 from sweeps.answer import folder, passes, standing, timeline, words
+from sweeps.answer.axis import of_values
 from sweeps.answer.folder import PACE
 from sweeps.answer.importance import importance
 from sweeps.answer.tracks import Tracks, pace
@@ -210,3 +211,11 @@ def test_what_was_settled_without_a_run_does_not_count_towards_the_total_of_a_se
     assert words.is_complete(folder.read(place))
     (place / "study.json").write_text(json.dumps(made.book(trials=trials, planned=2, mode="characterize")))
     assert not words.is_complete(folder.read(place))
+
+
+def test_intervals_and_marks_are_short() -> None:
+    assert words.ends(2.0, standing.Spread(1.97, 2.03, "")) == "± 0.03"
+    assert words.ends(1500.0, standing.Spread(400.0, 2600.0, "")) == "± 1100"
+    assert words.ends(2.0, standing.Spread(1.5, 2.1, "")) == "1.5 to 2.1"
+    assert [name for _, name in of_values("x", [0.35121, 0.35129]).marks] == ["0.351225", "0.35125", "0.351275"]
+    assert timeline._called(Stay("trials/0010/3", 0)) == "10·3" and timeline._called(Stay("parents/rm-ab-c", 0)) == "rm"
