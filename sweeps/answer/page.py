@@ -85,7 +85,6 @@ def contents(study: Study) -> dict[str, Any]:
         "commands": standing.commands,
         "alone": standing.alone,
         "doing": words.doing,
-        "numbers": words.numbers,
         "names": words.names,
         "said": shown,
         "ends": words.ends,

@@ -98,9 +98,7 @@ def _answer(study: Study, found: Standing) -> Iterator[str]:
         yield f"best {each.metric}: {short(best.measured[each.metric])}{ends} in {best.number:04d}: {best.label}"
     for command in standing.commands(best):
         yield f"run it again: {command}"
-    if found.alike:
-        yield f"not distinguishable from it on these seeds: {words.numbers(found.alike)}"
-    elif likeness := words.likeness(study, found):
+    if likeness := words.likeness(study, found):
         yield likeness
     if study.about["mode"] == "characterize":
         for title, axis, trial in found.champions:

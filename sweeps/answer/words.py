@@ -6,6 +6,7 @@ from rlhf.config import SweepMode
 from rlhf.report.page import clock
 from rlhf.report.paper import short
 from sweeps.answer.folder import PARENTS, Study, Trial
+from sweeps.answer.prompts import on_prompts
 from sweeps.answer.standing import Spread, Standing
 from sweeps.plan import DOMINATED
 from sweeps.record import RUNNING
@@ -50,12 +51,23 @@ def none_yet(study: Study) -> str:
 
 
 def likeness(study: Study, found: Standing) -> str:
-    """How sure the best point is of its place, where no others are named."""
-    if len(study.goal.objectives) > 1 or found.best is None or sum(each.is_good for each in study.trials) < 2:
+    """How sure the best point is of its place, and which others might have it."""
+    others = [each for each in found.ranked if each.is_good and each is not found.best]
+    if len(study.goal.objectives) > 1 or found.best is None or not others:
         return ""
     if len(found.best.seeds) > 1:
+        if found.alike:
+            return f"Not distinguishable from it on these seeds: {numbers(found.alike)}."
         return "All others are distinguishable from it on these seeds."
-    return "One run a point: how far chance alone sets two of them apart is not known; sweep.seeds=3 tells."
+    judged = on_prompts(found.best, others, study.goal.objectives[0].metric)
+    if judged.compared == 0:
+        return "One run a point: how far chance alone sets two of them apart is not known; sweep.seeds=3 tells."
+    near = f"the next {judged.compared}" if judged.compared > 1 else "the next one"
+    if judged.alike:
+        said = f"Not distinguishable from it on the held-out prompts, of {near}: {numbers(judged.alike)}."
+    else:
+        said = f"Distinguishable on the held-out prompts from {near}."
+    return f"{said} What another seed would change is not known; sweep.seeds=3 tells."
 
 
 def ends(value: float, spread: Spread) -> str:

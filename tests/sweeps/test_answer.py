@@ -219,3 +219,17 @@ def test_intervals_and_marks_are_short() -> None:
     assert words.ends(2.0, standing.Spread(1.5, 2.1, "")) == "1.5 to 2.1"
     assert [name for _, name in of_values("x", [0.35121, 0.35129]).marks] == ["0.351225", "0.35125", "0.351275"]
     assert timeline._called(Stay("trials/0010/3", 0)) == "10·3" and timeline._called(Stay("parents/rm-ab-c", 0)) == "rm"
+
+
+def test_single_runs_are_told_apart_on_the_prompts_that_both_were_evaluated_on(tmp_path: Path) -> None:
+    read = folder.read(study(tmp_path, {0: {"eval/loss": 1.0}, 1: {"eval/loss": 1.0}, 2: {"eval/loss": 3.0}}))
+    assert "One run a point" in words.likeness(read, standing.of(read))
+    losses = {0: [1.0, 1.1, 0.9, 1.0], 1: [1.1, 0.9, 1.0, 1.0], 2: [3.0, 3.2, 2.9, 3.1]}
+    for number, those in losses.items():
+        run = tmp_path / f"runs/sft-tiny-{number:04d}"
+        (run / "scores.jsonl").write_text(json.dumps({"round": 1, "loss": those, "tokens": [5, 5, 5, 5]}) + "\n")
+        (run / "samples.jsonl").write_text(json.dumps({"round": 1, "prompt": "p", "response": "r"}) + "\n")
+        result = Result(Status.finished, "sft", "t", "r", "s", metrics={"eval/loss": sum(those) / 4}, folder=str(run))
+        (run / "result.json").write_text(result.to_json())
+    said = words.likeness(read, standing.of(read))
+    assert said.startswith("Not distinguishable from it on the held-out prompts, of the next 2: 0001.")
