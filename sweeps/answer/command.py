@@ -1,5 +1,7 @@
 """``python -m rlhf study DIR``: the answer on the terminal, live while the study runs, and its page anew."""
 
+import os
+import sys
 import time
 from pathlib import Path
 
@@ -33,11 +35,13 @@ def main(arguments: list[str]) -> int:
             study = _watch(study, tracks)
             place = page.write(study)
         console.print(terminal.view(study, page.of_keys(study)))
+        print(f"report: {place}\nall metrics: {path / 'trials.csv'}", flush=True)
+    except BrokenPipeError:  # whoever reads has seen enough, as in `study DIR | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Fault as fault:
         return report_faults([str(fault)])
     except OSError as error:
         return report_faults([f"study {path}: {error.strerror or error}; name a folder you can write to"])
-    print(f"report: {place}\nall metrics: {path / 'trials.csv'}")
     return EXIT_OK
 
 

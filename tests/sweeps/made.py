@@ -115,9 +115,10 @@ def study(path: Path, trials: int, seed: int = 0, **changed: Any) -> Path:
     (folder / "parents/pretrain-5f3a91c2").mkdir(parents=True, exist_ok=True)
     (folder / "parents/pretrain-5f3a91c2/result.json").write_text(parent.to_json())
     sessions = [{"began": BEGAN, "ended": max(lanes)}]
+    ran = sum(not each["reason"].startswith("dominated") for each in made)
     write_atomically(
         folder / "study.json",
-        json.dumps(book(trials=made, runs=runs, sessions=sessions, planned=trials, **changed)),
+        json.dumps(book(trials=made, runs=runs, sessions=sessions, planned=ran, **changed)),
     )
     return folder
 
