@@ -1,8 +1,8 @@
 """``python -m rlhf sync [DIR ...]``: send runs that were kept offline to Weights & Biases, each step once.
 
-wandb's own `wandb sync` does the sending. Left to itself it sends a step as often as it stands in a file, and where sessions
-of a resumed run overlap it moves the later steps on. So the server is asked first which steps it has; a session that
-holds one of them is sent as a copy without.
+wandb's own `wandb sync` does the sending. Left to itself it sends a step as often as it stands in a file, where sessions of
+a resumed run overlap it moves the later steps on, and of a killed one it sends what it can and calls that a failure. So
+the server is asked first which steps it has, and wandb is given copies without them, and without a torn end.
 """
 
 import os
@@ -35,7 +35,7 @@ class Sending:
 
     name: str
     parts: list[tuple[Session, Session]] = field(default_factory=list)
-    """A session, and itself or its copy."""
+    """A session and its copy."""
     rows: int = 0
     known: int = 0
     """Rows left out, since the server has their steps."""
@@ -151,8 +151,7 @@ def _planned(server: Server, run: Sequence[Session], folder: Path) -> Sending:
         if last is None:
             last = server.last_step(content, session.run)
         known = sum(step <= last for step in content.steps)
-        copy = without_steps(session, last, folder / str(number)) if known else session
-        sending.parts.append((session, copy))
+        sending.parts.append((session, without_steps(session, last, folder / str(number))))
         sending.rows, sending.known = sending.rows + len(content.steps) - known, sending.known + known
         last = max([last, *content.steps])
     return sending

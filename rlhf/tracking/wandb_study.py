@@ -84,7 +84,7 @@ def _tell(config: TrackerConfig, told: OfStudy) -> None:
     run.define_metric("trial")
     run.define_metric("*", step_metric="trial")
     for step, row in enumerate(told.rows):
-        if step >= run.step:  # else it is there, from an earlier session
+        if step >= run.starting_step:  # else it is there, from an earlier session
             run.log(row, step=step, commit=True)
     for name, rows in told.tables.items():
         columns: list[Any] = list(rows[0])

@@ -9,17 +9,20 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from rlhf.config import TrackerArtifacts, TrackerConfig
+from rlhf.report.curves import number
+from rlhf.report.folder import rows
 from rlhf.result import Result
 from rlhf.sealed import MANIFEST, write_atomically
 from rlhf.tracking.about import About, Node
 from rlhf.tracking.tracker import apart
 
+METRICS = "metrics.jsonl"
 ID = "wandb_id"
 """File in the run's folder with the id under which W&B knows it."""
 AXES = {"*": "progress/samples", "perf/*": "progress/tokens", "time/*": "progress/tokens", "mem/*": "progress/tokens"}
@@ -32,6 +35,8 @@ class WandbTracker:
     def __init__(self, config: TrackerConfig, about: About) -> None:
         self._patience = config.finish_seconds
         self._queue: queue.Queue[tuple[str, tuple[Any, ...]]] = queue.Queue()
+        for step, row, held_out in _recorded(about):
+            self.log(step, row, held_out)
         self._thread = threading.Thread(target=self._work, args=(config, about), name="wandb", daemon=True)
         self._thread.start()
 
@@ -66,6 +71,8 @@ class WandbTracker:
         axes: dict[str, float] = {}
         while True:
             call, arguments = self._queue.get()
+            if call != "finish" and arguments[0] < run.starting_step:
+                continue  # it is there
             if call == "log":
                 step, row = arguments
                 axes |= {"progress/round": step, "progress/samples": step * about.samples_a_round}
@@ -120,6 +127,15 @@ def _id(about: About) -> str:
     name = about.signature.replace(".", "_") + (f"-{int(time.time())}" if path.exists() else "")
     write_atomically(path, name)
     return name
+
+
+def _recorded(about: About) -> Iterator[tuple[int, dict[str, float], bool]]:
+    """The rows of a run that goes on, up to its checkpoint: a session that was killed has not told W&B all of its last ones."""
+    path = about.folder / METRICS
+    for row in rows(path) if about.first_round and path.is_file() else ():
+        if row["round"] <= about.first_round:
+            metrics = {name: number(value) for name, value in row.items() if name not in ("round", "kind", "seconds")}
+            yield row["round"], metrics, row["kind"] == "eval"
 
 
 def _artifact(wandb: Any, node: Node, **about: Any) -> Any:

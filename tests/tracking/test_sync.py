@@ -61,6 +61,27 @@ def test_sessions_that_overlap_are_sent_with_each_step_once(
     assert server.unknown == []
 
 
+def test_what_a_killed_session_had_not_told_is_in_the_next_one(
+    told: About, log: Callable[[int], None], server: Server, capsys: Said
+) -> None:
+    log(0)
+    (file,) = told.folder.rglob("*.wandb")
+    file.write_bytes(file.read_bytes()[: -len(file.read_bytes()) // 2])  # killed: its last rows are lost, one of them is torn
+    rows = [{"round": each, "kind": "train", "seconds": 1.0, "loss": 1.0 / each, "response/eos_rate": "nan"} for each in (1, 2)]
+    rows += [{"round": each, "kind": "eval", "seconds": 1.0, "response/length_mean": 5.0} for each in (0, 2)]
+    rows.sort(key=lambda row: row["round"])
+    rows += [{"round": 3, "kind": "train", "seconds": 1.0, "loss": 9.0}]  # behind the checkpoint
+    (told.folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert sync.main([str(told.folder)]) == 0
+    assert len(server.runs[RUN].lines) < 3
+    log(2)
+    assert sync.main([str(told.folder)]) == 0
+    run = server.runs[RUN]
+    assert [row["_step"] for row in run.lines] == [0, 1, 2, 3, 4]
+    assert [row.get("loss") for row in run.lines] == pytest.approx([None, 1.0, 1 / 2, 1 / 3, 1 / 4])
+    assert (run.lines[2]["eval/response/length_mean"], run.lines[2]["progress/samples"]) == (5.0, 16)
+
+
 def test_a_run_that_is_still_going_on_is_left_out(
     told: About, log: Callable[[int], None], server: Server, capsys: Said
 ) -> None:
