@@ -61,13 +61,16 @@ def show(config: TrackerConfig, told: OfStudy) -> None:
 
 def _work(config: TrackerConfig, told: OfStudy) -> None:
     try:
-        _tell(config, told)
+        is_offline = _tell(config, told)
         write_atomically(told.folder / TOLD, json.dumps(asdict(Told.of(config, told))) + "\n")
+        if is_offline:
+            print(f"kept offline for W&B; send the study: python -m rlhf sync {told.folder}")
     except Exception as error:  # the one place where anything may go wrong: a window must not end a study
         print(f"wandb does not show this study ({type(error).__name__}: {error}); its own files are complete")
 
 
-def _tell(config: TrackerConfig, told: OfStudy) -> None:
+def _tell(config: TrackerConfig, told: OfStudy) -> bool:
+    """Tell it all, and return whether that was kept offline."""
     import wandb  # here only, and not on the main thread: importing it takes seconds
 
     run = open_run(
@@ -92,3 +95,4 @@ def _tell(config: TrackerConfig, told: OfStudy) -> None:
         run.summary[name] = wandb.Table(columns=columns, data=data, allow_mixed_types=True)
     run.summary.update(told.summary)
     run.finish()
+    return bool(run.offline)

@@ -4,7 +4,6 @@ import fcntl
 import json
 from pathlib import Path
 
-import made
 import pytest
 
 from rlhf.fault import Fault
@@ -16,6 +15,7 @@ from sweeps.answer.folder import PACE
 from sweeps.answer.importance import importance
 from sweeps.answer.tracks import Tracks, pace
 from sweeps.logbook import Stay
+from tests.sweeps import made
 
 LOSS = Objective("eval/loss", "minimize")
 Ends = dict[int, dict[str, float]]

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
-import made
 import pytest
 
 from sweeps.answer import command, folder, page, refresh
 from sweeps.answer.tracks import Tracks
+from tests.sweeps import made
 
 Study = Callable[..., int]
 

@@ -84,10 +84,16 @@ def test_without_a_tracker_nothing_is_told(run_study: Study, tmp_path: Path, tol
     assert told == [] and not (tmp_path / "studies/s/wandb").exists()
 
 
+def test_offline_the_way_to_send_it_is_said(run_study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_study("sft.learning_rate=1e-3,2e-3", "tracker.kind=wandb")
+    assert f"kept offline for W&B; send the study: python -m rlhf sync {tmp_path}/studies/s\n" in capsys.readouterr().out
+    assert list((tmp_path / "studies/s").glob("wandb/offline-run-*/run-study-s-*.wandb"))
+
+
 def test_a_wandb_that_fails_is_said_once_and_ends_no_study(
     run_study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail(config: TrackerConfig, told: OfStudy) -> None:
+    def fail(config: TrackerConfig, told: OfStudy) -> bool:
         raise ConnectionError("no route")
 
     monkeypatch.setattr(wandb_study, "_tell", fail)
