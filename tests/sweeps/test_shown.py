@@ -1,8 +1,11 @@
 """A study as its tracker shows it: a run of its own with the tables, gone on with and never doubled."""
 
+import csv
 import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
@@ -100,3 +103,37 @@ def test_a_wandb_that_fails_is_said_once_and_ends_no_study(
     assert run_study("sft.learning_rate=1e-3,2e-3", "tracker.kind=wandb") == 0
     assert capsys.readouterr().out.count("wandb does not show this study (ConnectionError: no route)") == 1
     assert not (tmp_path / "studies/s" / wandb_study.TOLD).exists()  # so that the same command tries again
+
+
+def test_a_wandb_that_hangs_is_left_behind(
+    run_study: Study, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    never = threading.Event()
+    monkeypatch.setattr(wandb_study, "_tell", lambda config, told: never.wait(30))
+    assert run_study("sft.learning_rate=1e-3,2e-3", "tracker.kind=wandb", "tracker.finish_seconds=0.2") == 0
+    never.set()
+    assert "wandb did not finish within 0 s" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_real_study_and_its_trials_are_a_group(
+    shell: Callable[..., "CompletedProcess[str]"], server: Server, tmp_path: Path
+) -> None:
+    study = ["-m", "stage=sft", "debug=smoke", "tracker.kind=wandb", "sweep.name=s", "sft.learning_rate=1e-3,3e-3"]
+    environment = {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": "0" * 40, "WANDB_MODE": "offline"}
+    assert shell(*study, **environment).returncode == 0
+    sent = shell("sync", "s", **environment)
+    assert (sent.returncode, sent.stdout.splitlines()[-1]) == (0, "3 sent, 0 there already")
+    assert shell("sync", "outputs", **environment).stdout == "0 sent, 3 there already\n"
+    assert {run.about["groupName"] for run in server.runs.values()} == {"s"}
+    with (tmp_path / "outputs/studies/s/trials.csv").open(newline="") as content:
+        rows = {int(row["number"]): row for row in csv.DictReader(content)}
+    trials = {run.config["trial"]: run for run in server.runs.values() if run.about["jobType"] == "sft"}
+    assert trials.keys() == rows.keys() == {0, 1}
+    for number, run in trials.items():
+        assert run.about["displayName"].startswith(f"{number:04d}-sft-tiny-s1-")
+        assert run.config["swept"] == {"sft_learning_rate": float(rows[number]["sft.learning_rate"])}
+        judged = float(rows[number]["objective"])  # W&B's summary has what the study judges by, at the top
+        assert run.summary["eval/loss"] == pytest.approx(judged) and run.lines[-1]["eval/loss"] == pytest.approx(judged)
+    (whole,) = [run for run in server.runs.values() if run.about["jobType"] == "study"]
+    assert len(whole.table("trials")["data"]) == 2 and server.unknown == []
