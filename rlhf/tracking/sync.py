@@ -117,7 +117,7 @@ class Server:
         self._not_found: type[Exception] = wandb.apis.public.runs.RunNotFoundError
         try:
             self._api: Any = wandb.Api(timeout=PATIENCE)
-            self.entity = str(self._api.default_entity)
+            self.entity = str(self._api.settings["entity"] or self._api.default_entity)  # WANDB_ENTITY, or the person's own
         except Exception as error:
             raise _unreachable(error) from error
 

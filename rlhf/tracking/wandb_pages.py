@@ -112,7 +112,8 @@ def _curves(reports: Any, told: Told) -> list[Any]:
 
 
 def _trials(expressions: Any, told: Told) -> Any:
-    return expressions.And(expressions.Metric("Group") == told.group, expressions.Metric("JobType") != JOB)
+    """By their stage: parents that were trained for them are in the group too."""
+    return expressions.And(expressions.Metric("Group") == told.group, expressions.Metric("JobType") == told.stage)
 
 
 def _study(expressions: Any, told: Told) -> Any:

@@ -24,6 +24,7 @@ class Told:
     project: str
     group: str
     name: str
+    stage: str
     goal: str
     metrics: list[str]
     """Its objectives."""
@@ -37,7 +38,7 @@ class Told:
     def of(cls, config: TrackerConfig, told: OfStudy) -> "Told":
         """What is told now."""
         names = sorted(told.tables)
-        return cls(config.project, told.group, told.name, told.goal, told.metrics, told.swept, names, told.digest)
+        return cls(config.project, told.group, told.name, told.stage, told.goal, told.metrics, told.swept, names, told.digest)
 
     @classmethod
     def read(cls, folder: Path) -> "Told | None":

@@ -17,6 +17,7 @@ STUDY = Told(
     project="rlhf",
     group="s",
     name="s",
+    stage="sft",
     goal="minimize eval/loss, mem/peak_gib <= 40",
     metrics=["eval/loss"],
     swept=["sft_learning_rate", "lora"],
@@ -59,7 +60,7 @@ def test_a_workspace_and_a_report_are_saved_once_and_then_replaced(study: Path, 
     assert (report["type"], report["displayName"], report["description"]) == ("runs", "Study s", STUDY.goal)
 
     spec = json.loads(workspace["spec"])
-    trials = [("group", "=", "s"), ("jobType", "!=", "study")]
+    trials = [("group", "=", "s"), ("jobType", "=", "sft")]
     assert runs(spec["section"]["runSets"][0]) == trials
     shown = panels(spec)
     columns = ["config:swept.value.sft_learning_rate", "config:swept.value.lora", "summary:eval/loss"]
@@ -82,6 +83,12 @@ def test_a_workspace_and_a_report_are_saved_once_and_then_replaced(study: Path, 
     server.views.clear()  # somebody deletes them
     assert sync.main([str(study), "workspace=true"]) == 0
     assert len(server.views) == 2 and server.unknown == []
+
+
+def test_a_team_has_its_own_pages(study: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_ENTITY", "team")
+    assert sync.main([str(study), "workspace=true"]) == 0
+    assert {view["entityName"] for view in server.views.values()} == {"team"}
 
 
 def test_what_is_no_study_or_was_not_shown_is_refused(tmp_path: Path, study: Path, capsys: Said) -> None:
