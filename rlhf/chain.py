@@ -7,21 +7,24 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from omegaconf import OmegaConf
 from rich.console import Console
 from rich.table import Table
 
 from rlhf import after, artifact, lineage, provenance, selection, signature
 from rlhf.artifact import Artifact
-from rlhf.config import MissingParents, RewardKind, Run
+from rlhf.config import MissingParents, RewardKind, Run, TrackerKind
 from rlhf.data import corpus as data
 from rlhf.data import demand
 from rlhf.data.corpus import Corpus
+from rlhf.engine import placement
 from rlhf.fault import Fault
 from rlhf.identity import Identity
 from rlhf.report import page as report
 from rlhf.result import HEADLINES, Result, Status
 from rlhf.rewards import own, ready
 from rlhf.run import NO_RESULT, claimed, finished, run_stage
+from rlhf.runs import CONFIG
 from rlhf.sealed import is_sealed
 from rlhf.stages.table import TABLE
 from rlhf.stopping import StopRequest
@@ -44,6 +47,8 @@ def main(run: Run) -> int:
             return EXIT_FAULTS
         return report_faults([str(error)])
     _print_table(results)
+    if results[-1][1]:
+        _warn_of_other_tracker(result, run)
     _print_end(result, run)
     return result.exit_code
 
@@ -151,7 +156,7 @@ def links(run: Run) -> list[Link]:
 
 
 def foresee(run: Run, chain: list[Link]) -> None:
-    """Look, before hours are spent on the first stage of ``chain``, whether the data and the reward will do for all.
+    """Look, before hours are spent on the first stage of ``chain``, whether data, devices and reward will do for all.
 
     Raises:
         Fault: they will not.
@@ -159,7 +164,9 @@ def foresee(run: Run, chain: list[Link]) -> None:
     for link in chain:
         if not link.finished:
             demand.see(run, link.identity.stage, load_corpus(run))
-            if "reward" in TABLE[link.identity.stage].reads:
+            if link.identity.stage == "ppo":
+                placement.look(run.ppo.reference_device, "ppo.reference_device")
+                placement.look(run.ppo.reward_device, "ppo.reward_device")
                 ready.see(run.reward, load_corpus(run))
 
 
@@ -240,6 +247,13 @@ def _print_examples(result: Result, count: int = 2) -> None:
     for row in rows[-count:]:  # of the weights that were kept, which are written last
         texts = (("prompt", "prompt"), ("sft", "sft_response"), ("ppo", "response"))
         print("".join(f"  {name:<6}  {visible(row[key])}\n" for name, key in texts))
+
+
+def _warn_of_other_tracker(result: Result, run: Run) -> None:
+    """A run that is reused is not logged again, wherever it is to be logged now."""
+    saved, wanted = Path(result.folder) / CONFIG, run.tracker.kind
+    if wanted is not TrackerKind.none and saved.is_file() and OmegaConf.load(saved).tracker.kind != wanted.name:
+        warn(f"tracker={wanted.name}: has no effect, since the run was finished before; fresh=true runs it again")
 
 
 def _print_end(result: Result, run: Run) -> None:

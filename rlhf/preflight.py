@@ -26,6 +26,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 
+from rlhf import bounds
 from rlhf.config import COMPANIONS, CONF, SweepMode, catalogue
 from rlhf.fault import Fault
 
@@ -166,7 +167,7 @@ def _check(overrides: list[str], multirun: bool) -> Preflight:
         else:
             bad = [str(value) for value in _values(override) if value is not None and str(value) not in _options(loader, key)]
             options = [option for option in _options(loader, key) if option != "auto"]
-            found.faults += [f"{key}={value}: conf/{key} has no such option{_near(value, options)}" for value in bad]
+            found.faults += [f"{key}={value}: conf/{key} has no such option{_near_option(value, options)}" for value in bad]
             if not bad:
                 groups.append(override)
 
@@ -181,8 +182,10 @@ def _check(overrides: list[str], multirun: bool) -> Preflight:
         line = _first_line(error)
         found.faults.append(line + ("; each comes in a package, see docs/launchers.md" if "'hydra/launcher/" in line else ""))
         return found
-    found.faults += _value_faults(loader, parser, base, values)
-    if found.faults:
+    faults, tried = _value_faults(loader, parser, base, values)
+    found.faults += faults
+    if found.faults:  # then nobody composes the run, but what is out of range on its own is told along
+        found.faults += _out_of_range(tried)
         return found
 
     first = _cell(overrides, parsed)
@@ -212,12 +215,19 @@ def _fill_for_all(found: Preflight, groups: list[str]) -> None:
     )
 
 
-def _value_faults(loader: ConfigLoaderImpl, parser: OverridesParser, base: DictConfig, values: list[Override]) -> Iterator[str]:
-    """Try each value on ``base``; those that hold stay, so that a new source's later keys find it."""
+def _value_faults(
+    loader: ConfigLoaderImpl, parser: OverridesParser, base: DictConfig, values: list[Override]
+) -> tuple[list[str], DictConfig]:
+    """Try each value on ``base``; those that hold stay, so that a new source's later keys find it.
+
+    Returns:
+        the faults, and what came of ``base``.
+    """
+    faults = []
     for override in values:
         fault = _key_fault(override, {*_keys(base), *loader.list_groups("")})
         if fault:
-            yield f"{_line(override)}: {fault}"
+            faults.append(f"{_line(override)}: {fault}")
             continue
         for text in _texts(override):
             try:
@@ -225,7 +235,15 @@ def _value_faults(loader: ConfigLoaderImpl, parser: OverridesParser, base: DictC
                 loader._apply_overrides_to_config(parser.parse_overrides([text]), tried)
                 base = tried
             except (HydraException, OmegaConfBaseException) as error:
-                yield f"{text}: {_first_line(error)}"
+                faults.append(f"{text}: {_first_line(error)}")
+    return faults, base
+
+
+def _out_of_range(config: DictConfig) -> list[str]:
+    try:
+        return list(bounds.faults(OmegaConf.to_object(config)))
+    except OmegaConfBaseException:  # something that is needed was not given
+        return []
 
 
 def _choice_fault(override: Override) -> str:
@@ -316,6 +334,12 @@ def _keys(config: DictConfig, prefix: str = "") -> Iterator[str]:
         node = config._get_node(key)
         if isinstance(node, DictConfig) and not node._is_none() and not node._is_missing() and not node._is_interpolation():
             yield from _keys(node, name + ".")
+
+
+def _near_option(word: str, options: list[str]) -> str:
+    """The likeliest intended option, or all of them; a dot in one, as in opt1.3b, means nothing."""
+    close = difflib.get_close_matches(word, options, 1, 0.6)
+    return f"; did you mean `{close[0]}`?" if close else f"; choose from {', '.join(options)}" if options else ""
 
 
 def _near(word: str, choices: list[str]) -> str:

@@ -73,3 +73,15 @@ def artifact_of(word: str, outputs: str | None = None) -> Path:
     if not is_sealed(folder / "artifact"):
         raise Fault(f"{word}: this run has no artifact; it did not finish, and the same command goes on with it")
     return folder / "artifact"
+
+
+def artifact_in(folder: str) -> Path:
+    """The artifact that ``folder`` is, or holds as that of a run.
+
+    Raises:
+        Fault: neither.
+    """
+    for candidate in (Path(folder), Path(folder) / "artifact"):
+        if is_sealed(candidate):
+            return candidate
+    raise Fault(f"{folder}: is neither the folder of a finished run nor that of an artifact; write it in full")

@@ -2,6 +2,7 @@
 
 import difflib
 import importlib.util
+import json
 import re
 from collections.abc import Iterator
 from urllib.parse import urlsplit
@@ -23,7 +24,8 @@ from rlhf.fault import Fault
 from rlhf.lineage import chain
 from rlhf.rewards.own import looked_at
 from rlhf.rewards.server import is_loopback
-from rlhf.runs import artifact_of
+from rlhf.runs import artifact_in
+from rlhf.sealed import MANIFEST
 
 
 def faults(run: Run) -> Iterator[str]:
@@ -51,9 +53,12 @@ def _judge(run: Run) -> Iterator[str]:
     folder = run.evaluation.reward_model
     if folder is not None and "sft" in chain(run, run.stage):
         try:
-            artifact_of(folder)
+            kind = json.loads((artifact_in(folder) / MANIFEST).read_text())["kind"]
         except Fault as fault:
             yield f"evaluation.reward_model={fault}"
+            return
+        if kind != "reward_model":
+            yield f"evaluation.reward_model={folder}: is a {kind}; name the folder of a reward model"
 
 
 def _early_stop(run: Run) -> Iterator[str]:

@@ -84,17 +84,18 @@ def test_info_defaults_tells_where_values_come_from(shell: Shell) -> None:
 
 
 def test_all_faults_in_one_screen(shell: Shell, tmp_path: Path) -> None:
-    ended = shell("sft.epoch=5", "zero=7", "+foo=1", "model=opt12m", "stage=sft,ppo")
+    ended = shell("sft.epoch=5", "zero=7", "+foo=1", "model=opt12m", "stage=sft,ppo", "rm.learning_rate=-1")
     assert ended.returncode == command_line.EXIT_FAULTS
     assert "Traceback" not in ended.stderr and ended.stdout == ""
     first, *faults = ended.stderr.splitlines()
-    assert first.startswith("5 faults") and len(faults) == 5
+    assert first.startswith("6 faults") and len(faults) == 6
     for key, rule in {
         "sft.epoch=5": "did you mean `sft.epochs`?",
         "zero=7": "[none, 0, 1, 2, 3]",
         "+foo=1": "there is no key `foo`, and keys cannot be added",
         "model=opt12m": "did you mean `opt125m`?",
         "stage=sft,ppo": "add -m",
+        "rm.learning_rate=-1.0": "above 0",
     }.items():
         assert any(fault.strip().startswith(key + ":") and rule in fault for fault in faults), (key, faults)
     assert list(tmp_path.iterdir()) == []
@@ -306,3 +307,10 @@ def test_the_page_on_commands_has_every_exit_code() -> None:
     for status, code in result.EXIT_CODES.items():
         if status.name not in ("pruned", "lost"):  # a study's words for its trials
             assert re.search(rf"^\| {code} \|.*\| `{status.name}` \|$", page_on_commands(), re.MULTILINE), status
+
+
+def test_options_with_a_dot_are_offered_like_all_others() -> None:
+    (fault,) = preflight.check(["model=nonsense"]).faults
+    assert "opt1.3b" in fault and "opt125m" in fault
+    (fault,) = preflight.check(["model=opt1.3"]).faults
+    assert "did you mean `opt1.3b`?" in fault

@@ -68,7 +68,8 @@ class Corpus:
     def _fix(self, stage: str, what: str) -> str:
         """What brings examples to ``stage``, which has none."""
         if other := [name for name, stages in self.fit.items() if stage in stages]:
-            return f"give it some: 'data.sources.{other[0]}.stages=[{stage}]'"
+            mine = {own for (own, _), examples in self.parts.items() if any(each.source == other[0] for each in examples)}
+            return f"give it some: 'data.sources.{other[0]}.stages=[{','.join([*sorted(mine), stage])}]'"
         if documents := [name for name, stages in self.fit.items() if stages == {"pretrain"}]:
             return (
                 f"its rows are documents, which stage=pretrain 'data.sources.{documents[0]}.stages=[pretrain]' learns; "
@@ -191,7 +192,7 @@ def _fit(example: Example) -> set[str]:
     prompt = bool(example.turns)
     fit = {
         "pretrain": not prompt,
-        "sft": prompt and example.response is not None and (example.rating is None or example.rating > 0),
+        "sft": prompt and example.response is not None and example.demonstrates,
         "rm": example.rejected is not None or (prompt and example.rating is not None),
         "ppo": prompt,
     }

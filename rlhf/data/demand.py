@@ -30,7 +30,7 @@ def see_comparisons(loss: RewardModelLoss, examples: Sequence[Example]) -> None:
     """
     rated = any(example.ratings for example in examples)
     if loss is RewardModelLoss.mse and not rated:
-        raise Fault("rm.loss=mse: no row has a rating; use data with a label or a rating, or rm.loss=pairwise")
+        raise Fault("rm.loss=mse: no row has a rating; use data with a column `rating` or `label`, or rm.loss=pairwise")
     if loss is not RewardModelLoss.mse and not any(len(example.answers) > 1 for example in examples):
         other = ", or rm.loss=mse for what people rated" if rated else ""
         raise Fault(f"rm.loss={loss.name}: no row has a second answer to compare with; use data with pairs{other}")

@@ -7,11 +7,10 @@ or one of them says nothing, raises ``BadDialogue``.
 import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 from rlhf.config import Format
-from rlhf.data.fields import not_a, object_of, rating_of, text_of
+from rlhf.data.fields import not_a, object_of, rated, text_of
 from rlhf.data.reader import Row
 from rlhf.data.records import BadDialogue, BadRow, Example, Turn
 
@@ -27,7 +26,7 @@ _ANY_USER = re.compile(rf"(?:\A|(?<=\s))({'|'.join(_MARKS)}):")
 
 
 def messages(row: Row, source: str) -> list[Example]:
-    """`messages` with `role` and `content`; with a `label` (true or false) only the last answer counts, and is rated by it."""
+    """`messages` with `role` and `content`; with a `label` or `rating` only the last answer counts, and is rated by it."""
     turns = turns_of(_dialogue(row, "messages"), "messages", "role", "content")
     return _rated(row, _answers(turns, _places("messages", turns), source))
 
@@ -36,7 +35,7 @@ def sharegpt(row: Row, source: str) -> list[Example]:
     """`conversations`: turns with `from` (``SPEAKERS``) and `value`, or with `role` and `content`.
 
     Turns of one speaker in a row are joined. With `chosen` and `rejected`, a turn each, these are the answers to the whole
-    of it; with a `label` it is read as ``messages`` are.
+    of it; with a `label` or `rating` it is read as ``messages`` are.
     """
     turns = turns_of(_dialogue(row, "conversations"), "conversations", *_keys(row["conversations"]))
     joined, places = [], []
@@ -218,9 +217,8 @@ def _dialogue(row: Row, column: str) -> list[Any]:
 
 
 def _rated(row: Row, answers: list[Example]) -> list[Example]:
-    """All answers; or only the last one with its rating, where the row has a `label`."""
-    rating = rating_of(row)
-    return answers if rating is None else [replace(each, rating=rating) for each in answers[-1:]]
+    """All answers; or only the last one with its rating, where the row has a `label` or a `rating`."""
+    return [rated(row, each) for each in answers[-1:]] if {"label", "rating"} & row.keys() else answers
 
 
 def _answers(turns: Sequence[Turn], places: Sequence[str], source: str) -> list[Example]:

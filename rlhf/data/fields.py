@@ -1,10 +1,11 @@
 """Single values out of a row, checked: what is not as it should be raises ``BadRow`` with its field."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 from rlhf.data.reader import Row
-from rlhf.data.records import BadRow
+from rlhf.data.records import BadRow, Example
 
 
 def text_of(row: Row, column: str, within: str = "", may_be_empty: bool = False) -> str:
@@ -25,29 +26,38 @@ def text_of(row: Row, column: str, within: str = "", may_be_empty: bool = False)
     return value
 
 
-def rating_of(row: Row) -> float | None:
-    """1 where `label` is true or 1, 0 where it is false or 0, also as text (a CSV file holds nothing else); None: no label."""
+def rated(row: Row, example: Example) -> Example:
+    """``example`` with what people found of its answer, by the row's `label` or `rating`.
+
+    `label`: true or 1 is a good answer, rated 1; false or 0 a bad one, rated 0 and no demonstration. `rating`: a number on any
+    scale, which says nothing of whether to imitate the answer. Both also as text: a CSV file holds nothing else.
+    """
     if "label" not in row:
-        return None
+        rating = _number(row, "rating")
+        return example if rating is None else replace(example, rating=rating, demonstrates=False)
     label = row["label"]
     told = label.strip().lower() if isinstance(label, str) else label
     known = {True: 1.0, False: 0.0, "true": 1.0, "false": 0.0, "1": 1.0, "0": 0.0}  # True is also 1, and False 0
     if not isinstance(told, bool | int | float | str) or told not in known:
-        raise BadRow("label", not_a(label, "true or false, 1 or 0"))
-    return known[told]
+        raise BadRow("label", not_a(label, "true or false, 1 or 0; a number on another scale goes into a column `rating`"))
+    return replace(example, rating=known[told], demonstrates=known[told] > 0)
 
 
 def margin_of(row: Row) -> float | None:
     """The number under `margin`, also as text; None: there is none."""
-    margin = row.get("margin")
-    if margin is None:
+    return _number(row, "margin", 0.0, "a finite number of at least 0")
+
+
+def _number(row: Row, column: str, least: float = -math.inf, wanted: str = "a finite number") -> float | None:
+    value = row.get(column)
+    if value is None:
         return None
     try:
-        found = float(margin) if isinstance(margin, int | float | str) and not isinstance(margin, bool) else -1.0
+        found = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else math.nan
     except (ValueError, OverflowError):
-        found = -1.0
-    if not (math.isfinite(found) and found >= 0):
-        raise BadRow("margin", not_a(margin, "a finite number of at least 0"))
+        found = math.nan
+    if not (math.isfinite(found) and found >= least):
+        raise BadRow(column, not_a(value, wanted))
     return found
 
 

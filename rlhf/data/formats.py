@@ -16,7 +16,7 @@ from rlhf.config import Format
 from rlhf.data.dialogues import follow, ranked_list, spoken, turns_of
 from rlhf.data.fields import not_a as _not
 from rlhf.data.fields import object_of as _object
-from rlhf.data.fields import rating_of
+from rlhf.data.fields import rated
 from rlhf.data.fields import text_of as _text
 from rlhf.data.reader import Row
 from rlhf.data.records import BadRow, Example, Turn
@@ -35,11 +35,11 @@ def detect(columns: Iterable[str]) -> Format | None:
 
 
 def completion(row: Row, source: str) -> list[Example]:
-    """`prompt` with a demonstration under one of ``ANSWER_COLUMNS``, perhaps with a `label`; without one, a prompt for PPO."""
+    """`prompt` with an answer under one of ``ANSWER_COLUMNS``, perhaps a rated one; without any, a prompt for PPO."""
     column = next((name for name in ANSWER_COLUMNS if name in row), None)
     if column is None:
         return [Example(_prompt(row), None, None, source)]
-    return [Example(_prompt(row), _answer(row, column), None, source, rating=rating_of(row))]
+    return [rated(row, Example(_prompt(row), _answer(row, column), None, source))]
 
 
 def ranked(row: Row, source: str) -> list[Example]:
@@ -75,8 +75,8 @@ def _places(responses: Sequence[Row], within: Sequence[str]) -> list[float]:
 
 
 def alpaca(row: Row, source: str) -> list[Example]:
-    """`instruction`, `input` (may be empty), `output`; perhaps a `label`."""
-    return [Example(_instruction(row), _text(row, "output"), None, source, rating=rating_of(row))]
+    """`instruction`, `input` (may be empty), `output`; perhaps a `label` or a `rating`."""
+    return [rated(row, Example(_instruction(row), _text(row, "output"), None, source))]
 
 
 def pair(row: Row, source: str) -> list[Example]:

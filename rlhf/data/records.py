@@ -38,6 +38,8 @@ class Example:
     """How much better than `rejected` people found `response`; None: unknown."""
     rating: float | None = None
     """How good people found `response`; None: unknown."""
+    demonstrates: bool = True
+    """Whether `response` is to be imitated: not where it was only rated, or rated as bad."""
     solution: str | None = None
     """The demonstrated answer of a prompt that is only a prompt: for rewards that check against it, never for the policy."""
 

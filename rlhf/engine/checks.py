@@ -1,11 +1,14 @@
 """Faults between engine, number format, adapters and places: what goes with what (see docs/engines.md). Torch-free."""
 
+import importlib.util
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from rlhf.config import Device, Offload, Optimizer, Precision, Quantize, Run, Zero
 from rlhf.lineage import chain
+
+NO_BITSANDBYTES = "needs bitsandbytes, which is not installed; pip install 'rlhf[bitsandbytes]'"
 
 
 def faults(run: Run) -> list[str]:
@@ -49,6 +52,8 @@ def _adapters(run: Run) -> Iterator[str]:
             yield f"{key}.quantize={lora.quantize.name}: packed weights cannot be trained; add adapters as {key}=dim64"
         if lora.quantize is not Quantize.none and run.zero is not Zero["none"]:
             yield f"{key}.quantize={lora.quantize.name}: needs zero=none, and zero is {run.zero.name}"
+        elif lora.quantize is not Quantize.none and not _has_bitsandbytes():
+            yield f"{key}.quantize={lora.quantize.name}: {NO_BITSANDBYTES}"
 
 
 def _frozen(run: Run) -> Iterator[str]:
@@ -61,10 +66,16 @@ def _frozen(run: Run) -> Iterator[str]:
             yield f"{key}.{what}: {own} freezes all weights and trains adapters; leave it out, or use {own}=none"
 
 
+def _has_bitsandbytes() -> bool:
+    return importlib.util.find_spec("bitsandbytes") is not None
+
+
 def _optimizers(run: Run) -> Iterator[str]:
     for name in chain(run, run.stage):
         if getattr(run, name).optimizer is Optimizer.adamw_8bit and run.zero is not Zero["none"]:
             yield f"{name}.optimizer=adamw_8bit: needs zero=none, and zero is {run.zero.name}; ZeRO shares those of adamw"
+        elif getattr(run, name).optimizer is Optimizer.adamw_8bit and not _has_bitsandbytes():
+            yield f"{name}.optimizer=adamw_8bit: {NO_BITSANDBYTES}"
 
 
 def _places(run: Run) -> Iterator[str]:

@@ -14,6 +14,17 @@ T = TypeVar("T")
 AUTO = "auto"
 
 
+def look(where: str, key: str) -> None:
+    """See whether there is a device called ``where``.
+
+    Raises:
+        Fault: there is none here; ``key`` is the setting that names it.
+    """
+    device = torch.device("cpu" if where == AUTO else where)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise Fault(f"{key}={where}: torch sees {torch.cuda.device_count()} GPUs here; name one of them, or use auto or cpu")
+
+
 class Placement:
     """The frozen networks of one engine: on its device, in CPU memory until they are used, or on a device of their own."""
 

@@ -17,7 +17,7 @@ from rlhf.models.forward import token_scores
 from rlhf.models.load import load_scorer
 from rlhf.models.template import prompt_tokens, response_tokens
 from rlhf.models.tokenizer import load_tokenizer, same_tokens
-from rlhf.runs import artifact_of
+from rlhf.runs import artifact_in
 from rlhf.stages.batches import Sequences, Tokens
 from rlhf.stages.examples import MIN_PROMPT_TOKENS, in_groups
 
@@ -121,8 +121,8 @@ def brought_reward(
     Raises:
         Fault: there is none, or it is broken.
     """
-    path = artifact_of(folder)
-    artifact.load(path, "reward_model", "rm")
+    path = artifact_in(folder)
+    artifact.load(path, "reward_model", "evaluation.reward_model")
     described = brought(path.name)
     reader = load_tokenizer(described, (), path)
     scorer = load_scorer(described, reader, path, seed=0, fresh_head=False)

@@ -6,7 +6,7 @@ from rlhf.config import RewardConfig, RewardFunction, RewardKind
 from rlhf.data.corpus import Corpus
 from rlhf.fault import Fault
 from rlhf.rewards.functions import LAST_NUMBER, answer_in
-from rlhf.rewards.text import Messages, ask, scorer_of
+from rlhf.rewards.text import Messages, ask, messages_of, scorer_of
 
 PROMPT: list[Messages] = [[{"role": "user", "content": "What is 2 + 3?"}]]
 RESPONSE, SOLUTION = "It is 5.", "5"
@@ -26,6 +26,14 @@ def see(config: RewardConfig, corpus: Corpus) -> None:
     if config.kind is RewardKind.http:
         solved = any(example.solution is not None for example in prompts)
         ask(name, scorer, PROMPT, [RESPONSE], [SOLUTION if solved else None])
+    if config.kind is RewardKind.file:
+        first = prompts[0]
+        try:
+            ask(name, scorer, [messages_of(first)], [RESPONSE], [first.solution])
+        except Fault:
+            raise
+        except Exception as error:
+            raise Fault(f"{name}: failed on a first prompt ({type(error).__name__}: {error}); mend it") from error
     if config.kind is RewardKind.function and config.function is RewardFunction.answer:
         without = Counter(example.source for example in prompts if example.solution is None)
         if without:

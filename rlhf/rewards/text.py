@@ -45,8 +45,13 @@ class TextReward:
         return torch.tensor([value for part in parts for value in part], dtype=torch.float32, device=self.engine.device)
 
     def _scores(self, pairs: Sequence[tuple[Example, str]]) -> list[float]:
-        prompts = [[{"role": turn.role, "content": turn.text} for turn in example.turns] for example, _ in pairs]
+        prompts = [messages_of(example) for example, _ in pairs]
         return ask(self.name, self.scorer, prompts, [text for _, text in pairs], [example.solution for example, _ in pairs])
+
+
+def messages_of(prompt: Example) -> Messages:
+    """Its turns as a scorer is given them."""
+    return [{"role": turn.role, "content": turn.text} for turn in prompt.turns]
 
 
 def ask(name: str, scorer: Scorer, prompts: list[Messages], responses: list[str], solutions: list[str | None]) -> list[float]:

@@ -367,6 +367,13 @@ def test_an_empty_stage_says_what_is_missing(tmp_path: Path) -> None:
         corpus.examples("sft", "held_out")
 
 
+def test_what_a_source_gives_already_stays_in_the_advice(tmp_path: Path) -> None:
+    rows = [{"prompt": f"Number {n}?", "chosen": f"It is {n}.", "rejected": "No."} for n in range(30)]
+    corpus = load(mix(mine=source(write(tmp_path / "a.jsonl", rows), stages=("rm",))), 1, None)
+    with pytest.raises(Fault, match=r"give it some: 'data\.sources\.mine\.stages=\[rm,sft\]'"):
+        corpus.examples("sft", "train")
+
+
 def test_documents_are_offered_the_stage_that_learns_them(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", [{"text": f"Story {n}. It ends."} for n in range(30)])
     corpus = load(mix(mine=source(path)), 1, None)

@@ -43,14 +43,23 @@ def test_each_answer_of_a_conversation_is_learnt_with_what_came_before_it() -> N
 )
 def test_a_label_rates_the_last_answer(label: object, rating: float) -> None:
     row = {"messages": [message(each) for each in (ASK, SAY)], "label": label}
-    assert read(row) == [Example((ASK,), "So.", None, "mine", rating=rating)]
+    assert read(row) == [Example((ASK,), "So.", None, "mine", rating=rating, demonstrates=rating > 0)]
     said = [{"from": "human", "value": "Why?"}, {"from": "gpt", "value": "So."}]
     for other in (
         {"prompt": "Why?", "completion": "So."},
         {"instruction": "Why?", "input": "", "output": "So."},
         {"conversations": said},
     ):
-        assert read({**other, "label": label}) == [Example((ASK,), "So.", None, "mine", rating=rating)]
+        assert read({**other, "label": label}) == [Example((ASK,), "So.", None, "mine", rating=rating, demonstrates=rating > 0)]
+
+
+@pytest.mark.parametrize(("rating", "wanted"), [(-4, -4.0), (3.5, 3.5), ("2", 2.0)])
+def test_a_rating_may_be_any_number_and_makes_no_demonstration(rating: object, wanted: float) -> None:
+    rated = [Example((ASK,), "So.", None, "mine", rating=wanted, demonstrates=False)]
+    assert read({"prompt": "Why?", "completion": "So.", "rating": rating}) == rated
+    assert read({"messages": [message(each) for each in (ASK, SAY)], "rating": rating}) == rated
+    with pytest.raises(BadRow, match="rating: .* a finite number"):
+        read({"prompt": "Why?", "completion": "So.", "rating": "good"})
 
 
 @pytest.mark.parametrize("label", ["yes", "no", None, "", 2, 0.5, [], {}, float("nan")])

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from rlhf import chain
 from rlhf.config import RewardConfig, RewardFunction, RewardKind
@@ -59,6 +60,30 @@ def test_no_parent_is_trained_for_a_reward_that_cannot_be_had(tmp_path: Path) ->
     run = small.make_run(tmp_path, "stage=ppo", "reward=file", f"reward.path={tmp_path}/my.py:score")
     with pytest.raises(Fault, match="does not take prompts, responses and solutions"):
         chain.execute(run)
+    assert not list((tmp_path / "runs").glob("*/artifact"))
+
+
+@pytest.mark.parametrize(
+    ("body", "fault"),
+    [
+        ("raise ValueError('boom')", r"my\.py:score: failed on a first prompt \(ValueError: boom\)"),
+        ("return [float('nan')]", "every score must be a finite number"),
+        ("return []", "gave 0 scores for 1 responses"),
+    ],
+)
+def test_a_function_of_ones_own_is_tried_before_anything_is_trained(body: str, fault: str, tmp_path: Path) -> None:
+    (tmp_path / "my.py").write_text(f"def score(prompts, responses, solutions): {body}\n")
+    run = small.make_run(tmp_path, "stage=ppo", "reward=file", f"reward.path={tmp_path}/my.py:score")
+    with pytest.raises(Fault, match=fault):
+        chain.execute(run)
+    assert not list((tmp_path / "runs").glob("*/artifact"))
+
+
+def test_a_gpu_that_is_not_there_is_named_before_anything_is_trained(tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    with pytest.raises(Fault, match=r"ppo\.reward_device=cuda:1: torch sees 0 GPUs here"):
+        chain.execute(small.make_run(tmp_path, "stage=ppo", "ppo.reward_device=cuda:1"))
     assert not list((tmp_path / "runs").glob("*/artifact"))
 
 
