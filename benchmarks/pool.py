@@ -3,7 +3,8 @@
 python benchmarks/pool.py [trials]
 
 Each trial is a real `stage=sft` run of one step with `debug=smoke` on 24 rows of text, on one thread. `own` is what the trial
-says it took to train, evaluate and save; overhead is everything else of its wall seconds, its report included. CPU seconds are
+says it took to train, evaluate and save; overhead is everything else of its wall seconds. Its report is written as in a study,
+by a process beside the trials; the wall time ends with the last report. CPU seconds are
 those of all processes, so other load on the machine changes them less. `once` is spent before the first trial.
 """
 
@@ -26,8 +27,10 @@ from hydra import compose, initialize_config_dir  # noqa: E402, the path comes f
 from omegaconf import OmegaConf  # noqa: E402
 
 from launchers import pool  # noqa: E402
+from launchers.pages import Pages  # noqa: E402
 from launchers.pool import Job  # noqa: E402
 from launchers.slots import Slots  # noqa: E402
+from launchers.trial import WITHOUT_PAGE  # noqa: E402
 from launchers.warm import Warm  # noqa: E402
 from rlhf import config, preflight  # noqa: E402
 from rlhf.result import Result, Status  # noqa: E402
@@ -83,8 +86,16 @@ def in_pool(folder: Path, trials: int, parallel: int, warm: bool) -> Taken:
         while server is not None and not server.settled():
             time.sleep(0.01)
         ready, spent = time.perf_counter(), cpu()
-        jobs = pool.each(Job(each.name, each) for each in folders)
-        pool.run(jobs, Slots(parallel, THREADS), lambda end: codes.append(end.code), warm=server)
+        pages = Pages(server, print)
+        arguments = (WITHOUT_PAGE,) if warm else ()
+
+        def ended(end: pool.End) -> None:
+            codes.append(end.code)
+            pages.add(Path(Result.load(end.job.folder / "result.json").folder))
+
+        jobs = pool.each(Job(each.name, each, arguments=arguments) for each in folders)
+        pool.run(jobs, Slots(parallel, THREADS), ended, tick=lambda running: pages.tick(), warm=server)
+        pages.finish()
         wall, cpu_ = time.perf_counter() - ready, cpu() - spent
     assert codes == [0] * trials, codes
     return Taken(wall, cpu_, own(folder / "outputs"), ready - began)

@@ -38,7 +38,8 @@ class Job:
     name: str
     folder: Path
     command: list[str] | None = None
-    """null: the frozen trial in ``folder`` (``launchers.trial``)."""
+    """null: the frozen trial in ``folder`` (``launchers.trial``), with ``arguments``."""
+    arguments: tuple[str, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
     """What it has beyond our environment and its slot's."""
     devices: int = 1
@@ -259,9 +260,9 @@ def _start(job: Job, place: Slot | str, warm: Warm | None) -> Running | End | No
     try:
         with (job.folder / "log.txt").open("ab") as log:
             if job.command is None and warm is not None:
-                child = warm.start("launchers.trial", trial, variables, log.fileno(), log.fileno())
+                child = warm.start("launchers.trial", [*trial, *job.arguments], variables, log.fileno(), log.fileno())
             else:
-                command = job.command or [sys.executable, "-m", "launchers.trial", *trial]
+                command = job.command or [sys.executable, "-m", "launchers.trial", *trial, *job.arguments]
                 child = start_fresh(command, variables, log.fileno(), log.fileno())
     except Gone:
         return None

@@ -1,6 +1,7 @@
-"""One trial: ``python -m launchers.trial FOLDER [PARENT]`` runs FOLDER's frozen ``config.yaml`` and leaves ``result.json``.
+"""One trial: ``python -m launchers.trial FOLDER [PARENT] [without-page]`` runs FOLDER's frozen ``config.yaml``.
 
-With PARENT, the process id of the sweeper, it dies when that process does. A run that its study prunes ends with exit code 0.
+It leaves ``result.json``. With PARENT, the process id of the sweeper, it dies when that process does. With `without-page`
+somebody else writes the ``report.html`` of its run. A run that its study prunes ends with exit code 0.
 """
 
 import shutil
@@ -16,6 +17,8 @@ from rlhf.result import Result, Status
 from rlhf.sealed import write_atomically
 from rlhf.stopping import die_with
 
+WITHOUT_PAGE = "without-page"
+
 
 def main(arguments: list[str]) -> int:
     """Run the trial; return the exit code of its result."""
@@ -29,7 +32,8 @@ def main(arguments: list[str]) -> int:
         from rlhf import chain, provenance  # torch is imported from here on
 
         with provenance.overridden_by(read_overrides(folder)):
-            result = chain.execute(run, trial=None if run.sweep.pruner is Pruner.none else folder.resolve())
+            trial = None if run.sweep.pruner is Pruner.none else folder.resolve()
+            result = chain.execute(run, trial=trial, pages=WITHOUT_PAGE not in arguments)
     except KeyboardInterrupt:  # before the run could answer it
         result = _without_run(run, Status.stopped, "interrupted", "interrupted before it began")
     except Fault as error:  # something the user named cannot be used; no traceback for that

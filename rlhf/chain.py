@@ -53,11 +53,16 @@ def main(run: Run) -> int:
     return result.exit_code
 
 
-def execute(run: Run, ended: Callable[[Result, bool], None] = lambda result, reused: None, trial: Path | None = None) -> Result:
+def execute(
+    run: Run,
+    ended: Callable[[Result, bool], None] = lambda result, reused: None,
+    trial: Path | None = None,
+    pages: bool = True,
+) -> Result:
     """Run ``run`` after its parents and return its typed result; ``ended`` hears of every stage once, as it ends.
 
     A parent that does not finish ends the chain with its status and reason. ``trial`` is the folder in which a study
-    leaves its verdicts, if it may end the last stage early.
+    leaves its verdicts, if it may end the last stage early; ``pages`` is whether each run gets its ``report.html`` here.
 
     Raises:
         Fault: something the user named cannot be used; no folder is left behind for it.
@@ -73,11 +78,11 @@ def execute(run: Run, ended: Callable[[Result, bool], None] = lambda result, reu
             ended(result, reused)
 
     with StopRequest() as stop:
-        return _execute(run, run.stage, stop, tell, trial)
+        return _execute(run, run.stage, stop, tell, trial, pages)
 
 
 def _execute(
-    run: Run, stage: str, stop: StopRequest, ended: Callable[[Result, bool], None], trial: Path | None = None
+    run: Run, stage: str, stop: StopRequest, ended: Callable[[Result, bool], None], trial: Path | None, pages: bool
 ) -> Result:
     identity = identify(run, stage)
     done = None if run.fresh else finished(identity)
@@ -91,7 +96,7 @@ def _execute(
                     f"parents.missing=require: stage={stage} needs a {kind} from stage={name}, and none with signature "
                     f"{identity.parents[name]} is in {run.paths.outputs}; run stage={name} first or set parents.{name}"
                 )
-            result = _execute(replace(run, fresh=False), name, stop, ended)
+            result = _execute(replace(run, fresh=False), name, stop, ended, None, pages)
             if result.status is not Status.finished:
                 return result
             found = _find(run, name, kind)
@@ -106,7 +111,7 @@ def _execute(
         with claimed(identity.folder):
             done = None if run.fresh else finished(identity)
             result = done or run_stage(run, identity, parents, load_corpus(run), stop, trial)
-            if done is None:
+            if done is None and pages:
                 report.write_or_warn(identity.folder)
     except Fault:
         if identity.folder.is_dir() and {each.name for each in identity.folder.iterdir()} <= NO_RESULT:

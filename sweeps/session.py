@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from launchers import outcome, pool
+from launchers.pages import Pages
+from launchers.trial import WITHOUT_PAGE
 from rlhf import lineage
 from rlhf.config import Device, Run, SweepConfig, SweepMode
 from rlhf.fault import Fault
@@ -68,6 +70,8 @@ class Session:
         self._folders = {entry.number: trials.path(entry.number) for entry in trials.record.entries().values()}
         self.command: Callable[[Path], list[str]] | None = None
         """The process of a run; None: the pool's own way."""
+        self.pages: Pages | None = None
+        """Writes the pages of runs; None: they write their own."""
         self.chain_of: ChainOf | None = None
         """Tells which parents a trial hangs on; None: its run sees to them itself."""
         self._best = trials.best_by_seed(self._seeds)
@@ -103,6 +107,8 @@ class Session:
     def tick(self, running: Sequence[pool.Running]) -> None:
         """Answer the trials that wait for a verdict."""
         self._judge.watch(self._folders)
+        if self.pages is not None:
+            self.pages.tick()
 
     # what starts
 
@@ -210,13 +216,15 @@ class Session:
         command = None if self.command is None else self.command(folder)
         devices = 0 if run.device is Device.cpu else run.ranks
         self.book.started(folder)
-        return pool.Job(name, folder, command, devices=devices, ranks=run.ranks, timeout=self._sweep.trial_timeout)
+        arguments = () if self.pages is None else (WITHOUT_PAGE,)
+        return pool.Job(name, folder, command, arguments, devices=devices, ranks=run.ranks, timeout=self._sweep.trial_timeout)
 
     # what ends
 
     def ended(self, end: pool.End) -> None:
         """Hear how a run ended."""
         owner = self._running.pop(end.job.folder)
+        self._page(end)
         if isinstance(owner, Parent):
             result = outcome.result_of(end, owner.run)
             write_atomically(end.job.folder / "result.json", result.to_json())
@@ -241,6 +249,14 @@ class Session:
         if not owner.seeds or self._is_hopeless(owner):
             many = len(self._seeds) > 1
             self._end(owner, joined([*owner.results.values()], len(self._seeds)) if many else result)
+
+    def _page(self, end: pool.End) -> None:
+        """Have the page of its run written, if that has none of today."""
+        made = outcome.read(end.job.folder)
+        if self.pages is not None and made is not None and (folder := Path(made.folder)).is_dir():
+            page, result = folder / "report.html", folder / "result.json"
+            if not page.is_file() or (result.is_file() and page.stat().st_mtime < result.stat().st_mtime):
+                self.pages.add(folder)
 
     def _end(self, trial: Open, result: Result) -> None:
         if result.status is Status.finished and (missing := self.trials.goal.missing(result)):

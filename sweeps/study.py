@@ -21,6 +21,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from launchers import pool
+from launchers.pages import Pages
 from launchers.slots import Slots
 from launchers.warm import Warm
 from rlhf import preflight
@@ -134,7 +135,10 @@ def _run(run: Run, session: Session, slots: Slots, command: Command | None, chai
     with Refresher(trials.folder) as page, Warm(pool.environment(), session.say) if command is None else nullcontext() as warm:
         session.book.changed = page.poke
         session.command, session.chain_of = command, chain_of if warm is None else asker(warm)
+        session.pages = None if warm is None else Pages(warm, session.say)
         interrupted = pool.run(session.next_job, slots, session.ended, session.say, tick=session.tick, warm=warm)
+        if session.pages is not None:
+            session.pages.finish()
         rows = trials.write_rows()
         session.book.close()
     found = answer.read(trials.folder, running=False)

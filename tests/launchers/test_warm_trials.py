@@ -12,9 +12,11 @@ from omegaconf import OmegaConf
 
 import launchers
 from launchers import pool
+from launchers.pages import Pages
 from launchers.pool import End, Job
 from launchers.question import chain_of
 from launchers.slots import Slots
+from launchers.trial import WITHOUT_PAGE
 from launchers.warm import Warm
 from rlhf import config, preflight
 from rlhf.fault import Fault
@@ -105,6 +107,19 @@ def test_a_reward_that_cannot_be_had_is_told_before_its_parents_are_trained(warm
     folder = freeze(tmp_path / "ppo", "stage=ppo", "reward=file", f"reward.path={reward}:score")
     with pytest.raises(Fault, match="mine.py"):
         chain_of(warm, folder)
+
+
+def test_pages_are_written_beside_the_trials(warm: Warm, tmp_path: Path) -> None:
+    said: list[str] = []
+    pages = Pages(warm, said.append)
+    folder = freeze(tmp_path / "sft", "stage=sft")
+    (end,) = run([Job("sft", folder, arguments=(WITHOUT_PAGE,))], Slots(1), warm)
+    made = Path(result(folder)["folder"])
+    assert end.code == 0 and not (made / "report.html").exists()
+    pages.add(made)
+    pages.add(tmp_path / "no run")
+    pages.finish()
+    assert "</html>" in (made / "report.html").read_text() and said == []  # one without a page has said so on its own
 
 
 @pytest.mark.slow
