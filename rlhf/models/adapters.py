@@ -32,7 +32,8 @@ def add_adapters(network: PreTrainedModel, lora: LoraConfig, key: str, seed: int
     """Freeze ``network`` but for the submodules named in ``keep``, and put an adapter on each target; nothing for dim 0.
 
     Raises:
-        Fault: a target is not in the network, or there is no bitsandbytes. The message names ``key``, the setting's group.
+        Fault: a target is not in the network or shares its weights with the embeddings, or there is no bitsandbytes. The
+            message names ``key``, the setting's group.
     """
     if lora.dim == 0:
         return
@@ -41,6 +42,8 @@ def add_adapters(network: PreTrainedModel, lora: LoraConfig, key: str, seed: int
     targets = "all-linear" if lora.targets is None else list(lora.targets)
     if both := set(keep) & set(lora.targets or ()):
         raise Fault(f"{key}.targets={targets}: {', '.join(both)} is trained whole, without an adapter; leave it out")
+    if network.config.tie_word_embeddings and (tied := set(_heads(network)) & set(lora.targets or ())):
+        raise Fault(f"{key}.targets={targets}: {', '.join(tied)} shares its weights with the embeddings; leave it out")
     settings = peft.LoraConfig(
         r=lora.dim,
         lora_alpha=cast(int, lora.alpha),
@@ -55,6 +58,7 @@ def add_adapters(network: PreTrainedModel, lora: LoraConfig, key: str, seed: int
         peft.inject_adapter_in_model(settings, network, NAME)
     except ValueError as error:
         layers = {name.rpartition(".")[2] for name, module in network.named_modules() if isinstance(module, nn.Linear | Conv1D)}
+        layers -= {*keep, *(_heads(network) if network.config.tie_word_embeddings else ())}
         raise Fault(
             f"{key}.targets={targets}: {network.config.model_type} has no such layers; choose from {', '.join(sorted(layers))}"
         ) from error

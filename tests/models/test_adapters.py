@@ -182,3 +182,16 @@ def test_a_target_that_is_not_there_is_a_fault(
     network = load_policy(model_config(Family.gpt_neox), tokenizer, None, seed=0)
     with pytest.raises(Fault, match=r"lora\.targets=\['q_proj'\]: gpt_neox has no such layers; choose from .*query_key_value"):
         add_adapters(network, lora(targets=["q_proj"]), "lora", seed=0)
+
+
+def test_an_output_layer_that_is_the_embedding_too_gets_no_adapter(
+    tokenizer: PreTrainedTokenizerBase, model_config: Callable[..., ModelConfig]
+) -> None:
+    tied, untied = (load_policy(model_config(family), tokenizer, None, seed=0) for family in (Family.opt, Family.gpt_neox))
+    with pytest.raises(Fault, match=r"lora\.targets=\['lm_head'\]: lm_head shares its weights with the embeddings"):
+        add_adapters(tied, lora(targets=["lm_head"]), "lora", seed=0)  # merged, it would be lost on loading
+    with pytest.raises(Fault) as told:
+        add_adapters(load_policy(model_config(Family.opt), tokenizer, None, seed=0), lora(targets=["foo"]), "lora", seed=0)
+    assert "q_proj" in str(told.value) and "lm_head" not in str(told.value)
+    add_adapters(untied, lora(targets=["lm_head"]), "lora", seed=0)
+    assert {name.partition(".lora_")[0] for name in trained(untied)} == {"lm_head"}
