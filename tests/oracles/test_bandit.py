@@ -99,6 +99,7 @@ class Bandit:
 
     rounds, micro_batch_size = UPDATES, 512
     log_every, eval_every, save_every = UPDATES, 0, 0
+    rounds_per_epoch, eval_every_epoch = None, False
 
     def __init__(self, beta: float, penalty: Penalty) -> None:
         self.beta, self._penalty = beta, penalty
