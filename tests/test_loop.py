@@ -58,6 +58,7 @@ class Slope:
             poison,
         )
         self.log_every, self.eval_every, self.save_every = 1, 0, 0
+        self.rounds_per_epoch, self.eval_every_epoch = None, False
         self.module = nn.Linear(1, 1, bias=False)
         with torch.no_grad():
             self.module.weight.zero_()
