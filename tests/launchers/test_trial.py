@@ -53,7 +53,7 @@ import os, time
 from pathlib import Path
 from rlhf.result import Result, Status
 
-def execute(run, trial=None):
+def execute(run, trial=None, pages=True):
     {body}
     return Result(Status.finished, run.stage, run.model.name, "r", "s", metrics={{"eval/loss": float("nan")}})
 """
