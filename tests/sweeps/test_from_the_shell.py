@@ -37,7 +37,8 @@ def test_nan_and_memory_are_rows_and_nothing_runs_twice(tmp_path: Path) -> None:
     finished = rows(tmp_path)[0]
     assert float(finished["objective"]) == float(finished["eval/loss"]) > 0
     assert (tmp_path / finished["run_folder"] / "result.json").is_file()
-    assert len(list((tmp_path / "outputs/runs").glob("*/report.html"))) == 2  # of those that came to a run: finished and NaN
+    runs = [each.parent for each in (tmp_path / "outputs/runs").glob("*/result.json")]
+    assert len(runs) >= 2 and all((each / "report.html").is_file() for each in runs)
 
     logs = sorted((tmp_path / "outputs/studies/s/trials").glob("*/log.txt"))
     before = [(log.stat().st_mtime_ns, log.stat().st_size) for log in logs]
