@@ -170,8 +170,8 @@ def foresee(run: Run, chain: list[Link]) -> None:
         if not link.finished:
             demand.see(run, link.identity.stage, load_corpus(run))
             if link.identity.stage == "ppo":
-                placement.look(run.ppo.reference_device, "ppo.reference_device")
-                placement.look(run.ppo.reward_device, "ppo.reward_device")
+                placement.look(run.ppo.reference_device, "ppo.reference_device=")
+                placement.look(run.ppo.reward_device, "ppo.reward_device=")
                 ready.see(run.reward, load_corpus(run))
 
 

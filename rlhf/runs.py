@@ -66,13 +66,11 @@ def artifact_of(word: str, outputs: str | None = None) -> Path:
     Raises:
         Fault: there is none.
     """
-    for candidate in (Path(word), Path(word) / "artifact"):
-        if is_sealed(candidate):
-            return candidate
-    folder = folder_of(word, outputs)
-    if not is_sealed(folder / "artifact"):
+    if (found := _artifact_at(Path(word))) is not None:
+        return found
+    if (found := _artifact_at(folder_of(word, outputs))) is None:
         raise Fault(f"{word}: this run has no artifact; it did not finish, and the same command goes on with it")
-    return folder / "artifact"
+    return found
 
 
 def artifact_in(folder: str) -> Path:
@@ -81,7 +79,10 @@ def artifact_in(folder: str) -> Path:
     Raises:
         Fault: neither.
     """
-    for candidate in (Path(folder), Path(folder) / "artifact"):
-        if is_sealed(candidate):
-            return candidate
-    raise Fault(f"{folder}: is neither the folder of a finished run nor that of an artifact; write it in full")
+    if (found := _artifact_at(Path(folder))) is None:
+        raise Fault(f"{folder}: is neither the folder of a finished run nor that of an artifact; write it in full")
+    return found
+
+
+def _artifact_at(folder: Path) -> Path | None:
+    return next((each for each in (folder, folder / "artifact") if is_sealed(each)), None)

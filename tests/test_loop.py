@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 import pytest
 import torch
@@ -58,7 +59,8 @@ class Slope:
             poison,
         )
         self.log_every, self.eval_every, self.save_every = 1, 0, 0
-        self.rounds_per_epoch, self.eval_every_epoch = None, False
+        self.rounds_per_epoch: Fraction | None = None
+        self.eval_every_epoch = False
         self.module = nn.Linear(1, 1, bias=False)
         with torch.no_grad():
             self.module.weight.zero_()
@@ -135,6 +137,15 @@ def test_rows_evaluations_and_checkpoints_come_when_they_are_due() -> None:
     stage = Slope(rounds=6)
     stage.log_every, stage.eval_every, stage.save_every = 4, 3, 2
     assert run(stage).events == ["log 2", "save 2", "evaluate 3", "log 4", "save 4", "log 6"]
+
+
+def test_epochs_end_with_their_last_whole_round() -> None:
+    stage = Slope(rounds=13)
+    stage.rounds_per_epoch, stage.eval_every_epoch = Fraction(10, 4), True  # 10 rows in batches of 4
+    assert [each for each in run(stage).events if "evaluate" in each] == [f"evaluate {done}" for done in (2, 5, 7, 10, 12)]
+    several = Slope(rounds=4)
+    several.rounds_per_epoch, several.eval_every_epoch = Fraction(1, 3), True  # a batch holds three epochs
+    assert [each for each in run(several).events if "evaluate" in each] == ["evaluate 1", "evaluate 2", "evaluate 3"]
 
 
 def test_rows_between_two_logs_are_added_up() -> None:

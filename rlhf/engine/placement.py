@@ -14,15 +14,15 @@ T = TypeVar("T")
 AUTO = "auto"
 
 
-def look(where: str, key: str) -> None:
+def look(where: str, key: str = "") -> None:
     """See whether there is a device called ``where``.
 
     Raises:
-        Fault: there is none here; ``key`` is the setting that names it.
+        Fault: there is none here; ``key`` is the setting that names it, with its sign of equality.
     """
     device = torch.device("cpu" if where == AUTO else where)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise Fault(f"{key}={where}: torch sees {torch.cuda.device_count()} GPUs here; name one of them, or use auto or cpu")
+        raise Fault(f"{key}{where}: torch sees {torch.cuda.device_count()} GPUs here; name one of them, or use auto or cpu")
 
 
 class Placement:
@@ -39,9 +39,8 @@ class Placement:
             Fault: there is no such device here.
         """
         module.eval().requires_grad_(False)
+        look(where)
         device = self._home if where == AUTO else torch.device(where)
-        if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-            raise Fault(f"{where}: torch sees {torch.cuda.device_count()} GPUs here; name one of them, or use auto or cpu")
         module.to(device, dtype)
         if device != self._home:
             self._elsewhere[module] = device

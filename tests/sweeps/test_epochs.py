@@ -1,13 +1,11 @@
 """Measurements by epoch: which evaluation belongs to which, and where each measurement was best."""
 
 import json
-from fractions import Fraction
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from rlhf import chain, loop
+from rlhf import chain
 from rlhf.report import folder
 from sweeps import epochs
 from tests.stages import small
@@ -43,15 +41,6 @@ def test_each_measurement_is_best_at_an_epoch_of_its_own(overfitted: Path, capsy
 def test_nothing_is_said_of_a_run_without_epochs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     epochs.show(write(tmp_path / "run", [{"round": 1, "kind": "eval", "eval/score_mean": 1.0}]), "ppo", "0000")
     assert capsys.readouterr().out == ""
-
-
-def test_epochs_end_with_their_last_whole_round() -> None:
-    stage = SimpleNamespace(rounds_per_epoch=Fraction(10, 4), eval_every_epoch=True)  # 10 rows in batches of 4
-    assert [done for done in range(1, 13) if loop._ends_epoch(stage, done)] == [2, 5, 7, 10, 12]  # type: ignore[arg-type]
-    stage.rounds_per_epoch = Fraction(1, 3)  # one batch holds three epochs
-    assert all(loop._ends_epoch(stage, done) for done in (1, 2, 3))  # type: ignore[arg-type]
-    stage.eval_every_epoch = False
-    assert not loop._ends_epoch(stage, 1)  # type: ignore[arg-type]
 
 
 def test_an_sft_run_is_evaluated_after_each_epoch_and_scored(tmp_path: Path) -> None:
