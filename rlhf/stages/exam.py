@@ -1,4 +1,4 @@
-"""What PPO's policy is measured by: the same held-out prompts each time, answered under the same noise."""
+"""What a policy is measured by: the same held-out prompts each time, answered under the same noise, beside where it started."""
 
 import math
 from collections.abc import Sequence
@@ -9,26 +9,46 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from rlhf.algorithms.kl import k1
+from rlhf.config import RolloutConfig
+from rlhf.data.records import Example
 from rlhf.metrics import Mean, Metric
 from rlhf.models.average import Average
+from rlhf.rewards.interface import Reward
 from rlhf.rewards.scale import Scale
 from rlhf.stages.answers import Answers, answer
 from rlhf.stages.batches import Tokens
 from rlhf.stages.examples import in_groups, in_turns
 from rlhf.stages.interface import Evaluation, Setting
-from rlhf.stages.networks import Networks
-from rlhf.stages.paired import gains
+from rlhf.stages.paired import gold_gains, reward_gain
+from rlhf.stages.policies import Policies
 
 
 class Exam:
     """Compares the policy's answers with those of the policy it started from."""
 
-    def __init__(self, setting: Setting, networks: Networks, scale: Scale) -> None:
-        self._setting, self._run, self._networks, self._scale = setting, setting.run, networks, scale
-        held_out, count = setting.corpus.examples("ppo", "held_out"), setting.run.evaluation.prompts
+    def __init__(
+        self,
+        setting: Setting,
+        policies: Policies,
+        reward: Reward | None,
+        scale: Scale,
+        held_out: Sequence[Example],
+        sampling: RolloutConfig,
+    ) -> None:
+        """Choose the prompts.
+
+        Args:
+            reward: what scores the answers; None: nothing does, and only what is known of them without it is measured.
+            scale: on which scores are told.
+            held_out: prompts, of which `evaluation.prompts` are taken.
+            sampling: how they are answered.
+        """
+        self._setting, self._run, self._policies, self._reward, self._scale = setting, setting.run, policies, reward, scale
+        count = setting.run.evaluation.prompts
         self._examples = [held_out[index] for index in in_turns(held_out, count)[:count]]
+        self._sampling = sampling
         self._before: Answers | None = None
-        self._scores_before = torch.empty(0)
+        self._scores_before: Tensor | None = None
         self._perplexity_before = Mean(0.0, 0)
 
     @torch.no_grad()
@@ -36,33 +56,34 @@ class Exam:
         """Answers, scores and gains of the policy and, as `ema/...`, of its running average.
 
         Args:
-            first: whether nothing has been learnt yet, so that the policy still is the one PPO starts from.
+            first: whether nothing has been learnt yet, so that the policy still is the one it starts from.
         """
         before = self._sit_first()
-        answers = before if first else self._answer(self._networks.policy)
-        scores = self._score(answers)
+        answers = before if first else self._answer(self._policies.policy)
         kl, perplexity = self._against_reference(answers)
         metrics: dict[str, Metric] = {
-            "eval/score_mean": Mean.of(self._scale(scores)),
-            "eval/score_raw": Mean.of(scores),
             "eval/kl": kl,
             "eval/reference_perplexity": perplexity,
             "eval/reference_perplexity_sft": self._perplexity_before,
             **{f"{name}_sft": before.metrics()[name] for name in ("response/repetition", "response/distinct_2")},
         }
-        metrics |= gains(answers, before, scores, self._scores_before, self._scale.deviation)
+        columns: dict[str, Sequence[float | str]] = {"sft_response": before.texts}
+        spread = {"gold": answers.gold} if answers.gold else {}
+        if (scores := self._score(answers)) is not None and self._scores_before is not None:
+            metrics |= {"eval/score_mean": Mean.of(self._scale(scores)), "eval/score_raw": Mean.of(scores)}
+            columns |= {"score": scores.tolist(), "sft_score": self._scores_before.tolist()}
+            spread |= {"score": self._scale(scores).tolist()}
+        metrics |= self._gains(answers, before, scores)
         if average is not None and average.weights:
             metrics |= self._of_average(average, before)
         limit = self._run.evaluation.samples
         shown = replace(answers, examples=answers.examples[:limit], texts=answers.texts[:limit])
-        beside = {"sft_score": self._scores_before.tolist(), "sft_response": before.texts}
-        spread = {"score": self._scale(scores).tolist()} | ({"gold": answers.gold} if answers.gold else {})
-        return Evaluation(answers.metrics() + metrics, shown.samples(score=scores.tolist(), **beside), spread)
+        return Evaluation(answers.metrics() + metrics, shown.samples(**columns), spread)
 
     def _sit_first(self) -> Answers:
-        """The answers of the policy PPO started from, sampled and scored once a process."""
+        """The answers of the policy it started from, sampled and scored once a process."""
         if self._before is None:
-            with self._networks.reference() as start:
+            with self._policies.reference() as start:
                 self._before = self._answer(start)
             self._scores_before = self._score(self._before)
             _, self._perplexity_before = self._against_reference(self._before)
@@ -70,23 +91,28 @@ class Exam:
 
     def _of_average(self, average: Average, before: Answers) -> dict[str, Metric]:
         with average.swapped_in():
-            answers = self._answer(self._networks.policy)
-        gained = gains(answers, before, self._score(answers), self._scores_before, self._scale.deviation)
+            answers = self._answer(self._policies.policy)
+        gained = self._gains(answers, before, self._score(answers))
         return {f"ema/{name}": metric for name, metric in (answers.metrics() + gained).items()}
 
-    def _answer(self, policy: PreTrainedModel) -> Answers:
-        rollout, tokenizer = self._run.rollout, self._networks.tokenizer
-        return answer(self._setting, policy, tokenizer, self._examples, rollout, "evaluation")
+    def _gains(self, answers: Answers, before: Answers, scores: Tensor | None) -> dict[str, Metric]:
+        gained = gold_gains(answers, before, scores)
+        if scores is not None and self._scores_before is not None:
+            gained |= reward_gain(scores, self._scores_before, self._scale.deviation)
+        return gained
 
-    def _score(self, answers: Answers) -> Tensor:
-        return self._networks.reward.score(answers.examples, answers.texts, answers.tokens)
+    def _answer(self, policy: PreTrainedModel) -> Answers:
+        return answer(self._setting, policy, self._policies.tokenizer, self._examples, self._sampling, "evaluation")
+
+    def _score(self, answers: Answers) -> Tensor | None:
+        return None if self._reward is None else self._reward.score(answers.examples, answers.texts, answers.tokens)
 
     def _against_reference(self, answers: Answers) -> tuple[Mean, Mean]:
         """Of ``answers``: KL of the policy to the reference in nats an answer, and the reference's perplexity."""
 
         def sums(rows: Sequence[Tokens]) -> tuple[Mean, Mean]:
-            padded = self._networks.pad(rows)
-            logprobs, reference = self._networks.logprobs(padded)[0], self._networks.reference_logprobs(padded)
+            padded = self._policies.pad(rows)
+            logprobs, reference = self._policies.logprobs(padded)[0], self._policies.reference_logprobs(padded)
             return Mean.of((k1(logprobs, reference) * padded.targets).sum(1)), Mean.of(-reference, padded.targets)
 
         groups = in_groups(answers.tokens, self._run.evaluation.micro_batch_size)

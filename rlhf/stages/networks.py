@@ -1,46 +1,22 @@
-"""The networks of PPO, and what each of them says of sampled responses."""
+"""The networks of PPO: policy and reference, a critic, and a reward."""
 
 import copy
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Protocol
 
-import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from rlhf.config import CriticInit, RewardKind
 from rlhf.fault import Fault
-from rlhf.models.adapters import add_adapters, without_adapters
-from rlhf.models.forward import recompute_activations, token_logprobs, token_scores
-from rlhf.models.load import load_policy, load_scorer
+from rlhf.models.adapters import add_adapters
+from rlhf.models.forward import token_scores
+from rlhf.models.load import load_scorer
 from rlhf.models.tokenizer import load_tokenizer, same_tokens
 from rlhf.rewards.interface import Reward
 from rlhf.rewards.model import reads_policy
 from rlhf.rewards.scale import Scale
 from rlhf.rewards.text import text_reward
-from rlhf.rollout.sample import left_pad
-from rlhf.stages.batches import Sequences, Tokens
 from rlhf.stages.interface import Setting
-
-
-class Padded(Protocol):
-    """Sequences, or a rollout."""
-
-    @property
-    def ids(self) -> Tensor:
-        """[B, T] int64."""
-        ...
-
-    @property
-    def mask(self) -> Tensor:
-        """[B, T] bool, true on real tokens."""
-        ...
-
-    @property
-    def targets(self) -> Tensor:
-        """[B, T] bool, true on the tokens that are asked about."""
-        ...
+from rlhf.stages.policies import Padded, Policies, recompute
 
 
 class Networks:
@@ -53,23 +29,17 @@ class Networks:
         start = self._start = setting.parents[run.ppo.init.name]
         self._run, self._engine = run, engine
         self.tokenizer = load_tokenizer(run.model, (), start)
-        self.policy = load_policy(run.model, self.tokenizer, start, run.seed)
-        self._copy = None if run.lora.dim else copy.deepcopy(self.policy)
+        entropies = run.ppo.entropy_coef != 0
+        self.policies = Policies(setting, self.tokenizer, start, run.ppo.reference_device, run.rollout.temperature, entropies)
         self.notes: list[str] = []
         self.reward, self.critic, self.critic_speaks_scores = self._judges(setting)
         self.critic_scale = Scale()
         """On which the critic's head speaks; for one that began as the reward model, that of the scores."""
-        add_adapters(self.policy, run.lora, "lora", run.seed)
         add_adapters(self.critic, run.reward_lora, "reward_lora", run.seed, keep=["score"])
-        for trained in (self.policy, self.critic):
-            engine.place(trained)
-            trained.eval()  # no dropout anywhere: the ratio compares two passes of the same function
-        if self._copy is not None:
-            engine.freeze(self._copy, run.ppo.reference_device)
+        engine.place(self.critic)
+        self.critic.eval()  # no dropout here either
         if run.ppo.gradient_checkpointing:
-            for network in (self.policy, self.critic):
-                recompute_activations(network)
-                network.train()  # transformers recomputes in training mode only; `checks` sees to it that dropout is 0
+            recompute(self.policies.policy, self.critic)
 
     def _judges(self, setting: Setting) -> tuple[Reward, PreTrainedModel, bool]:
         """The reward, the critic as it starts, and whether the critic's head speaks raw scores."""
@@ -104,37 +74,6 @@ class Networks:
                 "use ppo.critic_init=auto, or a reward model of the policy's family"
             )
         self.notes.append("the reward model has a tokenizer of its own: it reads text, and the critic starts as the SFT policy")
-
-    def pad(self, rows: Sequence[Tokens]) -> Sequences:
-        """Prompts padded on the left and responses, the targets, on the right."""
-        pad, device = self.tokenizer.pad_token_id, self._engine.device
-        prompts, prompt_mask = left_pad([prompt for prompt, _ in rows], pad, device)
-        reversed_ids, reversed_mask = left_pad([response[::-1] for _, response in rows], pad, device)
-        responses, response_mask = reversed_ids.flip(1), reversed_mask.flip(1)
-        targets = torch.cat([torch.zeros_like(prompt_mask), response_mask], 1)
-        return Sequences(torch.cat([prompts, responses], 1), torch.cat([prompt_mask, response_mask], 1), targets)
-
-    def logprobs(self, batch: Padded) -> tuple[Tensor, Tensor]:
-        """The policy's log-probability of each target, and the entropy of its distribution there; [B, T], 0 elsewhere."""
-        return self._logprobs(self.policy, batch)
-
-    @contextmanager
-    def reference(self) -> Iterator[PreTrainedModel]:
-        """The policy as it started: a frozen copy of it, or, where adapters are trained, the policy with its adapters off."""
-        if self._copy is not None:
-            yield self._copy
-        else:
-            with without_adapters(self.policy):
-                yield self.policy
-
-    def reference_logprobs(self, batch: Padded) -> Tensor:
-        """The reference's log-probability of each target; [B, T], 0 elsewhere."""
-        with self.reference() as reference:
-            return self._logprobs(reference, batch)[0]
-
-    def _logprobs(self, policy: PreTrainedModel, batch: Padded) -> tuple[Tensor, Tensor]:
-        settings = (self._run.rollout.temperature, self._run.ppo.entropy_coef != 0, self._run.fp32_loss)
-        return self._engine.forward(token_logprobs, policy, batch.ids, batch.mask, batch.targets, *settings)
 
     def values(self, batch: Padded) -> Tensor:
         """The critic's value before each target, at that token's place; [B, T], 0 elsewhere."""

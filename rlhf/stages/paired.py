@@ -24,21 +24,25 @@ def paired_gain(name: str, differences: Sequence[float]) -> dict[str, Metric]:
     return metrics
 
 
-def gains(answers: Answers, before: Answers, scores: Tensor, scores_before: Tensor, deviation: float) -> dict[str, Metric]:
-    """Gain in the reward, in its deviations, and in the known reward where the data has one.
+def reward_gain(scores: Tensor, scores_before: Tensor, deviation: float) -> dict[str, Metric]:
+    """Gain in the reward, in deviations of raw scores.
 
     Args:
-        scores: raw scores [N] of ``answers``, and ``scores_before`` of ``before``.
-        deviation: of raw scores, the unit of the first gain.
+        scores: raw scores [N], and ``scores_before`` those of the other policy's answers.
+        deviation: the unit of the gain.
     """
-    metrics = paired_gain("reward/gain", ((scores - scores_before) / deviation).tolist())
+    return paired_gain("reward/gain", ((scores - scores_before) / deviation).tolist())
+
+
+def gold_gains(answers: Answers, before: Answers, scores: Tensor | None) -> dict[str, Metric]:
+    """Gain in the known reward where the data has one, and how well raw ``scores`` [N] of ``answers`` follow it."""
     if answers.gold is None or before.gold is None:
-        return metrics
+        return {}
     gold, gold_before = torch.tensor(answers.gold), torch.tensor(before.gold)
-    metrics |= paired_gain("reward/gold_gain", (gold - gold_before).tolist())
+    metrics = paired_gain("reward/gold_gain", (gold - gold_before).tolist())
     if len(gold) > 1:
         metrics["reward/gold_sd_sft"] = Mean(gold_before.std().item(), 1)
-    if (correlation := _correlation(scores.cpu(), gold)) is not None:
+    if scores is not None and (correlation := _correlation(scores.cpu(), gold)) is not None:
         metrics["reward/gold_correlation"] = Mean(correlation, 1)
     return metrics
 

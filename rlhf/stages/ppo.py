@@ -58,7 +58,8 @@ class PPO(Stage[Rollout]):
     def __init__(self, setting: Setting) -> None:
         self._setting, self._run, self._config = setting, setting.run, setting.run.ppo
         self._networks = Networks(setting)
-        self._tokenizer, self._reward = self._networks.tokenizer, self._networks.reward
+        self._policies, self._reward = self._networks.policies, self._networks.reward
+        self._tokenizer = self._networks.tokenizer
         self._prompts = [
             (example, prompt_tokens(self._tokenizer, example.turns, self._run.rollout.max_prompt_tokens))
             for example in setting.corpus.examples("ppo", "train")
@@ -79,16 +80,17 @@ class PPO(Stage[Rollout]):
         self.notes += examples_shown(self._tokenizer, setting.corpus, "ppo", self._run.seed, marked)
         self._kl_coef = self._config.kl_coef
         decay = self._config.ema_decay
-        self._average = None if decay is None else Average(setting.engine, self._networks.policy, decay)
+        self._average = None if decay is None else Average(setting.engine, self._policies.policy, decay)
         self._moved = Mean(0.0, 0)
-        self._exam = Exam(setting, self._networks, self._scale)
+        held_out = setting.corpus.examples("ppo", "held_out")
+        self._exam = Exam(setting, self._policies, self._reward, self._scale, held_out, self._run.rollout)
 
     def trainable(self) -> dict[str, Trainable]:
         """Policy and critic, each with an optimizer of its own."""
         config = self._config
         steps = config.updates * config.inner_epochs * config.minibatches
         return {
-            "policy": Trainable(self._networks.policy, OptimizerSpec.of(config, config.learning_rate, steps)),
+            "policy": Trainable(self._policies.policy, OptimizerSpec.of(config, config.learning_rate, steps)),
             "critic": Trainable(self._networks.critic, OptimizerSpec.of(config, config.critic_learning_rate, steps)),
         }
 
@@ -151,7 +153,7 @@ class PPO(Stage[Rollout]):
         examples, ids = [example for example, _ in prompts], [ids for _, ids in prompts]
         keys, engine = noise_keys(f"{self._run.seed}/{purpose}", [example.key for example in examples]), self._setting.engine
         with engine.phase("rollout"):
-            responses = sample(engine, self._networks.policy, ids, keys, self._run.rollout, eos, pad)
+            responses = sample(engine, self._policies.policy, ids, keys, self._run.rollout, eos, pad)
         with engine.phase("score"):
             return self.score_rollout(examples, list(zip(ids, responses, strict=True)))
 
@@ -159,7 +161,7 @@ class PPO(Stage[Rollout]):
     def score_rollout(self, examples: Sequence[Example], rows: list[Tokens]) -> Rollout:
         """Log-probabilities, values, scores and advantages of sampled responses."""
         config, device, eos = self._config, self._setting.engine.device, self._tokenizer.eos_token_id
-        padded = self._networks.pad(rows)
+        padded = self._policies.pad(rows)
         ids, mask, targets = padded.ids, padded.mask, padded.targets
         size = config.micro_batch_size
         columns = zip(ids.split(size), mask.split(size), targets.split(size), strict=True)
@@ -200,8 +202,8 @@ class PPO(Stage[Rollout]):
 
     def _measure(self, padded: Sequences) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Log-probabilities and entropies of the policy, log-probabilities of the reference, values; [B, P + R] each."""
-        logprobs, entropies = self._networks.logprobs(padded)
-        return logprobs, entropies, self._networks.reference_logprobs(padded), self._networks.values(padded)
+        logprobs, entropies = self._policies.logprobs(padded)
+        return logprobs, entropies, self._policies.reference_logprobs(padded), self._networks.values(padded)
 
     def _shape(self, raw: Tensor, ended: Tensor) -> Tensor:
         scores = self._scale(raw)
@@ -216,7 +218,7 @@ class PPO(Stage[Rollout]):
         count = self._config.normalization_prompts
         prompts = next(epoch_batches(self._setting.corpus, "ppo", self._run.seed, self._prompts, count, 0))
         examples = [example for example, _ in prompts]
-        with self._networks.reference() as start:
+        with self._policies.reference() as start:
             answers = answer(self._setting, start, self._tokenizer, examples, self._run.rollout, "normalisation")
         return Scale.of(self._reward.score(answers.examples, answers.texts, answers.tokens))
 
@@ -236,7 +238,7 @@ class PPO(Stage[Rollout]):
         }
         if batch.critic_only:
             return {"critic": critic_loss}, Metrics(metrics)
-        logprobs, entropies = self._networks.logprobs(batch)
+        logprobs, entropies = self._policies.logprobs(batch)
         policy_loss = ppo_policy_loss(logprobs, batch.logprobs, batch.advantages, mask, config.clip_range)
         policy_loss = policy_loss - config.entropy_coef * masked_sum(entropies, mask)
         ratio = policy_ratio(logprobs.detach(), batch.logprobs, mask)
@@ -250,7 +252,7 @@ class PPO(Stage[Rollout]):
         }
         self._moved += Mean.of(approximate_kl(logprobs, batch.logprobs), mask)
         if (text := batch.ptx) is not None:
-            ptx_loss = sft_loss(self._networks.logprobs(text)[0], text.targets)
+            ptx_loss = sft_loss(self._policies.logprobs(text)[0], text.targets)
             policy_loss = policy_loss + config.ptx_coef * batch.ptx_scale * ptx_loss
             metrics["loss/ptx_avg"] = Mean(ptx_loss.item(), text.weight)
         return {"policy": policy_loss, "critic": critic_loss}, Metrics(metrics)
@@ -284,7 +286,7 @@ class PPO(Stage[Rollout]):
 
     def export(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         """The policy and its tokenizer."""
-        return self._networks.policy, self._tokenizer
+        return self._policies.policy, self._tokenizer
 
 
 def _explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> Mean:

@@ -43,9 +43,9 @@ def test_the_policy_without_its_adapters_is_the_reference(build: Callable[..., S
     inputs = (batch.ids, batch.mask, batch.targets)
     with torch.no_grad():
         expected, now = (token_logprobs(each, *inputs)[0] for each in (sft, policy))
-        assert torch.equal(ppo._networks.reference_logprobs(batch), expected)
+        assert torch.equal(ppo._policies.reference_logprobs(batch), expected)
         assert (now - expected).abs().max() > 1e-3  # the policy itself has moved, and its adapters are on again
-    assert ppo._networks._copy is None
+    assert ppo._policies._copy is None
     assert learn(ppo, [batch], micro_batch_size=4)[0]["grad_norm/policy"] > 0
 
 

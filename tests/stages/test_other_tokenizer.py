@@ -66,7 +66,7 @@ def test_the_critic_starts_as_the_sft_policy_and_the_run_says_so(make_run: Calla
     ppo = small.build(run, TorchEngine(run.device, run.precision, run.deterministic), parents)
     assert isinstance(ppo, PPO)
     assert any("tokenizer of its own" in note for note in ppo.notes)
-    trunk, policy = ppo._networks.critic.base_model.state_dict(), ppo._networks.policy.base_model.state_dict()
+    trunk, policy = ppo._networks.critic.base_model.state_dict(), ppo._policies.policy.base_model.state_dict()
     assert trunk.keys() == policy.keys() and all(torch.equal(trunk[name], policy[name]) for name in trunk)
     assert not ppo._networks.critic_speaks_scores
     assert ppo._networks.critic.config.vocab_size != ppo._reward.scorer.config.vocab_size

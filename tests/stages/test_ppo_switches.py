@@ -76,8 +76,8 @@ def test_the_running_average_is_evaluated_saved_and_resumed(make_run: Callable[.
 
 def test_average_by_hand(build: Callable[..., Stage]) -> None:
     ppo = build("ppo", "ppo.ema_decay=0.75")
-    weight = ppo._networks.policy.get_input_embeddings().weight
-    name = next(key for key, value in ppo._networks.policy.named_parameters() if value is weight)
+    weight = ppo._policies.policy.get_input_embeddings().weight
+    name = next(key for key, value in ppo._policies.policy.named_parameters() if value is weight)
     values = (0.0, 4.0, 8.0)  # average 0; 0.75 * 0 + 0.25 * 4 = 1; 0.75 * 1 + 0.25 * 8 = 2.75
     for value in values:
         with torch.no_grad():
