@@ -169,6 +169,8 @@ def foresee(run: Run, chain: list[Link]) -> None:
     for link in chain:
         if not link.finished:
             demand.see(run, link.identity.stage, load_corpus(run))
+            if link.identity.stage == "dpo":
+                placement.look(run.dpo.reference_device, "dpo.reference_device=")
             if link.identity.stage == "ppo":
                 placement.look(run.ppo.reference_device, "ppo.reference_device=")
                 placement.look(run.ppo.reward_device, "ppo.reward_device=")
@@ -246,11 +248,12 @@ def _figure(name: str, metrics: dict[str, float]) -> str:
 
 
 def _print_examples(result: Result, count: int = 2) -> None:
-    """Held-out prompts with the answers before and after PPO."""
+    """Held-out prompts with the answers before and after the stage."""
+    start = next((name for name in ("sft", "pretrain") if name in result.parents), "start")
     with (Path(result.folder) / "samples.jsonl").open(encoding="utf-8") as lines:
         rows = [json.loads(line) for line in lines]
     for row in rows[-count:]:  # of the weights that were kept, which are written last
-        texts = (("prompt", "prompt"), ("sft", "sft_response"), ("ppo", "response"))
+        texts = (("prompt", "prompt"), (start, "sft_response"), (result.stage, "response"))
         print("".join(f"  {name:<6}  {visible(row[key])}\n" for name, key in texts))
 
 
@@ -263,7 +266,7 @@ def _warn_of_other_tracker(result: Result, run: Run) -> None:
 
 def _print_end(result: Result, run: Run) -> None:
     if result.status is Status.finished:
-        if result.stage == "ppo":
+        if result.stage in ("ppo", "dpo"):
             _print_examples(result)
         print(f"The model is in {result.artifact}; every number is in {result.folder}/metrics.jsonl.")
         print(f"Look at it: {result.folder}/{report.NAME}")

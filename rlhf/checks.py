@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 from rlhf import bounds, followed, stage_checks
 from rlhf.config import (
     CONF,
+    PARTS,
     STAGES,
     ArchConfig,
     Family,
@@ -18,7 +19,7 @@ from rlhf.config import (
     TrackerKind,
 )
 from rlhf.engine import checks as engine
-from rlhf.lineage import chain, parents
+from rlhf.lineage import LEARNS, chain, parents
 from rlhf.models import packaged
 
 
@@ -76,8 +77,10 @@ def _data(run: Run) -> Iterator[str]:
     for name, source in run.data.sources.items():
         key = f"data.sources.{name}"
         for stage in source.stages:
-            if stage not in STAGES:
-                yield f"{key}.stages: there is no stage `{stage}`; choose from {', '.join(STAGES)}"
+            if stage in STAGES and stage not in PARTS:
+                yield f"{key}.stages: {stage} learns from what stage `{LEARNS[stage]}` has; choose from {', '.join(PARTS)}"
+            elif stage not in PARTS:
+                yield f"{key}.stages: there is no stage `{stage}`; choose from {', '.join(PARTS)}"
         if not source.path.startswith("hub:"):
             for field in ("subset", "files", "streaming"):
                 if getattr(source, field):
@@ -92,7 +95,7 @@ def _lengths(run: Run) -> Iterator[str]:
     rollout = run.rollout
     if run.model.arch is not None:
         limit = run.model.arch.max_positions
-        longest = {f"{name}.max_length": getattr(run, name).max_length for name in ("pretrain", "sft", "rm")}
+        longest = {f"{name}.max_length": getattr(run, name).max_length for name in STAGES if name != "ppo"}
         longest = {key: length for key, length in longest.items() if key.split(".")[0] in chain(run, run.stage)}
         longest["rollout.max_prompt_tokens + rollout.max_new_tokens"] = rollout.max_prompt_tokens + rollout.max_new_tokens
         for key, length in longest.items():
@@ -109,7 +112,8 @@ def _parents(run: Run) -> Iterator[str]:
             continue
         key = f"parents.{name}={given}"
         if name not in read:
-            why = {"rm": " with rm.init=base", "ppo": f" with reward={run.reward.kind.name}"}.get(run.stage, "")
+            reasons = {"rm": "rm.init=base", "dpo": f"dpo.init={run.dpo.init.name}", "ppo": f"reward={run.reward.kind.name}"}
+            why = f" with {reasons[run.stage]}" if run.stage in reasons else ""
             yield f"{key}: stage={run.stage}{why} does not start from one; leave it out"
         elif (Path(given) / "artifact").is_dir():
             yield f"{key}: is the folder of a run; name the model in it: parents.{name}={given.rstrip('/')}/artifact"

@@ -67,6 +67,8 @@ KLEstimator = Enum("KLEstimator", ["k1", "k3"])
 SFTInit = Enum("SFTInit", ["base", "pretrain"])
 PPOInit = Enum("PPOInit", ["sft", "pretrain"])
 RewardModelInit = Enum("RewardModelInit", ["base", "sft"])
+DPOInit = Enum("DPOInit", ["sft", "pretrain", "base"])
+DPOLoss = Enum("DPOLoss", ["sigmoid", "ipo", "orpo", "simpo"])
 RewardNormalization = Enum("RewardNormalization", ["none", "reference"])
 Pruner = Enum("Pruner", ["none", "asha", "hyperband", "median"])
 Resource = Enum("Resource", ["tokens", "rounds"])
@@ -292,6 +294,28 @@ class RMConfig(TrainConfig):
 
 
 @dataclass
+class DPOConfig(TrainConfig):
+    """Preference optimisation without a reward model (Rafailov et al. 2023): the policy learns from pairs directly."""
+
+    init: DPOInit = result()
+    """The policy it starts from, which is also the reference: that of stage `sft`, that of stage `pretrain`, or the `model`'s own weights (`base`)."""
+    loss: DPOLoss = result()
+    """`sigmoid`: DPO (Rafailov et al. 2023, equation 7); `ipo`: squared distance of the margin to 1 / (2 beta) (Azar et al. 2024); `orpo`: likelihood of the better answer and its odds against the worse, without a reference (Hong et al. 2024); `simpo`: mean log-probabilities with a target margin, without a reference (Meng et al. 2024)."""
+    beta: float = result(above=0)
+    """`sigmoid` and `ipo`: strength of the KL to the reference, as `ppo.kl_coef`; `simpo`: scale of the mean log-probabilities; `orpo`: weight of the odds ratio."""
+    label_smoothing: float = result(at_least=0, below=0.5)
+    """`sigmoid`: probability that a preference is the wrong way round (conservative DPO, Mitchell 2023); 0: none."""
+    margin: float = result(at_least=0)
+    """`simpo`: by how much the better answer's scaled mean log-probability shall be above the worse's (gamma)."""
+    average_logprobs: bool = result()
+    """`sigmoid` and `ipo`: take the mean over an answer's tokens instead of the sum, so that length does not count; `orpo` and `simpo` always do."""
+    sft_coef: float = result(at_least=0)
+    """`sigmoid`, `ipo` and `simpo`: weight of the better answer's negative log-likelihood a token beside the loss (RPO, Pang et al. 2024), which keeps it likely; 0: none."""
+    reference_device: str = system()
+    """As `ppo.reference_device`."""
+
+
+@dataclass
 class PPOConfig:
     """Proximal policy optimisation (Schulman et al. 2017) against the reward model, with a KL penalty to the SFT policy."""
 
@@ -398,7 +422,7 @@ class EarlyStopConfig:
     """When the stage that is asked for ends before its time; also which metric its `keep_best` follows. Its parents neither read nor sign it."""
 
     metric: Optional[str] = result()
-    """Metric of the evaluations to follow; null: the stage's own (loss of `pretrain` and `sft`, accuracy of `rm` or with `rm.loss=mse` its squared error, reward gain of `ppo`)."""
+    """Metric of the evaluations to follow; null: the stage's own (loss of `pretrain` and `sft`, accuracy of `dpo` and `rm` or with `rm.loss=mse` its squared error, reward gain of `ppo`)."""
     goal: Optional[Goal] = result()
     """Which way `metric` is better; null: as is known of the metric. Needed where it depends (`response/length_mean`); the stage's own metric has its own goal."""
     patience: Optional[int] = result(at_least=1)
@@ -624,7 +648,7 @@ class Run:
     """One run: a stage with all it needs. Composed by Hydra, checked, and never written to."""
 
     stage: str = result()
-    """What to produce: `pretrain`, `sft`, `rm` or `ppo`. Missing parents are trained first."""
+    """What to produce: `pretrain`, `sft`, `rm`, `ppo` or `dpo`. Missing parents are trained first."""
     seed: int = result(at_least=0, at_most=2**32 - 1)
     """Seed of initial weights, data order and sampling."""
     precision: Precision = result()
@@ -663,6 +687,8 @@ class Run:
     """Reward model training."""
     ppo: PPOConfig = result()
     """PPO."""
+    dpo: DPOConfig = result()
+    """DPO and its relatives."""
     early_stop: EarlyStopConfig = result()
     """An end before the time."""
     reward: RewardConfig = result()
@@ -685,10 +711,13 @@ class Run:
     """Conversations in the terminal."""
 
 
-STAGES = ("pretrain", "sft", "rm", "ppo")
-"""Options of the `stage` group, in the order in which they build on each other."""
+STAGES = ("pretrain", "sft", "rm", "ppo", "dpo")
+"""Options of the `stage` group; each after those it builds on."""
 
-COMPANIONS = ("reward_model", "data", "pretrain", "sft", "rm", "ppo", "rollout", "evaluation")
+PARTS = ("pretrain", "sft", "rm", "ppo")
+"""What data is dealt out to: documents, demonstrations, comparisons and prompts, named after the first stage that learns from them."""
+
+COMPANIONS = ("reward_model", "data", *STAGES, "rollout", "evaluation")
 """Groups whose default is `auto`: the model's usual option, else `default`."""
 
 _PACKAGED = Path(__file__).parent / "conf"

@@ -11,6 +11,15 @@ _ANSWERS = {
     "response/distinct_2": None,
     "reward/gold_mean": _UP,
 }
+_AGAINST_THE_START = {
+    **{f"reward/{reward}gain{bound}": _UP for reward in ("", "gold_") for bound in ("", "_low", "_high")},
+    "reward/gold_correlation": _UP,
+    "eval/score_mean": _UP,
+    "eval/score_raw": _UP,
+    "eval/kl": None,
+    "eval/reference_perplexity": _DOWN,
+    **_ANSWERS,
+}
 _LANGUAGE = {"eval/loss": _DOWN, "eval/perplexity": _DOWN}
 _EACH = "<source>"
 
@@ -25,15 +34,15 @@ MEASURED: dict[str, dict[str, Goal | None]] = {
         "eval/rating_mse": _DOWN,
         "rewards/margins": None,
     },
-    "ppo": {
-        **{f"reward/{reward}gain{bound}": _UP for reward in ("", "gold_") for bound in ("", "_low", "_high")},
-        "reward/gold_correlation": _UP,
-        "eval/score_mean": _UP,
-        "eval/score_raw": _UP,
-        "eval/kl": None,
-        "eval/reference_perplexity": _DOWN,
-        **_ANSWERS,
+    "dpo": {
+        **{f"eval/accuracy{bound}/{_EACH}": _UP for bound in ("", "_low", "_high")},
+        "eval/accuracy": _UP,
+        "eval/loss": _DOWN,
+        "eval/kendall_tau": _UP,
+        "rewards/margins": None,
+        **_AGAINST_THE_START,
     },
+    "ppo": {**_AGAINST_THE_START},
 }
 """The metrics of each stage's evaluations that change as it learns, and which way is better; None: it depends.
 

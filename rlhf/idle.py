@@ -7,12 +7,15 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from rlhf.config import STAGES, RewardFunction, RewardKind, RewardNormalization, Run, Schedule, TrackerKind, Zero
+from rlhf.config import STAGES, DPOLoss, RewardFunction, RewardKind, RewardNormalization, Run, Schedule, TrackerKind, Zero
 from rlhf.lineage import READS, chain
 
 RECIPES = ("experiment", "debug", "model")
 """Groups that set keys of other groups."""
-PARENTS = ("reward", "reward.kind", "sft.init", "rm.init", "ppo.init", "parents.pretrain", "parents.sft", "parents.rm")
+PARENTS = (
+    *("reward", "reward.kind", "sft.init", "rm.init", "ppo.init", "dpo.init"),
+    *("parents.pretrain", "parents.sft", "parents.rm"),
+)
 """What decides which stages are trained."""
 
 
@@ -34,6 +37,10 @@ RULES = (
     Rule(("ppo.kl_horizon",), "ppo.kl_target", lambda target: target is None),
     Rule(("ppo.normalization_prompts",), "ppo.reward_normalization", _other(RewardNormalization.reference)),
     Rule(("ppo.reward_device",), "reward.kind", _other(RewardKind.model)),
+    Rule(("dpo.label_smoothing",), "dpo.loss", _other(DPOLoss.sigmoid)),
+    Rule(("dpo.margin",), "dpo.loss", _other(DPOLoss.simpo)),
+    Rule(("dpo.average_logprobs",), "dpo.loss", _other(DPOLoss.sigmoid, DPOLoss.ipo)),
+    Rule(("dpo.sft_coef",), "dpo.loss", _other(DPOLoss.sigmoid, DPOLoss.ipo, DPOLoss.simpo)),
     Rule(("reward.function", "reward.target_words", "reward.pattern"), "reward.kind", _other(RewardKind.function)),
     Rule(("reward.path",), "reward.kind", _other(RewardKind.file)),
     Rule(("reward.url", "reward.timeout", "reward.allow_remote"), "reward.kind", _other(RewardKind.http)),
@@ -88,8 +95,8 @@ def _reasons(run: Run, key: str, swept: set[str], study: bool) -> Iterator[str]:
     read_by = {stage for stage, read in READS.items() if group in read}
     if read_by and not read_by & set(stages) and not swept & set(PARENTS):
         yield f"on what is trained here: {', '.join(stages)}"
-    if key == "evaluation.reward_model" and "sft" not in stages and not swept & set(PARENTS):
-        yield f"on what is trained here: {', '.join(stages)}; it is for SFT policies"
+    if key == "evaluation.reward_model" and not {"sft", "dpo"} & {*stages} and not swept & set(PARENTS):
+        yield f"on what is trained here: {', '.join(stages)}; it is for policies of sft and dpo"
     for rule in RULES:
         if not {key, group} & set(rule.keys) or swept & {rule.by, rule.by.partition(".")[0]}:
             continue

@@ -1,14 +1,27 @@
 """What a stage reads and which stages it starts from. Torch-free, so that a chain can be checked before anything is loaded."""
 
-from rlhf.config import PPOInit, RewardKind, RewardModelInit, Run, SFTInit
+from rlhf.config import DPOInit, PPOInit, RewardKind, RewardModelInit, Run, SFTInit
 
 READS: dict[str, tuple[str, ...]] = {
     "pretrain": ("seed", "model", "data", "lora", "pretrain", "evaluation"),
     "sft": ("seed", "model", "data", "lora", "sft", "evaluation"),
     "rm": ("seed", "reward_model", "data", "reward_lora", "rm", "evaluation"),
+    "dpo": ("seed", "model", "data", "lora", "dpo", "evaluation"),
     "ppo": ("seed", "model", "reward_model", "data", "lora", "reward_lora", "ppo", "reward", "rollout", "evaluation"),
 }
 """Parts of a run that each stage is handed; its engine reads some more (``signature.ENGINE_READS``)."""
+
+LEARNS = {"pretrain": "pretrain", "sft": "sft", "rm": "rm", "ppo": "ppo", "dpo": "rm"}
+"""The part of the data that each stage learns from, of ``config.PARTS``."""
+
+BUILDS_ON: dict[str, tuple[str, ...]] = {
+    "pretrain": (),
+    "sft": ("pretrain",),
+    "rm": ("pretrain", "sft"),
+    "ppo": ("pretrain", "sft", "rm"),
+    "dpo": ("pretrain", "sft"),
+}
+"""Every stage that can stand under each one; ``chain`` says which do in a run."""
 
 ASKED_READS = ("early_stop",)
 """Parts that hold for the stage that was asked for, and not for its parents (``followed``, which also signs them)."""
@@ -24,6 +37,8 @@ def parents(run: Run, stage: str) -> list[str]:
         case "ppo":
             policy = "sft" if run.ppo.init is PPOInit.sft else "pretrain"
             return [policy, *(["rm"] if run.reward.kind is RewardKind.model else [])]
+        case "dpo":
+            return [] if run.dpo.init is DPOInit.base else [run.dpo.init.name]
         case _:
             return []
 

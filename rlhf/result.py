@@ -14,6 +14,7 @@ HEADLINES = {
     "pretrain": ("eval/perplexity",),
     "sft": ("eval/perplexity", "response/repetition"),
     "rm": ("eval/accuracy", "baseline/bayes", "baseline/longer_wins", "baseline/bag_of_words", "eval/rating_mse"),
+    "dpo": ("eval/accuracy", "baseline/bayes", "reward/gain", "reward/gold_gain", "eval/kl", "response/repetition"),
     "ppo": ("reward/gain", "reward/gold_gain", "reward/gold_correlation", "eval/kl", "response/repetition"),
 }
 """Metrics of the closing table and the head of the report, by stage; one that has an interval is shown with it."""
@@ -35,6 +36,7 @@ OBJECTIVES = {
     "sft": Objective("eval/loss", "minimize"),
     "rm": Objective("eval/accuracy", "maximize"),
     "ppo": Objective("reward/gain", "maximize"),
+    "dpo": Objective("eval/accuracy", "maximize"),
 }
 """What a study of each stage optimises, and what `keep_best` and `early_stop` follow unless told otherwise (``followed``)."""
 

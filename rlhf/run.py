@@ -21,6 +21,7 @@ from rlhf.engine.base import Engine, NonFinite
 from rlhf.engine.torch_engine import TorchEngine
 from rlhf.fault import Fault
 from rlhf.identity import Identity
+from rlhf.lineage import LEARNS
 from rlhf.result import Result, Status
 from rlhf.runs import LOCK
 from rlhf.sealed import Broken, make_folder, open_sealed, write_atomically
@@ -134,7 +135,7 @@ def work(
     rungs = None if trial is None else Rungs(trial, folder, run.sweep.verdict_seconds, stop.requested)
     try:
         kind = TABLE[identity.stage]
-        corpus.examples(identity.stage, "held_out")  # now, not after hours: is there anything to measure on?
+        corpus.examples(LEARNS[identity.stage], "held_out")  # now, not after hours: is there anything to measure on?
         view = cast(Run, SimpleNamespace(**{name: getattr(run, name) for name in (*ENGINE_READS, *kind.reads)}))
         with _limited_memory(run):
             with engine.phase("setup"):

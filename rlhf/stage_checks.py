@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from rlhf import followed
 from rlhf.config import (
     CriticInit,
+    DPOConfig,
     Pooling,
     PPOConfig,
     RewardFunction,
@@ -51,7 +52,7 @@ def _selection(run: Run, name: str, config: TrainConfig | PPOConfig) -> Iterator
 
 def _judge(run: Run) -> Iterator[str]:
     folder = run.evaluation.reward_model
-    if folder is not None and "sft" in chain(run, run.stage):
+    if folder is not None and {"sft", "dpo"} & {*chain(run, run.stage)}:
         try:
             kind = json.loads((artifact_in(folder) / MANIFEST).read_text())["kind"]
         except Fault as fault:
@@ -143,6 +144,8 @@ def _ppo_extras(run: Run) -> Iterator[str]:
 
 
 def _train(run: Run, name: str, config: TrainConfig) -> Iterator[str]:
+    if isinstance(config, DPOConfig):
+        yield from _no_dropout(run, name, config.gradient_checkpointing, "model")
     if isinstance(config, RMConfig) and config.loss is RewardModelLoss.tokenwise and config.pooling is not Pooling.last:
         yield (
             f"rm.pooling={config.pooling.name}: rm.loss=tokenwise trains the score of each token, of which the last is read; "
@@ -165,10 +168,14 @@ def _ppo(run: Run, config: PPOConfig) -> Iterator[str]:
         yield f"ppo.normalization_prompts={config.normalization_prompts}: must be at least 2, or there is no deviation"
     if config.critic_warmup >= config.updates:
         yield f"ppo.critic_warmup={config.critic_warmup}: must be below ppo.updates={config.updates}, or nothing learns"
-    for key in ("model", "reward_model"):
+    yield from _no_dropout(run, "ppo", config.gradient_checkpointing, "model", "reward_model")
+
+
+def _no_dropout(run: Run, name: str, recomputes: bool, *networks: str) -> Iterator[str]:
+    for key in networks:
         dropout = getattr(run, key).dropout
-        if dropout and config.gradient_checkpointing:
-            yield f"{key}.dropout={dropout}: must be 0 with ppo.gradient_checkpointing=true, or old and new ratios differ"
+        if dropout and recomputes:
+            yield f"{key}.dropout={dropout}: must be 0 with {name}.gradient_checkpointing=true, or old and new ratios differ"
 
 
 def _batch(run: Run, name: str, whole: int, micro: int, what: str) -> Iterator[str]:

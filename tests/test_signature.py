@@ -24,6 +24,7 @@ GOLDEN = {
     "sft": ("f3ccc7dbe3774378", "d35bd87a"),
     "rm": ("6ee64dfb24cef381", "cc2dd45a"),
     "ppo": ("62dd53f174d4af08", "eeac4b94"),
+    "dpo": ("52b68718f647fc79", "b2fba945"),
 }
 """Result and run signatures of the hand-made run. A change here makes every artifact on people's disks unknown: if a field
 was added or `reads` changed on purpose, write the new values down; if the meaning of a field changed, raise `FORMAT` too."""

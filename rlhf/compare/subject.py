@@ -121,7 +121,7 @@ def reads_of(saved: DictConfig, stage: str) -> frozenset[str]:
     try:
         stages: Sequence[str] = lineage.chain(cast(Run, OmegaConf.merge(OmegaConf.structured(Run), known)), stage)
     except OmegaConfBaseException:  # too little is known of it
-        stages = STAGES[: STAGES.index(stage) + 1]
+        stages = (*lineage.BUILDS_ON[stage], stage)
     return frozenset((*ENGINE_READS, *lineage.ASKED_READS)).union(*(lineage.READS[each] for each in stages))
 
 

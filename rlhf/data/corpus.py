@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from rlhf.config import STAGES, DataConfig, Format, SourceConfig
+from rlhf.config import PARTS, DataConfig, Format, SourceConfig
 from rlhf.data import generated, world
 from rlhf.data.baselines import bayes_accuracy
 from rlhf.data.generated import Gold
@@ -54,7 +54,7 @@ class Corpus:
         Raises:
             Fault: there are none.
         """
-        assert stage in STAGES and split in SPLITS, (stage, split)
+        assert stage in PARTS and split in SPLITS, (stage, split)
         found = self.parts.get((stage, split), [])
         if not found:
             what = {"pretrain": "document", "sft": "demonstration", "rm": "pair", "ppo": "prompt"}[stage]
@@ -121,7 +121,7 @@ def load(data: DataConfig, seed: int, cache: str | None) -> Corpus:
     faults = list(_faults(data))
     if faults:
         raise Fault("; ".join(faults))
-    parts: Parts = {(stage, split): [] for stage in STAGES for split in SPLITS}
+    parts: Parts = {(stage, split): [] for stage in PARTS for split in SPLITS}
     files, contents, notes = [], {}, {}
     for name, config in sorted(data.sources.items()):
         if config.path == WORLD:
@@ -143,7 +143,7 @@ def load(data: DataConfig, seed: int, cache: str | None) -> Corpus:
     for split in SPLITS:
         parts["ppo", split] = _distinct(parts["ppo", split])
     if data.max_train_examples is not None:
-        for stage in STAGES:
+        for stage in PARTS:
             by_hash = sorted(parts[stage, "train"], key=lambda example: fraction("subset", example.talk))
             parts[stage, "train"] = by_hash[: data.max_train_examples]
     return Corpus(
@@ -220,7 +220,7 @@ def _distinct(examples: Iterable[Example]) -> list[Example]:
 
 def _shares(name: str, parts: Parts) -> Iterator[str]:
     """What each stage got from a source."""
-    for stage in STAGES:
+    for stage in PARTS:
         train, held_out = ([example for example in parts[stage, split] if example.source == name] for split in SPLITS)
         if train or held_out:
             bayes = bayes_accuracy(held_out)
@@ -258,8 +258,8 @@ def _faults(data: DataConfig) -> Iterator[str]:
             yield f"{key}.weight={source.weight}: must be above 0; leave the source out instead"
         if source.cap is not None and source.cap < 1:
             yield f"{key}.cap={source.cap}: must be at least 1, or null for all rows"
-        unknown = [stage for stage in source.stages if stage not in STAGES]
+        unknown = [stage for stage in source.stages if stage not in PARTS]
         if unknown or not source.stages:
-            yield f"{key}.stages={list(source.stages)}: choose from {', '.join(STAGES)}"
+            yield f"{key}.stages={list(source.stages)}: choose from {', '.join(PARTS)}"
         if source.path == WORLD and source.format not in (Format.auto, Format.world):
             yield f"{key}.format={source.format.name}: path=world is generated, not read; use format=world"

@@ -6,6 +6,7 @@ from rlhf.config import RewardModelLoss, Run
 from rlhf.data.corpus import SPLITS, Corpus
 from rlhf.data.records import Example
 from rlhf.fault import Fault
+from rlhf.lineage import LEARNS
 
 
 def see(run: Run, stage: str, corpus: Corpus) -> None:
@@ -15,9 +16,11 @@ def see(run: Run, stage: str, corpus: Corpus) -> None:
         Fault: it has not. Names the key and the fix.
     """
     for split in SPLITS:
-        corpus.examples(stage, split)
+        corpus.examples(LEARNS[stage], split)
     if stage == "rm":
-        see_comparisons(run.rm.loss, corpus.examples(stage, "train"))
+        see_comparisons(run.rm.loss, corpus.examples("rm", "train"))
+    if stage == "dpo" and not any(len(example.answers) > 1 for example in corpus.examples("rm", "train")):
+        raise Fault("stage=dpo: no row has a second answer to compare with; use data with pairs")
     if stage == "ppo" and run.ppo.ptx_coef:
         corpus.examples(run.ppo.ptx_data.name, "train")
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from random import Random
 
-from rlhf.config import STAGES, SourceConfig
+from rlhf.config import PARTS, SourceConfig
 from rlhf.data import world
 from rlhf.data.partition import generator
 from rlhf.data.records import Example, Turn
@@ -27,7 +27,7 @@ def generate(name: str, config: SourceConfig, seed: int) -> dict[tuple[str, str]
     if config.cap is None:
         raise Fault(f"data.sources.{name}.cap=null: the built-in world has no last row; set how many to generate, say 8000")
     town, parts = world.World(), {}
-    for stage in sorted(set(config.stages), key=STAGES.index):
+    for stage in sorted(set(config.stages), key=PARTS.index):
         for split, count in (("train", config.cap), ("held_out", min(HELD_OUT, config.cap))):
             drawn = seed if split == "train" else "exam"
             chance = generator("world", stage, split, drawn)

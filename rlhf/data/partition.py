@@ -9,7 +9,7 @@ import hashlib
 import random
 from collections.abc import Iterable, Mapping
 
-from rlhf.config import STAGES
+from rlhf.config import PARTS
 
 
 def fraction(purpose: str, key: str) -> float:
@@ -40,7 +40,7 @@ def generator(*names: str | int) -> random.Random:
 
 
 def _choose(opening: str, stages: set[str]) -> str:
-    ordered = sorted(stages, key=STAGES.index)
+    ordered = sorted(stages, key=PARTS.index)
     return ordered[int(fraction("stage", opening) * len(ordered))]
 
 

@@ -79,15 +79,17 @@ def _optimizers(run: Run) -> Iterator[str]:
 
 
 def _places(run: Run) -> Iterator[str]:
-    if run.stage != "ppo":
+    if run.stage not in ("ppo", "dpo"):
         return
-    for key in ("reference_device", "reward_device"):
-        where = getattr(run.ppo, key)
+    config = getattr(run, run.stage)
+    for name in ("reference_device", "reward_device"):
+        where, key = getattr(config, name, "auto"), f"{run.stage}.{name}"
         if where not in ("auto", "cpu") and not re.fullmatch(r"cuda:\d+", where):
-            yield f"ppo.{key}={where}: must be auto, cpu, or a GPU by its number, as cuda:1"
+            yield f"{key}={where}: must be auto, cpu, or a GPU by its number, as cuda:1"
         elif where.startswith("cuda") and run.device is Device.cpu:
-            yield f"ppo.{key}={where}: there is no GPU with device=cpu; use auto"
+            yield f"{key}={where}: there is no GPU with device=cpu; use auto"
         elif where.startswith("cuda") and (run.ranks > 1 or run.zero is Zero["3"]):
-            yield f"ppo.{key}={where}: needs ranks=1 and zero below 3, or each rank would have a copy there; use auto or cpu"
-    if run.lora.dim > 0 and run.ppo.reference_device != "auto":
-        yield f"ppo.reference_device={run.ppo.reference_device}: with adapters the policy is its own reference; leave it out"
+            yield f"{key}={where}: needs ranks=1 and zero below 3, or each rank would have a copy there; use auto or cpu"
+    if run.lora.dim > 0 and config.reference_device != "auto":
+        key = f"{run.stage}.reference_device"
+        yield f"{key}={config.reference_device}: with adapters the policy is its own reference; leave it out"

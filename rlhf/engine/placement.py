@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from rlhf.fault import Fault
 
 T = TypeVar("T")
-AUTO = "auto"
+AUTO, CPU = "auto", "cpu"
 
 
 def look(where: str, key: str = "") -> None:

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from rlhf import config
 from rlhf.config import CONF, STAGES, Run
+from rlhf.lineage import BUILDS_ON
 
 RECIPES = ("experiment", "debug")
 """Groups whose options set keys of other groups; they are laid over those."""
@@ -55,7 +56,8 @@ def changes(path: Path, overrides: Sequence[str], stage: str) -> list[Change]:
         layers = [flat(composed[tuple(chosen)]) for chosen in (plain, options, groups)]
         usual = dict(composed[tuple(options)].model.usual)
     defaults = layers[0]
-    hidden = (*STAGES[STAGES.index(stage) + 1 :], "paths", "stage") if stage in STAGES else ("paths", "stage")
+    others = {*STAGES} - {stage, *BUILDS_ON[stage]} if stage in STAGES else set()
+    hidden = {*others, "paths", "stage"}
     found = []
     for key, value in values.items():
         default = defaults.get(key, "(none)")

@@ -20,7 +20,12 @@ from rlhf.sealed import write_atomically
 from rlhf.visible import visible
 
 NAME = "report.html"
-TURNS = {"pretrain": ("before", "after pretraining"), "sft": ("before", "after SFT"), "ppo": ("SFT policy", "after PPO")}
+TURNS = {
+    "pretrain": ("before", "after pretraining"),
+    "sft": ("before", "after SFT"),
+    "dpo": ("before", "after DPO"),
+    "ppo": ("SFT policy", "after PPO"),
+}
 """What the first and the last answers of a stage are called."""
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from rlhf.config import RolloutConfig
+from rlhf.config import EvaluationConfig, RolloutConfig
 from rlhf.data.records import Example
 from rlhf.data.world import repetition
 from rlhf.metrics import Mean, Metrics
@@ -50,6 +50,17 @@ class Answers:
                 row["gold"] = self.gold[index]
             rows.append(row | {name: values[index] for name, values in columns.items()})
         return rows
+
+
+def plain_sampling(evaluation: EvaluationConfig, max_prompt_tokens: int) -> RolloutConfig:
+    """Sampling from the whole distribution as it is, for stages that sample in evaluations only."""
+    return RolloutConfig(
+        max_prompt_tokens=max_prompt_tokens,
+        max_new_tokens=evaluation.max_new_tokens,
+        temperature=1.0,
+        top_p=1.0,
+        micro_batch_size=evaluation.micro_batch_size,
+    )
 
 
 def distinct(texts: Sequence[str], size: int) -> Mean:

@@ -1,15 +1,74 @@
-"""How well a scorer orders answers, beside what cheap scorers reach on the same ones."""
+"""Comparisons as rows of tokens, and how well a scorer orders answers, beside what cheap scorers reach on the same ones."""
 
 from collections import defaultdict
 from collections.abc import Sequence
 from itertools import combinations
+from pathlib import Path
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from rlhf.data.baselines import bag_of_words_accuracy, bayes_accuracy, longer_wins_accuracy, wilson_interval
 from rlhf.data.records import Example
 from rlhf.metrics import Mean, Metric, Total
+from rlhf.stages.batches import Ranked
+from rlhf.stages.examples import tokens_of
+from rlhf.stages.shown import Marked
+
+
+def ranked(
+    tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], max_length: int, cache: Path | None, rated: bool = False
+) -> list[Ranked | None]:
+    """All answers of each example, best first; None where one does not fit or nothing can be learnt.
+
+    Args:
+        rated: what is learnt is how answers were rated, so one is enough; else there must be two that differ.
+    """
+    rows = tokens_of(tokenizer, examples, [example.answers for example in examples], max_length, cache)
+    found: list[Ranked | None] = []
+    for example, row in zip(examples, rows, strict=True):
+        ratings = example.ratings
+        learns = ratings is not None if rated else len(example.answers) > 1
+        if row is None or not learns or any(first == second for first, second in zip(row, row[1:], strict=False)):
+            found.append(None)
+        else:
+            found.append(Ranked(tuple(row), example.margin or 0.0, ratings or ()))
+    return found
+
+
+def marked(row: Ranked | None) -> list[Marked] | None:
+    """The answers of a row with what is learnt of them, for showing."""
+    if row is None:
+        return None
+    return [(prompt + response, [(len(prompt), len(prompt) + len(response))]) for prompt, response in row.answers]
+
+
+def ordering(examples: Sequence[Example], scores: Sequence[Sequence[float]]) -> dict[str, Metric]:
+    """How often and by how much the best answer of each example scores above its worst, and in which order lists come.
+
+    Args:
+        scores: of the answers of each example, best first; at least two.
+    """
+    chosen, rejected = ends(scores)
+    correct = right(chosen, rejected)
+    metrics: dict[str, Metric] = {"eval/accuracy": Mean.of(correct), "rewards/margins": Mean.of(chosen - rejected)}
+    return metrics | by_source(examples, correct) | rank_correlation(scores)
+
+
+def ends(scores: Sequence[Sequence[float]]) -> tuple[Tensor, Tensor]:
+    """The scores [N] of the best answers and those of the worst."""
+    chosen, rejected = (torch.tensor([each[side] for each in scores]) for side in (0, -1))
+    return chosen, rejected
+
+
+def samples(examples: Sequence[Example], scores: Sequence[Sequence[float]]) -> list[dict[str, str | float]]:
+    """Rows for ``samples.jsonl``: prompt, best and worst answer with their scores."""
+    return [
+        {"prompt": example.turns[-1].text, "chosen": example.response or "", "rejected": example.rejected or ""}
+        | {"score_chosen": each[0], "score_rejected": each[-1]}
+        for example, each in zip(examples, scores, strict=True)
+    ]
 
 
 def right(better: Tensor, worse: Tensor) -> Tensor:

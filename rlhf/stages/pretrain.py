@@ -18,7 +18,6 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf.algorithms.losses import sft_loss
-from rlhf.config import RolloutConfig
 from rlhf.data.records import Example
 from rlhf.engine.base import Trainable
 from rlhf.engine.optimizer import OptimizerSpec
@@ -31,6 +30,7 @@ from rlhf.models.load import load_policy
 from rlhf.models.template import document_tokens, response_text
 from rlhf.models.tokenizer import load_tokenizer
 from rlhf.rollout.sample import noise_keys, sample
+from rlhf.stages.answers import plain_sampling
 from rlhf.stages.batches import Sequences
 from rlhf.stages.examples import in_groups, in_turns
 from rlhf.stages.interface import Evaluation, Setting, Stage
@@ -154,7 +154,7 @@ class Pretrain(Stage[Sequences]):
     def _continued(self, documents: Sequence[Tensor]) -> list[dict[str, str | float]]:
         limit, tokenizer = self._run.evaluation, self._tokenizer
         beginnings = [document[:BEGINNING].tolist() for document in documents]
-        sampling = RolloutConfig(BEGINNING, limit.max_new_tokens, 1.0, 1.0, limit.micro_batch_size)
+        sampling = plain_sampling(limit, BEGINNING)
         keys = noise_keys(f"{self._run.seed}/evaluation", map(str, beginnings))
         engine, eos, pad = self._setting.engine, tokenizer.eos_token_id, tokenizer.pad_token_id
         responses = sample(engine, self._policy, beginnings, keys, sampling, eos, pad)

@@ -40,11 +40,11 @@ from rlhf.models.forward import recompute_activations, token_scores
 from rlhf.models.load import load_scorer
 from rlhf.models.tokenizer import load_tokenizer
 from rlhf.rewards.model import pooled_scores, score, set_pooling
-from rlhf.stages.batches import Comparisons, Ranked, Tokens
-from rlhf.stages.comparison import by_source, cheap_scorers, rank_correlation, right
-from rlhf.stages.examples import epoch_batches, in_turns, rows_per_epoch, tokenizer_texts, tokens_of, total_steps
+from rlhf.stages.batches import Comparisons, Ranked
+from rlhf.stages.comparison import cheap_scorers, ends, marked, ordering, ranked, right, samples
+from rlhf.stages.examples import epoch_batches, in_turns, rows_per_epoch, tokenizer_texts, total_steps
 from rlhf.stages.interface import Evaluation, Setting, Stage
-from rlhf.stages.shown import Marked, examples_shown
+from rlhf.stages.shown import examples_shown
 
 
 class RewardModel(Stage[Comparisons]):
@@ -61,8 +61,7 @@ class RewardModel(Stage[Comparisons]):
         examples = setting.corpus.examples("rm", "train")
         self._rows = self._ranked(examples)
         self.notes = self._left_out(examples)
-        marked = [None if row is None else [_marked(answer) for answer in row.answers] for row in self._rows]
-        self.notes += examples_shown(self._tokenizer, setting.corpus, "rm", self._run.seed, marked)
+        self.notes += examples_shown(self._tokenizer, setting.corpus, "rm", self._run.seed, [marked(row) for row in self._rows])
         self._scorer = load_scorer(self._run.reward_model, self._tokenizer, start, self._run.seed, fresh_head=True)
         set_pooling(self._scorer, self._config.pooling)
         add_adapters(self._scorer, self._run.reward_lora, "reward_lora", self._run.seed, keep=["score"])
@@ -98,19 +97,9 @@ class RewardModel(Stage[Comparisons]):
             yield [Comparisons(rows, self._tokenizer.pad_token_id, self._setting.engine.device)]
 
     def _ranked(self, examples: Sequence[Example]) -> list[Ranked | None]:
-        """All answers of each example, best first; None where one does not fit or nothing can be learnt."""
-        rated = self._config.loss is RewardModelLoss.mse
-        answers = [example.answers for example in examples]
-        rows = tokens_of(self._tokenizer, examples, answers, self._config.max_length, self._setting.token_cache)
-        ranked: list[Ranked | None] = []
-        for example, row in zip(examples, rows, strict=True):
-            ratings = example.ratings
-            learns = ratings is not None if rated else len(example.answers) > 1
-            if row is None or not learns or any(first == second for first, second in zip(row, row[1:], strict=False)):
-                ranked.append(None)
-            else:
-                ranked.append(Ranked(tuple(row), example.margin or 0.0, ratings or ()))
-        return ranked
+        config = self._config
+        rated = config.loss is RewardModelLoss.mse
+        return ranked(self._tokenizer, examples, config.max_length, self._setting.token_cache, rated)
 
     def _left_out(self, examples: Sequence[Example]) -> list[str]:
         """What is to be said of rows that cannot be used.
@@ -177,30 +166,15 @@ class RewardModel(Stage[Comparisons]):
         compared = [(example, each) for (example, _), each in zip(usable, scores, strict=True) if len(each) > 1]
         if not compared:
             return Evaluation(Metrics(metrics | {"eval/loss": metrics["eval/rating_mse"]}))
-        examples = [example for example, _ in compared]
-        chosen, rejected = (torch.tensor([each[side] for _, each in compared]) for side in (0, -1))
-        correct = right(chosen, rejected)
-        metrics |= {
-            "eval/accuracy": Mean.of(correct),
-            "eval/loss": Mean.of(-torch.nn.functional.logsigmoid(chosen - rejected)),
-            "rewards/margins": Mean.of(chosen - rejected),
-        }
-        metrics |= by_source(examples, correct) | rank_correlation([each for _, each in compared])
+        examples, orders = [example for example, _ in compared], [each for _, each in compared]
+        chosen, rejected = ends(orders)
+        metrics |= ordering(examples, orders)
+        metrics["eval/loss"] = Mean.of(-torch.nn.functional.logsigmoid(chosen - rejected))
         # any evaluation may turn out to be the last; they do not change, so they are worked out once
         self._cheap = self._cheap or cheap_scorers(self._setting.corpus.examples("rm", "train"), examples)
-        metrics |= self._cheap
-        samples: list[dict[str, str | float]] = [
-            {"prompt": example.turns[-1].text, "chosen": example.response or "", "rejected": example.rejected or ""}
-            | {"score_chosen": each[0], "score_rejected": each[-1]}
-            for example, each in compared[: limit.samples]
-        ]
-        return Evaluation(Metrics(metrics), samples, {"chosen": chosen.tolist(), "rejected": rejected.tolist()})
+        shown = samples(examples[: limit.samples], orders[: limit.samples])
+        return Evaluation(Metrics(metrics | self._cheap), shown, {"chosen": chosen.tolist(), "rejected": rejected.tolist()})
 
     def export(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         """The scorer and its tokenizer."""
         return self._scorer, self._tokenizer
-
-
-def _marked(answer: Tokens) -> Marked:
-    prompt, response = answer
-    return prompt + response, [(len(prompt), len(prompt) + len(response))]

@@ -16,7 +16,6 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf.algorithms.losses import sft_loss
-from rlhf.config import RolloutConfig
 from rlhf.data.records import Example
 from rlhf.engine.base import Trainable
 from rlhf.engine.optimizer import OptimizerSpec
@@ -28,7 +27,7 @@ from rlhf.models.load import load_policy
 from rlhf.models.tokenizer import load_tokenizer
 from rlhf.rewards.interface import Reward
 from rlhf.rewards.model import brought_reward
-from rlhf.stages.answers import answer
+from rlhf.stages.answers import answer, plain_sampling
 from rlhf.stages.batches import Demonstration, Sequences, Tokens
 from rlhf.stages.conversations import with_targets
 from rlhf.stages.examples import epoch_batches, in_groups, in_turns, rows_per_epoch, tokenizer_texts, tokens_of, total_steps
@@ -119,19 +118,12 @@ class SFT(Stage[Sequences]):
         self._policy.eval()
         losses = [each for part in self._setting.engine.spread(groups, self._held_out_losses) for each in part]
         loss = sum(losses, Mean(0.0, 0))
-        sampling = RolloutConfig(
-            max_prompt_tokens=self._config.max_length,
-            max_new_tokens=limit.max_new_tokens,
-            temperature=1.0,
-            top_p=1.0,
-            micro_batch_size=limit.micro_batch_size,
-        )
         answered = answer(
             self._setting,
             self._policy,
             self._tokenizer,
             [example for example, _ in usable[: limit.samples]],
-            sampling,
+            plain_sampling(limit, self._config.max_length),
             "evaluation",
         )
         self._policy.train()

@@ -2,10 +2,11 @@
 
 from typing import Any
 
+from rlhf.stages.dpo import DPO
 from rlhf.stages.interface import Stage
 from rlhf.stages.ppo import PPO
 from rlhf.stages.pretrain import Pretrain
 from rlhf.stages.rm import RewardModel
 from rlhf.stages.sft import SFT
 
-TABLE: dict[str, type[Stage[Any]]] = {"pretrain": Pretrain, "sft": SFT, "rm": RewardModel, "ppo": PPO}
+TABLE: dict[str, type[Stage[Any]]] = {"pretrain": Pretrain, "sft": SFT, "rm": RewardModel, "ppo": PPO, "dpo": DPO}

@@ -8,6 +8,7 @@ SHOWN = {
     "pretrain": ("loss", "eval/perplexity"),
     "sft": ("loss", "eval/perplexity"),
     "rm": ("loss", "rewards/accuracies", "eval/accuracy", "eval/rating_mse"),
+    "dpo": ("loss", "rewards/accuracies", "eval/accuracy", "reward/gain", "reward/gold_gain"),
     "ppo": ("objective/scores", "objective/kl", "reward/gain", "reward/gold_gain"),
 }
 """Metrics worth a place on the line, by stage."""

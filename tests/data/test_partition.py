@@ -5,11 +5,11 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlhf.config import STAGES
+from rlhf.config import PARTS
 from rlhf.data.partition import assign, fraction, generator, is_held_out
 
 openings = st.sampled_from([f"opening {number}" for number in range(40)])
-offers = st.lists(st.tuples(openings, st.sets(st.sampled_from(STAGES))), max_size=80)
+offers = st.lists(st.tuples(openings, st.sets(st.sampled_from(PARTS))), max_size=80)
 
 
 @given(offers, st.randoms())
@@ -47,7 +47,7 @@ def test_the_hash_is_fixed_for_all_time() -> None:
 
 def test_shares_are_equal_and_independent_of_what_is_held_out() -> None:
     names = [f"prompt {number}" for number in range(6000)]
-    given_to = assign((name, STAGES) for name in names)
+    given_to = assign((name, PARTS) for name in names)
     for split in (True, False):
         inside = [name for name in names if is_held_out(name, 0.3) is split]
         assert abs(len(inside) - 6000 * (0.3 if split else 0.7)) < 5 * (6000 * 0.21) ** 0.5

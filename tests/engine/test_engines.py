@@ -24,6 +24,7 @@ SHARDINGS = ("0 none", "1 none", "1 optimizer", "2 none", "2 optimizer", "3 none
 Cell = tuple[str, str, str, bool, bool]
 EVERY: list[Cell] = list(itertools.product(FAMILIES, STAGES, SHARDINGS, (False, True), (False, True)))
 SOME: list[Cell] = [EVERY[index] for index in range(0, len(EVERY), 37)]  # 37: each value meets many of the others
+SOME += [("llama", "dpo", "3 optimizer", True, False), ("llama", "dpo", "2 none", False, True)]
 
 
 def learns_at_once(family: str, adapters: bool) -> list[str]:
@@ -31,6 +32,7 @@ def learns_at_once(family: str, adapters: bool) -> list[str]:
         *(["lora=dim8", "reward_lora=dim8"] if adapters else []),
         *(f"{slot}.arch.family={family}" for slot in ("model", "reward_model")),
         *("ppo.critic_warmup=0", "ppo.learning_rate=1e-3", "sft.warmup_steps=0", "rm.warmup_steps=0"),
+        *("dpo.warmup_steps=0", "dpo.learning_rate=1e-3"),
     ]
 
 

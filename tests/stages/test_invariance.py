@@ -9,7 +9,10 @@ from rlhf.stages.interface import Stage
 from tests.stages.small import drift, faults, learn, record, weights
 
 UPDATES = 5
-LEARNS_AT_ONCE = ("ppo.critic_warmup=0", "ppo.learning_rate=1e-3", "sft.warmup_steps=0", "rm.warmup_steps=0")
+LEARNS_AT_ONCE = (
+    *("ppo.critic_warmup=0", "ppo.learning_rate=1e-3"),
+    *(f"{stage}.warmup_steps=0" for stage in ("sft", "rm", "dpo")),
+)
 
 
 @pytest.mark.parametrize(
@@ -21,6 +24,8 @@ LEARNS_AT_ONCE = ("ppo.critic_warmup=0", "ppo.learning_rate=1e-3", "sft.warmup_s
         ("ppo", []),
         ("ppo", ["ppo.kl_estimator=k3", "ppo.entropy_coef=0.01"]),
         ("ppo", ["lora=dim8", "reward_lora=dim8"]),
+        ("dpo", ["dpo.learning_rate=1e-3"]),
+        ("dpo", ["dpo.loss=orpo", "dpo.learning_rate=1e-3"]),
     ],
 )
 def test_micro_batches_do_not_change_five_updates(stage: str, settings: list[str], build: Callable[..., Stage]) -> None:
