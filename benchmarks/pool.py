@@ -2,7 +2,8 @@
 
 python benchmarks/pool.py [trials]
 
-Each trial is a real `stage=sft` run of one step with `debug=smoke` on 24 rows of text, on one thread. `own` is what the trial
+Each trial is a real `stage=sft` run of one step with `debug=smoke` on 24 rows of text, on one thread (of STEPS steps where two
+slots are compared with one, in turns, since on a shared machine seconds drift). `own` is what the trial
 says it took to train, evaluate and save; overhead is everything else of its wall seconds. Its report is written as in a study,
 by a process beside the trials; the wall time ends with the last report. CPU seconds are
 those of all processes, so other load on the machine changes them less. `once` is spent before the first trial.
@@ -35,6 +36,8 @@ from launchers.warm import Warm  # noqa: E402
 from rlhf import config, preflight  # noqa: E402
 from rlhf.result import Result, Status  # noqa: E402
 
+STEPS, ROUNDS = 400, 3
+"""Of the comparison of two slots with one: optimizer steps of a trial, and how often each is measured."""
 THREADS = 1
 """Of every trial, whatever the way: two threads that wait for each other on a busy machine cost more than they bring."""
 
@@ -50,14 +53,21 @@ class Taken:
     """Until the first trial could start: the server's imports, or the interpreter of the one process."""
 
 
-def settings(folder: Path) -> list[str]:
+def settings(folder: Path, steps: int = 1) -> list[str]:
     rows = [{"prompt": f"What is the sum of {n} and {n}?", "completion": f"It is {2 * n}."} for n in range(24)]
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    small = ["debug=smoke", "data=local", "data.eval_fraction=0.3", "sft.max_steps=1", "sft.batch_size=4"]
-    return ["stage=sft", *small, f"data.sources.mine.path={folder / 'rows.jsonl'}"]
+    small = [
+        "debug=smoke",
+        "data=local",
+        "data.eval_fraction=0.3",
+        f"sft.max_steps={steps}",
+        "sft.epochs=1000",
+        "sft.batch_size=4",
+    ]
+    return ["stage=sft", *small, f"sft.max_steps={steps}", f"data.sources.mine.path={folder / 'rows.jsonl'}"]
 
 
-def freeze(folder: Path, trials: int) -> list[Path]:
+def freeze(folder: Path, trials: int, steps: int) -> list[Path]:
     """Trial folders as a study makes them."""
     config.register()
     folders = []
@@ -65,7 +75,7 @@ def freeze(folder: Path, trials: int) -> list[Path]:
         for number in range(trials):
             trial = folder / f"{number:04d}"
             trial.mkdir(parents=True)
-            wanted = [*settings(folder), f"seed={number}", f"paths.outputs={folder / 'outputs'}"]
+            wanted = [*settings(folder, steps), f"seed={number}", f"paths.outputs={folder / 'outputs'}"]
             composed = compose("config", [*wanted, *preflight.companions(wanted)])
             (trial / "config.yaml").write_text(OmegaConf.to_yaml(composed, resolve=True))
             folders.append(trial)
@@ -77,9 +87,9 @@ def cpu() -> float:
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
-def in_pool(folder: Path, trials: int, parallel: int, warm: bool) -> Taken:
+def in_pool(folder: Path, trials: int, parallel: int, warm: bool, steps: int = 1) -> Taken:
     """Our pool, with the warm server or with a fresh process for each trial."""
-    folders = freeze(folder, trials)
+    folders = freeze(folder, trials, steps)
     codes: list[int | None] = []
     began = time.perf_counter()
     with Warm(pool.environment()) if warm else _nothing() as server:
@@ -125,6 +135,15 @@ def by_hydra(folder: Path, trials: int, launcher: Sequence[str]) -> Taken:
     return Taken(all_ - one, all_cpu - one_cpu, own(folder / "all") - own(folder / "one"), one)
 
 
+def two_over_one(folder: Path, trials: int) -> list[float]:
+    """Wall seconds of trials in one slot over those in two, once a round."""
+    found = []
+    for round_ in range(ROUNDS):
+        one, two = (in_pool(folder / f"{round_}-{slots}", trials, slots, True, STEPS).wall for slots in (1, 2))
+        found.append(one / two)
+    return found
+
+
 class _nothing:
     def __enter__(self) -> None: ...
     def __exit__(self, *error: object) -> None: ...
@@ -153,10 +172,12 @@ def main() -> None:
             wall, spent, itself = found.wall / trials, found.cpu / trials, found.own / trials
             row = f"{wall:>8.2f}{itself:>8.2f}{wall * at_once - itself:>10.2f}{spent:>8.2f}{found.once:>8.1f}"
             print(f"{name:<26}{row}", flush=True)
+        ratios = two_over_one(Path(temporary), max(4, trials // 3))
     one, two, fresh = (taken[name] for name in ("warm pool, 1 slot", "warm pool, 2 slots", "fresh process, 1 slot"))
     print(f"overhead of a fresh process over that of a warm one: {(fresh.wall - fresh.own) / (one.wall - one.own):.1f}")
     print(f"CPU of a trial in a fresh process over that in a warm one: {fresh.cpu / one.cpu:.1f}")
-    print(f"two slots over one: {one.wall / two.wall:.2f}")
+    print(f"two slots over one, trials of one step: {one.wall / two.wall:.2f}")
+    print(f"two slots over one, trials of {STEPS} steps: {', '.join(f'{ratio:.2f}' for ratio in ratios)}")
 
 
 if __name__ == "__main__":
