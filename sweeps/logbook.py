@@ -14,6 +14,7 @@ from typing import Any
 from rlhf.config import Run
 from rlhf.result import Result
 from rlhf.sealed import write_atomically
+from sweeps import option
 from sweeps.cells import common
 from sweeps.goal import Goal
 from sweeps.record import RUNNING, Entry
@@ -88,7 +89,8 @@ def about(
 ) -> dict[str, Any]:
     """What does not change while the study runs: goal, space, settings and the command, in plain JSON.
 
-    ``planned`` is the number of trials, where anybody knows it; ``words`` are the overrides that were typed.
+    ``planned`` is the number of trials, where anybody knows it; ``words`` are the overrides that were typed. Needs an
+    initialised Hydra, which knows what `sweep=NAME` stands for.
     """
     sweep = {name: each.name if isinstance(each, Enum) else each for name, each in asdict(run.sweep).items()}
     return {
@@ -102,6 +104,8 @@ def about(
         "fixed": common(space),
         "left_out": left_out,
         "words": words,
+        "option": option.sets(space.fixed),
+        "config_dir": option.config_dir(),
         "planned": planned,
         "at_once": at_once,
         "by_epoch": getattr(getattr(run, run.stage), "eval_every_epoch", False),

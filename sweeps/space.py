@@ -91,7 +91,7 @@ class Dimension:
 
     def override(self, value: Any) -> str:
         """``key=value``, which composes to ``value``."""
-        return f"{self.element}={_quoted(value)}"
+        return f"{self.element}={quoted(value)}"
 
 
 @dataclass(frozen=True)
@@ -241,8 +241,12 @@ def _plain(written: str) -> Any:
     return value if plain else written
 
 
-def _quoted(value: Any) -> str:
-    """As ``text``, in quotes where Hydra would read something else without them."""
+def quoted(value: Any) -> str:
+    """As ``text``, in quotes where Hydra would read something else without them; also of a list or a mapping."""
+    if isinstance(value, list):
+        return f"[{','.join(map(quoted, value))}]"
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{key}:{quoted(each)}" for key, each in value.items()) + "}"
     if not isinstance(value, str) or re.fullmatch(r"\[.*\]|\{.*\}", value):
         return text(value)
     try:

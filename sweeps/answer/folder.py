@@ -86,7 +86,13 @@ class Study:
         """What started it, and goes on with it."""
         words = self.about["words"]
         flag = [] if any(each.startswith("sweep=") for each in words) else ["-m"]
-        return shlex.join(["python", "-m", "rlhf", *flag, *words])
+        return shlex.join(["python", "-m", "rlhf", *flag, *words, *self.flags])
+
+    @property
+    def flags(self) -> list[str]:
+        """What every command of it needs beside overrides: the folder of options of one's own."""
+        own = self.about.get("config_dir")
+        return [f"--config-dir={own}"] if own else []
 
     @property
     def keys(self) -> list[str]:

@@ -6,13 +6,18 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
 
 from rlhf.preflight import override_key
 from rlhf.result import Objective, Status
+from rlhf.runs import CONFIG
 from sweeps.answer.folder import PARENTS, TRIALS, Study, Trial
 from sweeps.fronts import dominates
 from sweeps.record import RUNNING
 from sweeps.seeds import are_distinguishable
+from sweeps.space import quoted
 
 COSTS = (
     Objective("perf/tokens_per_second", "maximize"),
@@ -125,10 +130,27 @@ def commands(trial: Trial) -> list[str]:
     return [shlex.join(["python", "-m", "rlhf", "reproduce", str(each.run)]) for each in trial.tracks]
 
 
-def alone(trial: Trial) -> str:
-    """The command that makes a trial a run of its own."""
+def alone(study: Study, trial: Trial) -> str:
+    """The command that makes a trial a run of its own; empty where its frozen configuration is gone, which it is told from.
+
+    What `sweep=NAME` sets beside the study stands in it as words of its own, before those that were typed.
+    """
     words = [each for each in trial.entry.overrides if override_key(each).split(".")[0] != "sweep"]
-    return shlex.join(["python", "-m", "rlhf", *words])
+    typed = {override_key(each) for each in words}
+    option = {"groups": {}, "keys": [], **study.about.get("option", {})}
+    said = {group: choice for group, choice in option["groups"].items() if group not in typed}
+    if keys := [key for key in option["keys"] if key not in typed]:
+        frozen = next(iter(sorted((study.path / TRIALS / f"{trial.number:04d}").rglob(CONFIG))), None)
+        if frozen is None:
+            return ""
+        config = OmegaConf.load(frozen)
+        said |= {key: _plain(OmegaConf.select(config, key)) for key in keys}
+    own = [f"{key}={quoted(value)}" for key, value in said.items()]
+    return shlex.join(["python", "-m", "rlhf", *own, *words, *study.flags])
+
+
+def _plain(value: Any) -> Any:
+    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
 
 
 def _front(trials: Sequence[Trial], axes: Sequence[Objective]) -> list[Trial]:

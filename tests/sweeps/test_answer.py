@@ -2,13 +2,19 @@
 
 import fcntl
 import json
+import shlex
+import sys
 from pathlib import Path
 
 import pytest
+from hydra import compose
+from omegaconf import DictConfig, OmegaConf
 
 from rlhf.fault import Fault
+from rlhf.preflight import companions
 from rlhf.result import Objective, Result, Status
 from sweeps import logbook
+from sweeps import study as sweeper
 from sweeps.answer import folder, passes, standing, timeline, words
 from sweeps.answer.axis import of_values
 from sweeps.answer.folder import PACE
@@ -16,6 +22,7 @@ from sweeps.answer.importance import importance
 from sweeps.answer.tracks import Tracks, pace
 from sweeps.logbook import Stay
 from tests.sweeps import made
+from tests.sweeps.conftest import FAKE_TRIAL
 
 LOSS = Objective("eval/loss", "minimize")
 Ends = dict[int, dict[str, float]]
@@ -43,7 +50,7 @@ def test_the_best_keeps_the_constraints_and_its_command_reproduces_it(tmp_path: 
     assert [each.number for each in found.ranked] == [2, 1, 0]
     assert read.trials[0].broken == ["mem/peak_gib <= 40"] and not read.trials[0].is_good
     assert standing.commands(found.best) == [f"python -m rlhf reproduce {tmp_path}/runs/sft-tiny-0002"]
-    assert standing.alone(found.best) == "python -m rlhf stage=sft data=demo a=2"
+    assert standing.alone(read, found.best) == "python -m rlhf stage=sft data=demo a=2"
 
 
 def test_without_a_finished_trial_or_a_constraint_kept_it_says_so(tmp_path: Path) -> None:
@@ -233,3 +240,42 @@ def test_single_runs_are_told_apart_on_the_prompts_that_both_were_evaluated_on(t
         (run / "result.json").write_text(result.to_json())
     said = words.likeness(read, standing.of(read))
     assert said.startswith("Not distinguishable from it on the held-out prompts, of the next 2: 0001.")
+
+
+@pytest.mark.parametrize(
+    ("option", "further", "said"),
+    [
+        ("characterize_sft", ["zero=none", "offload=none", "lora=dim64"], "sft.max_steps=50"),
+        ("characterize_sft", ["zero=none", "offload=none", "lora=none", "debug=smoke"], "debug=smoke"),
+        ("data_mix", ["sweep.trials=1"], "data=deepspeed_chat"),
+    ],
+)
+def test_the_command_of_a_run_of_its_own_composes_to_the_very_cell(
+    hydra: None, tmp_path: Path, option: str, further: list[str], said: str
+) -> None:
+    pinned = ["sft.micro_batch_size=4", "sft.gradient_checkpointing=false"] if option == "characterize_sft" else []
+    typed = [f"sweep={option}", "tracker=none", f"paths.outputs={tmp_path}", "sweep.name=s", *further, *pinned]
+    assert sweeper.main(typed, lambda place: [sys.executable, str(FAKE_TRIAL), str(place)]) == 0
+    read = folder.read(tmp_path / "studies/s")
+    trial = read.trials[0]
+    words = shlex.split(standing.alone(read, trial))[3:]
+    assert said in words and not any(each.startswith("sweep") for each in words)
+    composed = compose("config", [*words, *companions(words)])
+    frozen = OmegaConf.load(read.path / "trials/0000/config.yaml")
+    assert isinstance(frozen, DictConfig)
+    for part in frozen:
+        if part not in ("sweep", "tracker"):
+            assert OmegaConf.to_container(OmegaConf.masked_copy(composed, str(part)), resolve=True, enum_to_str=True) == (
+                OmegaConf.to_container(OmegaConf.masked_copy(frozen, str(part)))
+            ), part
+
+
+def test_a_command_names_the_folder_of_ones_own_options(tmp_path: Path) -> None:
+    read = folder.read(study(tmp_path, {0: {"eval/loss": 1.0}}, config_dir="/home/me/my conf"))
+    assert read.command.endswith("sweep=mine data=demo '--config-dir=/home/me/my conf'")
+    assert standing.alone(read, read.trials[0]).endswith("a=0 '--config-dir=/home/me/my conf'")
+    keys = {"groups": {"stage": "rm", "lora": "dim8"}, "keys": ["sft.max_steps"]}
+    gone = folder.read(study(tmp_path / "gone", {0: {"eval/loss": 1.0}}, option=keys))
+    assert standing.alone(gone, gone.trials[0]) == ""
+    (gone.path / "trials/0000/config.yaml").write_text("sft: {max_steps: [1, a b]}\n")
+    assert standing.alone(gone, gone.trials[0]) == "python -m rlhf lora=dim8 'sft.max_steps=[1,a b]' stage=sft data=demo a=0"
