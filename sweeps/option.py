@@ -46,9 +46,9 @@ def config_dir() -> str | None:
 
 
 def _leaves(content: DictConfig, prefix: str = "") -> Iterator[str]:
-    for key in content:
+    for key in map(str, content):
         node = content._get_node(key)
-        if isinstance(node, DictConfig) and len(node) and not OmegaConf.is_interpolation(content, str(key)):
+        if isinstance(node, DictConfig) and len(node) and not OmegaConf.is_interpolation(content, key):
             yield from _leaves(node, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}"
