@@ -1,5 +1,7 @@
 """What `keep_best` and `early_stop` follow in each stage, and which way it is better. Torch-free: checked before the start."""
 
+import re
+
 from rlhf.config import EarlyStopConfig, Goal, PPOConfig, RewardModelLoss, Run, TrainConfig
 from rlhf.result import OBJECTIVES, Objective
 
@@ -49,6 +51,30 @@ MEASURED: dict[str, dict[str, Goal | None]] = {
 Some need data of a kind (pairs, ratings, a known reward); whether it is there shows in the evaluation before the first round.
 """
 
+_COMPARISONS = (
+    "baseline/bayes",
+    "baseline/bag_of_words",
+    "baseline/longer_wins",
+    f"baseline/longer_wins/{_EACH}",
+    f"eval/pairs/{_EACH}",
+)
+_THE_START = (
+    "response/repetition_sft",
+    "response/distinct_2_sft",
+    "eval/reference_perplexity_sft",
+    "reward/gold_sd_sft",
+)
+BESIDE: dict[str, tuple[str, ...]] = {
+    "pretrain": (),
+    "sft": (),
+    "rm": _COMPARISONS,
+    "dpo": (*_COMPARISONS, *_THE_START),
+    "ppo": _THE_START,
+}
+"""What the evaluations of each stage measure besides, which does not change as it learns."""
+OF_TRAINING = ("loss", "perf/tokens_per_second")
+"""Metrics of a result that come from its training."""
+
 NEVER = EarlyStopConfig(metric=None, goal=None, patience=None, min_delta=0.0, max_kl=None)
 """What holds for the parents of a chain."""
 
@@ -70,6 +96,13 @@ def measured(run: Run, stage: str) -> dict[str, Goal | None]:
         for name, goal in MEASURED[stage].items()
         for source in (run.data.sources if _EACH in name else [""])
     }
+
+
+def can_measure(stage: str, metric: str) -> bool:
+    """Whether a result of ``stage`` can hold ``metric``, whatever its data, its sources, and whether it keeps an average."""
+    known = (*MEASURED[stage], *BESIDE[stage])
+    alike = metric.removeprefix("ema/") if stage == "ppo" else metric
+    return metric in OF_TRAINING or any(re.fullmatch(re.escape(name).replace(_EACH, ".+"), alike) for name in known)
 
 
 def objective(run: Run, stage: str) -> Objective:

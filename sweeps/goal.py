@@ -1,5 +1,6 @@
 """What a study is after: objectives with their directions, and constraints that a good point has to keep."""
 
+import difflib
 import math
 import operator
 import re
@@ -65,12 +66,17 @@ class Goal:
             Fault: something is not written as it should be.
         """
         sweep = run.sweep
+        for said in sweep.objective or ():
+            _see_that_it_is_measured(run, f"sweep.objective: {said}", said.split()[-1] if said.split() else "")
         written = tuple(_objective(each, followed.measured(run, run.stage)) for each in sweep.objective or ())
         objectives = written or (followed.objective(run, run.stage),)
         metrics = [each.metric for each in objectives]
         if len({*metrics}) < len(metrics):
             raise Fault(f"sweep.objective=[{','.join(sweep.objective or [])}]: names a metric twice; name each once")
-        return cls(objectives, tuple(map(Constraint.parse, sweep.constraints)))
+        constraints = tuple(map(Constraint.parse, sweep.constraints))
+        for each in constraints:
+            _see_that_it_is_measured(run, f"sweep.constraints: {each}", each.metric)
+        return cls(objectives, constraints)
 
     def values(self, result: Result) -> list[float] | None:
         """The objectives of a finished run; None if it did not finish, or one of them is missing or not finite."""
@@ -106,6 +112,17 @@ class Goal:
 def measurements(result: Result) -> dict[str, float]:
     """The metrics of a result, and what it took under the names of ``COSTS``."""
     return {**result.took(), **result.metrics}
+
+
+def _see_that_it_is_measured(run: Run, where: str, metric: str) -> None:
+    """Raise a fault if no trial can measure ``metric``, rather than pay for all of them and find it missing."""
+    ends = ("_low", "_high") if run.sweep.seeds > 1 else ()  # the mean over seeds has an interval in every metric
+    names = {metric, *(metric.removesuffix(end) for end in ends)}
+    if metric not in COSTS and not any(followed.can_measure(run.stage, name) for name in names):
+        known = [*followed.measured(run, run.stage), *COSTS, *followed.OF_TRAINING]
+        close = difflib.get_close_matches(metric, known, 1)
+        choose = f"did you mean {close[0]}?" if close else f"choose from {', '.join(known)}"
+        raise Fault(f"{where}: no run of stage={run.stage} measures it; {choose}")
 
 
 def _objective(written: str, measured: Mapping[str, Better | None]) -> Objective:

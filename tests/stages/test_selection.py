@@ -54,6 +54,7 @@ def test_what_a_stage_measures_is_known_before_it_starts(stage: str, build: Call
     constant = ("baseline/", "eval/pairs/", "reward/gold_sd_sft")
     found = {each for each in built.evaluate(0).metrics if not each.startswith(constant) and not each.endswith("_sft")}
     assert found and found <= set(known)
+    assert all(followed.can_measure(stage, each) for each in built.evaluate(0).metrics)
     assert all(any(row.about(name) for row in pages.metrics()) for name in known)
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from rlhf import followed
 from rlhf.fault import Fault
 from rlhf.result import Objective, Result, Status
 from sweeps.goal import Constraint, Goal
@@ -66,3 +67,18 @@ def test_dominance_heeds_directions() -> None:
     goal = Goal((LOSS, GAIN), ())
     assert goal.dominates([1.0, 2.0], [1.0, 1.0]) and not goal.dominates([1.0, 1.0], [1.0, 2.0])
     assert not goal.dominates([1.0, 1.0], [1.0, 1.0]) and not goal.dominates([0.5, 1.0], [1.0, 2.0])
+
+
+@pytest.mark.parametrize(
+    ("stage", "metric", "measured"),
+    [
+        ("rm", "eval/accuracy/my_pairs", True),  # a source of another data set
+        ("ppo", "ema/reward/gold_gain_low", True),
+        ("sft", "ema/eval/loss", False),
+        ("sft", "perf/tokens_per_second", True),
+        ("ppo", "objective/kl", False),  # a row of training, which no result holds
+        ("sft", "reward/gain", False),
+    ],
+)
+def test_what_a_stage_can_measure_is_known_before_it_is_paid_for(stage: str, metric: str, measured: bool) -> None:
+    assert followed.can_measure(stage, metric) is measured
