@@ -7,6 +7,7 @@ constraint, for one that does not fit (samplers learn from these, they ignore FA
 
 import re
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -313,6 +314,7 @@ def _sampler(kind: Sampler, seed: int) -> BaseSampler:
         case Sampler.random:
             return RandomSampler(seed=seed)
         case Sampler.cmaes:
+            warnings.filterwarnings("ignore", "Constraints have been set")  # that a trial did not fit is told to every sampler
             return CmaEsSampler(seed=seed, warn_independent_sampling=False)
         case Sampler.nsga2:
             return NSGAIISampler(seed=seed)

@@ -89,6 +89,11 @@ class Dimension:
         """Tells it from other dimensions of the same key."""
         return self.key if self.brought_by is None else f"{self.key} if {self.brought_by}"
 
+    @property
+    def is_always_a_number(self) -> bool:
+        """Whether its values are numbers in an order, and it exists at every point."""
+        return not self.only_if and not (isinstance(self.domain, Choices) and self.domain.step is None)
+
     def override(self, value: Any) -> str:
         """``key=value``, which composes to ``value``."""
         return f"{self.element}={quoted(value)}"

@@ -26,7 +26,7 @@ from launchers.slots import Slots
 from launchers.warm import Warm
 from rlhf import preflight
 from rlhf.command_line import EXIT_OK, EXIT_STOPPED, report_faults
-from rlhf.config import Pruner, Run, SweepMode
+from rlhf.config import Pruner, Run, Sampler, SweepConfig, SweepMode
 from rlhf.fault import Fault
 from rlhf.result import Status
 from rlhf.runs import STUDY_LOCK
@@ -173,8 +173,24 @@ def _settings(run: Run, space: Space) -> Iterator[str]:
         yield "sweep.storage: holds a password, which would stand in every folder; leave it out and set PGPASSWORD"
     if sweep.pruner is not Pruner.none and sweep.seeds > 1:
         yield f"sweep.pruner={sweep.pruner.name}: judges single runs; use it with sweep.seeds=1"
+    if sweep.mode is SweepMode.tune and sweep.sampler is Sampler.cmaes:
+        yield from _cmaes(sweep, space)
     if not space.dimensions and sweep.mode is SweepMode.tune:
         yield "sweep.space: has no dimension to search; give a key several values, as sft.learning_rate=interval(1e-5,1e-3)"
+
+
+def _cmaes(sweep: SweepConfig, space: Space) -> Iterator[str]:
+    """What Optuna's CMA-ES cannot do, or does by drawing at random."""
+    if sweep.objective is not None and (many := len(sweep.objective)) > 1:
+        yield f"sweep.sampler=cmaes: follows one objective, and there are {many}; use sweep.sampler=nsga2 or tpe"
+    if sweep.constraints:
+        yield "sweep.sampler=cmaes: does not hear of constraints; use sweep.sampler=tpe, or leave sweep.constraints out"
+    numbers = [each.key for each in space.dimensions if each.is_always_a_number]
+    if space.dimensions and len(numbers) < 2:
+        yield (
+            "sweep.sampler=cmaes: searches two or more intervals and ranges that have no condition, and draws everything else "
+            f"at random; there {'is' if numbers else 'are'} {', '.join(numbers) or 'none'}; use sweep.sampler=tpe"
+        )
 
 
 def _chosen(arguments: list[str]) -> str:

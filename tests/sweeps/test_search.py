@@ -16,6 +16,7 @@ Rows = Callable[[], list[dict[str, str]]]
 Ran = Callable[[], list[float]]
 
 TUNE = ("sweep.mode=tune", "sweep.sampler=random", "sft.learning_rate=tag(log,interval(1e-5,1e-1))")
+CMAES = (TUNE[0], "sweep.sampler=cmaes", TUNE[2], "sft.warmup_steps=range(0,9)", "sweep.trials=4", "sweep.parallel=1")
 
 
 def test_a_search_ends_at_its_total_and_goes_on_to_a_larger_one(
@@ -36,6 +37,11 @@ def test_the_sampler_learns(run_study: Study, ran: Ran) -> None:
     run_study("sweep.mode=tune", "sft.learning_rate=tag(log,interval(1e-6,1))", "sweep.trials=24", "sweep.parallel=2")
     first, last = ran()[:10], ran()[-8:]
     assert sorted(last)[4] < sorted(first)[5] / 10  # TPE draws ten at random, then goes where it is good
+
+
+def test_cma_es_searches_after_its_first_trial_too(run_study: Study, ran: Ran) -> None:
+    assert run_study(*CMAES) == 0
+    assert len(ran()) == 4
 
 
 def test_a_changed_space_or_goal_is_refused_with_the_difference(
@@ -126,6 +132,9 @@ def test_a_best_point_keeps_its_constraints(run_study: Study, capsys: pytest.Cap
         (("sweep.objective=[eval/accuracy]", "seed=1,2"), "no run of stage=sft measures it"),
         (("sweep.constraints=['mem/peak_gb <= 40']", "seed=1,2"), "did you mean mem/peak_gib?"),
         (("sweep.constraints=[much]", "seed=1,2"), "write a metric"),
+        ((*CMAES, "sweep.objective=[eval/loss,cost/usd]"), "sweep.sampler=cmaes: follows one objective, and there are 2"),
+        ((*CMAES, "sweep.constraints=['mem/peak_gib <= 4']"), "sweep.sampler=cmaes: does not hear of constraints"),
+        ((*TUNE, "sweep.sampler=cmaes", "seed=1,2", "sweep.trials=2"), "there is sft.learning_rate; use sweep.sampler=tpe"),
         (("sweep.seeds=0", "seed=1,2"), "sweep.seeds=0: must be at least 1"),
     ],
 )
