@@ -272,7 +272,7 @@ def _key_fault(override: Override, known: set[str]) -> str:
         option = name if name in catalogue() else "default"
         return f"there is no source `{name}` in this mix; add it before: +source@data.sources.{name}={option}"
     if key not in known:
-        return f"there is no key `{key}`{', and keys cannot be added' if adds else ''}{_near(key, sorted(known))}"
+        return f"there is no key `{key}`{', and keys cannot be added' if adds else ''}{near(key, sorted(known))}"
     if adds and key != "data.sources":
         return f"the key exists; write {key}=... without `{'++' if override.is_force_add() else '+'}`"
     return ""
@@ -342,7 +342,7 @@ def _near_option(word: str, options: list[str]) -> str:
     return f"; did you mean `{close[0]}`?" if close else f"; choose from {', '.join(options)}" if options else ""
 
 
-def _near(word: str, choices: list[str]) -> str:
+def near(word: str, choices: list[str]) -> str:
     """The likeliest intended choice. What stands before the last dot counts as right if there is such a node."""
     parent, dot, last = word.rpartition(".")
     siblings = [choice for choice in choices if choice.rpartition(".")[0] == parent]

@@ -17,8 +17,9 @@ from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Overrid
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
+from rlhf.explain import keys
 from rlhf.fault import Fault
-from rlhf.preflight import override_key, with_space
+from rlhf.preflight import near, override_key, with_space
 
 Point = dict[str, Any]
 """A value for each dimension that exists at this point, by key."""
@@ -124,14 +125,22 @@ class Space:
         }
         swept = [each for each in parsed if each.is_sweep_override()]
         fixed = [each for each in parsed if not each.is_sweep_override()]
+        written = [*map(str, sweep.space), *map(axis, parsed)]
+        for key in (each for each in only_if if each not in written):
+            raise Fault(f"sweep.only_if.{key}: is no dimension of this space{near(key, written)}")
         dimensions = [_dimension(each, only_if.get(axis(each), ())) for each in swept]
         taken = {*map(axis, swept), *(override_key(str(each.input_line)) for each in fixed)}
         brought = []
-        for written, overrides in sweep.brings.items():
-            condition = Condition.parse("sweep.brings", str(written))
+        for when, overrides in sweep.brings.items():
+            condition = Condition.parse("sweep.brings", str(when))
+            if condition.key not in taken and not keys.is_known(condition.key):
+                raise Fault(f"sweep.brings.{condition}: there is no key `{condition.key}`{keys.near(condition.key)}")
             coming = [each for each in parser.parse_overrides([*map(str, overrides)]) if axis(each) not in taken]
             spaces = [_dimension(each, (condition,)) for each in coming if each.is_sweep_override()]
             dimensions += [replace(each, brought_by=condition) for each in spaces]
+            for unknown in (each for each in coming if not keys.is_known(each.key_or_group)):
+                key = unknown.key_or_group
+                raise Fault(f"sweep.brings.{condition}: {unknown.input_line}: there is no key `{key}`{keys.near(key)}")
             brought.append((condition, tuple(str(each.input_line) for each in coming if not each.is_sweep_override())))
         pinned = {each.key_or_group: text(each.value()) for each in fixed if not each.is_delete()}
         space = cls(tuple(dimensions), tuple(str(each.input_line) for each in fixed), tuple(brought), pinned)
@@ -197,16 +206,16 @@ class Space:
         return [*brought, *self.fixed, *chosen]
 
     def _check(self, only_if: Mapping[str, tuple[Condition, ...]]) -> None:
-        keys = [each.key for each in self.dimensions if each.brought_by is None]
+        own = [each.key for each in self.dimensions if each.brought_by is None]
         for key, conditions in only_if.items():
-            before = {*self.pinned, *keys[: keys.index(key)]} if key in keys else None
+            before = {*self.pinned, *own[: own.index(key)]} if key in own else None
             for condition in conditions:
                 if before is not None and condition.key not in before:
                     raise Fault(
                         f"sweep.only_if.{key}: asks for {condition.key}, which is no dimension before it; "
                         f"write {condition.key} into sweep.space above {key}, or give it one value"
                     )
-        if repeated := sorted({key for key in keys if keys.count(key) > 1}):
+        if repeated := sorted({key for key in own if own.count(key) > 1}):
             raise Fault(f"{repeated[0]}: is swept twice; write it once")
 
 

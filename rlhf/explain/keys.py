@@ -10,7 +10,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from rlhf import config, manual
+from rlhf import config, manual, preflight
 
 TOUCHES = {
     "result": "can change the weights a run ends with",
@@ -54,6 +54,18 @@ def find(word: str) -> list[Key]:
     return exact or [key for key in every() if key.path.rpartition(".")[2] == word]
 
 
+def is_known(word: str) -> bool:
+    """Whether ``word`` can stand on the left of an override: a key, a name of one's own in a mapping, or a group of options."""
+    own = [word.rsplit(".", below)[0] for below in range(1, word.count(".") + 1)]
+    mapped = any(key.about(each) and get_origin(key.kind) is dict and key.group is None for key in every() for each in own)
+    return mapped or any(key.about(word) for key in every()) or word in _groups()
+
+
+def near(word: str) -> str:
+    """What was meant by a ``word`` that is not known."""
+    return preflight.near(word, sorted({*(key.path for key in every()), *_groups()}))
+
+
 def lines(key: Key, word: str, run: DictConfig) -> Iterator[str]:
     """What ``key`` means and is in ``run``; ``word`` is how it was asked for."""
     path = word if key.about(word) and OmegaConf.select(run, word.rpartition(".")[0] or "stage") is not None else key.path
@@ -78,9 +90,13 @@ def text_at(path: str, run: DictConfig) -> str:
 
 def recipes(group: str) -> Iterator[str]:
     """The options of a folder of ``conf/`` that is no group of keys (`experiment`, `debug`, `source`)."""
-    if group in {folder.name for folder in config.CONF.iterdir() if folder.is_dir()}:
+    if group in _groups():
         yield f"{group}: options that set keys of several groups at once, or of a source"
         yield from _options(group)
+
+
+def _groups() -> set[str]:
+    return {folder.name for folder in config.CONF.iterdir() if folder.is_dir()}
 
 
 def _below(prefix: str, schema: type, documented: dict[tuple[str, str], str]) -> Iterator[Key]:

@@ -96,11 +96,29 @@ def test_a_value_brings_a_dimension_along_that_has_other_values_under_other_cond
         (["seed=1,2", "seed=3,4"], {}, "seed: is swept twice"),
         ([], {"space": {"seed": "choice(1,2)"}, "only_if": {"seed": "lora=none"}}, "sweep.only_if.seed: asks for lora"),
         ([], {"space": {"seed": "choice(1,2)"}, "only_if": {"seed": "whenever"}}, "not a condition"),
+        (["lora=none,dim8", "sft.epochs=1,2"], {"only_if": {"sft.epoch": "lora=none"}}, "did you mean `sft.epochs`"),
+        (
+            ["seed=1,2"],
+            {"brings": {"lroa!=none": ["seed=1"]}},
+            "brings.lroa!=none: there is no key `lroa`; did you mean `lora`",
+        ),
+        (["lora=none,dim8"], {"brings": {"lora=dim9": ["sft.lerning_rate=1"]}}, "did you mean `sft.learning_rate`"),
     ],
 )
 def test_what_is_no_space_is_said(space: Callable[..., Space], arguments: list[str], sweep: dict[str, Any], said: str) -> None:
     with pytest.raises(Fault, match=said):
         space(*arguments, **sweep)
+
+
+def test_a_name_that_is_only_not_swept_is_no_mistake(space: Callable[..., Space]) -> None:
+    written = {"lora": "choice(none,dim8)", "sft.epochs": "choice(1,2)"}
+    brings = {
+        "hardware=h100": ["zero=3"],
+        "lora=dim8": ["data.sources.mine.columns.prompt=question", "+source@data.sources.b=hh"],
+    }
+    found = space("sft.epochs=3", space=written, only_if={"sft.epochs": "lora=none"}, brings=brings)
+    assert [each.key for each in found.dimensions] == ["lora"]
+    assert found.overrides({"lora": "none"}) == ["sft.epochs=3", "lora=none"]
 
 
 @pytest.mark.parametrize("value", [1, 1.5, 1e-05, True, None, "none", "a b", "1", "true", "it's", "x=y,z", "[1,2]"])
