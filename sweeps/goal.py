@@ -36,7 +36,7 @@ class Constraint:
             assert found is not None
             return cls(found[1], found[2], float(found[3]))
         except (AssertionError, ValueError):
-            rule = "write a metric, one of <= < >= >, and a number, as in 'mem/peak_gib <= 40'"
+            rule = "write a metric, one of <= < >= >, and a number, as in \"sweep.constraints=['mem/peak_gib <= 40']\""
             raise Fault(f"sweep.constraints: {written}: {rule}") from None
 
     def excess(self, values: Mapping[str, float]) -> float | None:

@@ -5,14 +5,14 @@ With the trials' folders it is all that the answer of a study needs (``sweeps.an
 
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from rlhf.config import Run
-from rlhf.result import Result
+from rlhf.result import Result, Status
 from rlhf.sealed import write_atomically
 from sweeps import option
 from sweeps.cells import common
@@ -121,6 +121,41 @@ def read(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def is_whole(book: dict[str, Any]) -> bool:
+    """Whether a book has all that its readers need, each of its kind."""
+    return (
+        _has(book, _BOOK)
+        and all(_has(each, _TRIAL) and (each["status"] == RUNNING or each["status"] in _ENDS) for each in book["trials"])
+        and all(_has(each, _STAY) for each in book["runs"])
+        and all(_has(each, _SESSION) for each in book["sessions"])
+        and all(_has(each, _OBJECTIVE) and each["direction"] in ("minimize", "maximize") for each in book["objectives"])
+        and all(_has(each, _AXIS) and (_has(each, {"values": list}) or _has(each, _ENDS_OF_AXIS)) for each in book["space"])
+        and all(isinstance(each, str) for name in ("words", "fixed", "constraints") for each in book[name])
+        and all(isinstance(each, str) for trial in book["trials"] for each in trial["overrides"])
+        and bool(book["objectives"])
+    )
+
+
+_NUMBER, _NUMBER_OR_NONE = (int, float), (int, float, type(None))
+_ENDS = {each.name for each in Status}
+_BOOK = {
+    **dict.fromkeys(("stage", "model", "mode"), str),
+    **dict.fromkeys(("seeds", "objectives", "constraints", "space", "fixed", "words", "sessions", "trials", "runs"), list),
+    **dict.fromkeys(("left_out", "settings"), dict),
+    "planned": (int, type(None)),
+}
+_TRIAL = {"number": int, "overrides": list, "point": dict, "status": str, "reason": str}
+_STAY = {"folder": str, "began": _NUMBER, "ended": _NUMBER_OR_NONE, "status": str, "reason": str}
+_SESSION = {"began": _NUMBER, "ended": _NUMBER_OR_NONE}
+_OBJECTIVE = {"metric": str, "direction": str}
+_AXIS = {"key": str, "name": str}
+_ENDS_OF_AXIS = {"low": _NUMBER, "high": _NUMBER, "log": bool, "whole": bool}
+
+
+def _has(found: Any, kinds: Mapping[str, Any]) -> bool:
+    return isinstance(found, dict) and all(name in found and isinstance(found[name], kind) for name, kind in kinds.items())
 
 
 def _dimension(key: str, name: str, domain: Any) -> dict[str, Any]:

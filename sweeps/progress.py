@@ -36,7 +36,7 @@ class Progress:
         return f"{self._state()} {entry.number:04d} started: {label(entry.point)}"
 
     def ended(self, entry: Entry, result: Result, seconds: float) -> str:
-        """The line for a trial that ended after ``seconds``; null seconds for one that never started."""
+        """The line for a trial that ended after ``seconds`` of its runs; 0 for one of which none started."""
         self._running = max(0, self._running - 1)
         stopped = result.status is Status.stopped
         if not stopped:
@@ -92,6 +92,8 @@ def summary(trials: Trials, left: int, why_ended: str) -> list[str]:
             f"failed or did not fit: {_numbers(ran)} (why: {folder}/trials/{ran[0].number:04d}/log.txt). They are not run "
             f"again by the same command unless their folder is deleted; fresh=true runs every cell again"
         )
+    if lost := [entry for entry, _ in trials.ended() if entry.status == Status.lost.name]:
+        lines.append(f"{len(lost)} lost ({_numbers(lost)}); the same command runs them again")
     if left:
         lines.append(f"stopped with {_count(left, 'cell')} to go; the same command goes on")
     return lines

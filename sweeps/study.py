@@ -96,7 +96,7 @@ def _cells(composer: Composer, arguments: list[str], sweep: DictConfig) -> Grid:
         found = grid(composer, list(composer.space.points()), offered)
     else:
         endless = (each for each in composer.space.dimensions if not isinstance(each.domain, Choices))
-        return Grid([], {}, [f"{each.key}: {preflight.CONTINUOUS}" for each in endless])
+        return Grid([], {}, list(dict.fromkeys(f"{each.key}: {preflight.CONTINUOUS}" for each in endless)))
     if found.cells and not found.faults:
         found.faults.extend(_settings(found.cells[0].run, composer.space))
     return found

@@ -1,6 +1,7 @@
 """Reads the folder of a study; whatever is missing or torn is left out, so that it can be shown at any moment."""
 
 import math
+import re
 import shlex
 import time
 from collections.abc import Mapping, Sequence
@@ -86,7 +87,7 @@ class Study:
         """What started it, and goes on with it."""
         words = self.about["words"]
         flag = [] if any(each.startswith("sweep=") for each in words) else ["-m"]
-        return shlex.join(["python", "-m", "rlhf", *flag, *words, *self.flags])
+        return pasteable(["python", "-m", "rlhf", *flag, *words, *self.flags])
 
     @property
     def flags(self) -> list[str]:
@@ -136,12 +137,12 @@ def read(path: Path, tracks: Tracks | None = None, running: bool | None = None) 
     """
     book = logbook.read(path)
     try:
+        assert logbook.is_whole(book)
         objectives = tuple(Objective(**each) for each in book["objectives"])
         goal = Goal(objectives, tuple(map(Constraint.parse, book["constraints"])))
         stays = sorted((Stay(**each) for each in book["runs"]), key=lambda stay: stay.began)
         entries = [Entry(each["number"], 0, "", *(each[name] for name in _PARTS)) for each in book["trials"]]
-        assert all(name in book for name in _NEEDED)
-    except (KeyError, TypeError, AssertionError):
+    except (TypeError, AssertionError, Fault):
         raise Fault(f"{path / logbook.NAME}: is missing or not whole; the study's own command writes it anew") from None
     running = is_at_work(path) if running is None else running
     shown = table.differing(entries)
@@ -151,7 +152,6 @@ def read(path: Path, tracks: Tracks | None = None, running: bool | None = None) 
 
 
 _PARTS = ("overrides", "point", "status", "reason")
-_NEEDED = ("words", "space", "sessions", "planned", "mode", "stage", "model", "seeds", "settings", "fixed", "left_out")
 
 
 def shown(value: str) -> str:
@@ -160,6 +160,11 @@ def shown(value: str) -> str:
         return value if len(value) < LONG else short(float(value))
     except ValueError:
         return value
+
+
+def pasteable(words: Sequence[str]) -> str:
+    """A command for a shell; words that hold single quotes, as constraints do, in double ones."""
+    return " ".join(f'"{each}"' if "'" in each and not re.search(r'["$`\\!]', each) else shlex.quote(each) for each in words)
 
 
 def _trial(path: Path, entry: Entry, goal: Goal, shown: Sequence[str], running: bool, tracks: Tracks) -> Trial:

@@ -12,7 +12,7 @@ from sweeps.answer import learning, parallel, passes, scatter, standing, timelin
 from sweeps.answer.effects import effects
 from sweeps.answer.folder import PACE, Study, shown
 from sweeps.answer.importance import Importance, importance
-from sweeps.space import text
+from sweeps.space import quoted, text
 
 COSTS = {
     PACE: "s / step",
@@ -118,4 +118,4 @@ def _values(dimension: Mapping[str, Any]) -> str:
 def _said(value: Any) -> str:
     if isinstance(value, dict):
         return "; ".join(f"{key}: {_said(each)}" for key, each in value.items())
-    return ", ".join(map(str, value)) if isinstance(value, list) else text(value)
+    return quoted(value)

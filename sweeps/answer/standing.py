@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from rlhf.preflight import override_key
 from rlhf.result import Objective, Status
 from rlhf.runs import CONFIG
-from sweeps.answer.folder import PARENTS, TRIALS, Study, Trial
+from sweeps.answer.folder import PARENTS, TRIALS, Study, Trial, pasteable
 from sweeps.fronts import dominates
 from sweeps.record import RUNNING
 from sweeps.seeds import are_distinguishable
@@ -146,7 +146,7 @@ def alone(study: Study, trial: Trial) -> str:
         config = OmegaConf.load(frozen)
         said |= {key: _plain(OmegaConf.select(config, key)) for key in keys}
     own = [f"{key}={quoted(value)}" for key, value in said.items()]
-    return shlex.join(["python", "-m", "rlhf", *own, *words, *study.flags])
+    return pasteable(["python", "-m", "rlhf", *own, *words, *study.flags])
 
 
 def _plain(value: Any) -> Any:

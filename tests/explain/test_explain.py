@@ -95,6 +95,7 @@ def test_the_glossary_points_at_what_exists_and_says_everything_once() -> None:
     entries = pages.glossary()
     names = [pages.plain(name) for entry in entries for name in entry.names]
     assert len(names) == len(set(names))
+    assert {"asha", "hyperband", "dominated", "infeasible"} <= {*names}  # what tables of a study say
     assert [pages.plain(entry.names[0]) for entry in entries] == sorted(pages.plain(entry.names[0]) for entry in entries)
     for entry in entries:
         assert entry.text, entry.names

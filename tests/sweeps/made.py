@@ -1,4 +1,4 @@
-"""Makes the folder of a study with plausible rows, for tests and to look at: ``python tests/sweeps/made.py DIR TRIALS``."""
+"""Makes the folder of a study with plausible rows, for tests and to look at: ``python -m tests.sweeps.made DIR TRIALS``."""
 
 import json
 import math

@@ -62,6 +62,34 @@ def test_without_a_finished_trial_or_a_constraint_kept_it_says_so(tmp_path: Path
     assert standing.of(other).best is None and "measured" in words.none_yet(other)
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"objectives": []},
+        {"objectives": [{"metric": "eval/loss", "direction": "up"}]},
+        {"constraints": ["much"]},
+        {"words": None},
+        {"space": [{"key": "a", "name": "a"}]},
+        {"sessions": [{"began": "today", "ended": None}]},
+        {"trials": [made.trial(0, {}) | {"overrides": None}]},
+        {"trials": [made.trial(0, {}, "well")]},
+        {"runs": [{"folder": "trials/0000"}]},
+    ],
+)
+def test_a_book_of_odd_kinds_is_one_fault(tmp_path: Path, changed: dict[str, object]) -> None:
+    place = study(tmp_path, {})
+    (place / "study.json").write_text(json.dumps(made.book(**changed)))
+    with pytest.raises(Fault, match="study.json: is missing or not whole"):
+        folder.read(place)
+
+
+def test_a_command_can_be_pasted() -> None:
+    words = ["sweep=a", "sweep.constraints=['mem/peak_gib <= 40']", "a=b c", "c='$x'"]
+    said = folder.pasteable(words)
+    assert said == """sweep=a "sweep.constraints=['mem/peak_gib <= 40']" 'a=b c' 'c='"'"'$x'"'"''"""
+    assert shlex.split(said) == words
+
+
 def test_of_several_objectives_nothing_is_better_than_a_leader(tmp_path: Path) -> None:
     goals = [{"metric": "eval/loss", "direction": "minimize"}, {"metric": "reward/gain", "direction": "maximize"}]
     pairs = [(1.0, 1.0), (2.0, 3.0), (3.0, 2.0)]
@@ -194,7 +222,7 @@ def test_times_of_a_study_are_those_of_its_sessions(tmp_path: Path) -> None:
 
 
 def test_a_book_knows_what_the_page_needs() -> None:
-    assert logbook.NAME == "study.json" and {*folder._NEEDED} <= {*made.book()}
+    assert logbook.NAME == "study.json" and logbook.is_whole(made.book())
 
 
 def test_measurements_after_each_epoch_are_drawn_with_when_they_were_best(tmp_path: Path) -> None:

@@ -125,6 +125,7 @@ def test_a_best_point_keeps_its_constraints(run_study: Study, capsys: pytest.Cap
     [
         (("sweep.mode=tune", "sft.learning_rate=1,2"), "has no end; set sweep.trials"),
         (("sweep.mode=tune", "sweep.trials=2", "sft.learning_rate=1"), "has no dimension to search"),
+        (("sweep=tune_sft", "sweep.mode=characterize"), "1 fault in"),  # of two conditions under which the key has a range
         (("sweep.max_usd=3", "sft.learning_rate=1,2"), "no price is known"),
         (("sweep.storage='postgresql://me:secret@host/db'", "seed=1,2"), "holds a password"),
         (("sweep.objective=[response/length_mean]", "seed=1,2"), "say which way is better"),

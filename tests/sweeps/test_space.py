@@ -1,5 +1,6 @@
 """Spaces as they are written: pinned, replaced, conditional, and with what a value brings along."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -148,4 +149,6 @@ def test_the_shipped_spaces_are_in_the_wheel_and_say_how_to_start() -> None:
     from rlhf.config import CONF
 
     for file in sorted(Path(CONF / "sweep").glob("*.yaml")):
-        assert f"sweep={file.stem}" in file.read_text().split("defaults:")[0], file.name
+        head = file.read_text().split("defaults:")[0]
+        assert f"sweep={file.stem}" in head, file.name
+        assert all((CONF / "data" / f"{name}.yaml").is_file() for name in re.findall(r" data=(\w+)", head)), file.name

@@ -64,6 +64,7 @@ def test_the_same_command_runs_only_the_lost_cell_again(
 ) -> None:
     command = ("sft.learning_rate=1e-3,1e30,1e9,1e8,1e7", "sweep.parallel=1")
     run_study(*command)
+    assert "1 lost (0004); the same command runs them again" in capsys.readouterr().out
     before = rows()
     (tmp_path / "spare").touch()
     assert run_study(*command) == 0
@@ -73,7 +74,8 @@ def test_the_same_command_runs_only_the_lost_cell_again(
     capsys.readouterr()
     assert run_study(*command) == 0
     assert len(ran()) == 6
-    assert "5 of them have their row already" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "5 of them have their row already" in said and "lost" not in said
 
 
 def test_more_values_and_another_axis_extend_the_study(run_study: Study, rows: Rows, ran: Ran, tmp_path: Path) -> None:
