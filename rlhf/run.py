@@ -22,6 +22,7 @@ from rlhf.engine.torch_engine import TorchEngine
 from rlhf.fault import Fault
 from rlhf.identity import Identity
 from rlhf.lineage import LEARNS
+from rlhf.price import per_second
 from rlhf.result import Result, Status
 from rlhf.runs import LOCK
 from rlhf.sealed import Broken, make_folder, open_sealed, write_atomically
@@ -166,8 +167,8 @@ def work(
     if engine.rank == 0:
         if isinstance(watcher, Watcher):
             result.seconds, result.metrics = watcher.seconds, watcher.final_metrics
-            if run.hardware.usd_per_hour is not None:
-                result.cost_usd = result.seconds / 3600 * run.hardware.usd_per_hour * run.ranks
+            if (price := per_second(run.hardware.usd_per_hour, run.ranks)) is not None:
+                result.cost_usd = result.seconds * price
         write_atomically(folder / "result.json", result.to_json())  # first: a kill from here on loses nothing
         if result.status is Status.finished:
             for kept in (CHECKPOINTS, BEST):

@@ -14,6 +14,7 @@ from rlhf.config import Run
 from rlhf.engine.base import Engine
 from rlhf.identity import Identity
 from rlhf.metrics import Metrics
+from rlhf.price import per_second
 from rlhf.result import Result
 from rlhf.selection import Selection
 from rlhf.stages.interface import Evaluation, Stage
@@ -81,7 +82,8 @@ class Watcher:
         self._scores = Record(identity.folder / "scores.jsonl", sys.maxsize)  # a row that comes again is the same
         self.final_metrics: dict[str, float] = {}
         self._tracker: Tracker = open_tracker(run, identity, self.first_round)
-        self.screen = Screen(identity.name, identity.stage, stage.rounds, self.first_round, run.hardware.usd_per_hour)
+        price = per_second(run.hardware.usd_per_hour, run.ranks)
+        self.screen = Screen(identity.name, identity.stage, stage.rounds, self.first_round, price, state.seconds)
         going_on = f", going on after {self.first_round} of {stage.rounds}" if self.first_round else ""
         self.screen.say(f"{identity.name}: in {identity.folder}{going_on}")
         for note in stage.notes:

@@ -10,6 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rlhf import lineage
 from rlhf.config import STAGES, ParentsConfig, Run
+from rlhf.price import per_second
 from rlhf.report.changes import flat
 from rlhf.report.curves import NOT_METRICS, number
 from rlhf.report.folder import Row, RunFolder, last_samples
@@ -133,8 +134,7 @@ def seed_of(config: Mapping[str, str], otherwise: int | None = None) -> int | No
 
 def price(config: Mapping[str, str]) -> float | None:
     """Dollars a second of all devices, where the price is known."""
-    hourly = _positive(config.get("hardware.usd_per_hour"))
-    return None if hourly is None else hourly / 3600 * (_positive(config.get("ranks")) or 1.0)
+    return per_second(_positive(config.get("hardware.usd_per_hour")), _positive(config.get("ranks")) or 1.0)
 
 
 def _positive(value: Any) -> float | None:

@@ -19,9 +19,12 @@ SECONDS_BETWEEN_LINES = 5.0
 class Screen:
     """Prints progress lines for one run; plain text, so that logs stay readable."""
 
-    def __init__(self, name: str, stage: str, rounds: int, first_round: int, usd_per_hour: float | None) -> None:
+    def __init__(
+        self, name: str, stage: str, rounds: int, first_round: int, usd_per_second: float | None, seconds_before: float
+    ) -> None:
+        """For a run that goes on after ``first_round`` rounds, which took it ``seconds_before``; they are in its cost."""
         self._name, self._stage, self._rounds, self._first = name, stage, rounds, first_round
-        self._usd_per_hour = usd_per_hour
+        self._usd_per_second, self._seconds_before = usd_per_second, seconds_before
         self._began = time.perf_counter()
         self._last_line = 0.0
 
@@ -36,8 +39,8 @@ class Screen:
         done = round_ - self._first
         if done > 0 and round_ < self._rounds:
             parts.append(f"left {_clock(elapsed / done * (self._rounds - round_))}")
-        if self._usd_per_hour:
-            parts.append(f"${elapsed / 3600 * self._usd_per_hour:.2f}")
+        if self._usd_per_second:
+            parts.append(f"${(self._seconds_before + elapsed) * self._usd_per_second:.2f}")
         parts += [f"{metric.rpartition('/')[2]} {row[metric]:.4g}" for metric in SHOWN[self._stage] if metric in row]
         print("  ".join(parts), flush=True)
 
