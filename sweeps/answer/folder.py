@@ -24,6 +24,8 @@ TRIALS, PARENTS = "trials/", "parents/"
 PACE = "time/step_s"
 """Measured for every trial beside its metrics: seconds a round took, evaluations left out."""
 
+COUNT = (Status.finished, Status.pruned)
+"""Ends after which an objective says something: the last one, or that at the rung where it was pruned."""
 LONG = 8
 """Characters from which a number is shortened."""
 
@@ -45,6 +47,7 @@ class Trial:
     tracks: Sequence[Track]
     """Of its runs, one a seed."""
     measured: Mapping[str, float]
+    """Without objectives where it failed, did not fit, or was cut off."""
 
     @property
     def number(self) -> int:
@@ -60,6 +63,11 @@ class Trial:
     def message(self) -> str:
         """The first line of what it said at its end."""
         return (self.result.message.splitlines() or [""])[0] if self.result else ""
+
+    @property
+    def is_cut_short(self) -> bool:
+        """Whether its objectives are those of its last evaluation, not of its end."""
+        return self.entry.status == Status.pruned.name
 
     @property
     def is_good(self) -> bool:
@@ -182,6 +190,9 @@ def _trial(path: Path, entry: Entry, goal: Goal, shown: Sequence[str], running: 
     runs = tracks.of(folder, result)
     paces = [each.pace for each in runs if each.pace is not None]
     measured = measurements(result) if result else {}
+    if result is not None and result.status not in COUNT:  # what it had measured when it broke is no outcome of its settings
+        outcomes = {f"{each.metric}{end}" for each in goal.objectives for end in ("", "_low", "_high")}
+        measured = {name: value for name, value in measured.items() if name not in outcomes}
     if paces:
         measured[PACE] = sum(paces) / len(paces)
     return Trial(

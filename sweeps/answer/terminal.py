@@ -74,7 +74,8 @@ def cells(study: Study, found: Standing, rows: int = ROWS) -> RenderableType:
     table.add_column("message", max_width=MESSAGE_WIDTH, no_wrap=True)
     for each in found.ranked[:rows]:
         status = Text(visible(standing.how(each)), STYLES.get(each.entry.status, ""))
-        values = [_measured(each, name) for name in [*metrics, *others]]
+        last = " when pruned" if each.is_cut_short else ""
+        values = [*(_measured(each, name, last) for name in metrics), *(_measured(each, name) for name in others)]
         said = "; ".join(filter(None, (words.doing(each, study), each.message, *(f"not {rule}" for rule in each.broken))))
         settings = (
             [shown(value) for value in each.settings.values()] if len(keys) <= MOST_KEYS else [_all_settings(each, study)]
@@ -149,8 +150,8 @@ def _all_settings(trial: Trial, study: Study) -> str:
     return trial.label.replace(f"{study.about['stage']}.", "")
 
 
-def _measured(trial: Trial, name: str) -> str:
-    return short(trial.measured[name]) if name in trial.measured else ""
+def _measured(trial: Trial, name: str, when: str = "") -> str:
+    return f"{short(trial.measured[name])}{when}" if name in trial.measured else ""
 
 
 def _line(said: str, style: str = "") -> Text:

@@ -62,6 +62,22 @@ def test_few_trials_make_a_page_without_what_they_cannot_tell(tmp_path: Path) ->
     assert "needs 10 finished trials; there are 2" in text and "more</summary>" not in text
 
 
+def test_only_outcomes_stand_in_the_column_of_an_objective(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A trial that broke has measured something before it began to learn, which looked like the best of all."""
+    place = tmp_path / "studies/made"
+    trials = [made.trial(0, {"a": 0}), made.trial(1, {"a": 1}, "failed", "nan"), made.trial(2, {"a": 2}, "pruned")]
+    for each, loss in zip(trials, [2.25, 0.125, 3.5], strict=True):
+        made.put(place, each, {"eval/loss": loss, "eval/loss_low": loss - 1}, peak_memory_gib=7.5)
+    space = [{"key": "a", "name": "a", "values": [0, 1, 2]}]
+    (place / "study.json").write_text(json.dumps(made.book(trials=trials, space=space)))
+    assert command.main([str(place)]) == 0
+    said, text = capsys.readouterr().out, (place / "report.html").read_text()
+    (failed,) = [line for line in said.splitlines() if line.split()[:1] == ["0001"]]
+    assert "0.125" not in failed and "7.5" in failed and "0.125" not in text
+    assert "3.5 when pruned" in said and '3.5 <span class="note">when pruned</span>' in text
+    assert "2.25 when pruned" not in said
+
+
 def test_no_text_of_a_study_becomes_markup(tmp_path: Path) -> None:
     evil = "<img src=x onerror=alert(1)>\u202e"
     place = tmp_path / "studies" / "made"
