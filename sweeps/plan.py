@@ -74,7 +74,7 @@ class Characterization(Plan):
         self.cells = [cells[index] for index in order]
         for cell in self.cells:
             entry = entries.get(cell.digest)
-            if entry is not None and (entry.status, entry.reason) == OUT_OF_MEMORY:
+            if entry is not None and (entry.status, entry.reason) == OUT_OF_MEMORY and not is_due(cell):
                 self._too_much.add(entry.number, cell)
         self._todo = [cell for cell in self.cells if is_due(cell)]
         self.due = len(self._todo)
@@ -93,10 +93,12 @@ class Tuning(Plan):
     def __init__(self, record: Record, composer: Composer, trials: int | None, is_due: Callable[[Entry], bool]) -> None:
         super().__init__()
         entries = record.entries().values()
-        again = [cell for entry in entries if is_due(entry) and isinstance(cell := composer.cell(entry.point), Cell)]
-        done = sum(not is_due(entry) and not entry.reason.startswith(DOMINATED) for entry in entries)
+        due = {entry.number for entry in entries if is_due(entry)}
+        again = [cell for entry in entries if entry.number in due and isinstance(cell := composer.cell(entry.point), Cell)]
+        done = sum(entry.number not in due and not entry.reason.startswith(DOMINATED) for entry in entries)
         for entry in entries:
-            if (entry.status, entry.reason) == OUT_OF_MEMORY and isinstance(cell := composer.cell(entry.point), Cell):
+            did_not_fit = (entry.status, entry.reason) == OUT_OF_MEMORY and entry.number not in due
+            if did_not_fit and isinstance(cell := composer.cell(entry.point), Cell):
                 self._too_much.add(entry.number, cell)
         self._record, self._composer, self._again = record, composer, again
         self._left = None if trials is None else max(0, trials - done - len(again))
@@ -105,13 +107,15 @@ class Tuning(Plan):
         self._unseen: set[str] | None = None
         """Points of a small space that nobody has proposed yet; None: too many to list."""
         if composer.space.size <= COUNTED:
-            self._unseen = {label(point) for point in composer.space.points()} - {label(entry.point) for entry in entries}
+            self._unseen = {label(point) for point in composer.space.points()}
+            self._unseen -= {label(entry.point) for entry in entries if _is_of_today(entry, composer)}
         self.due = len(again) + (self._left or 0)
 
     def next(self) -> Next | None:
         """The next trial."""
         if self._again:
-            return Next(self._again.pop(0))
+            cell = self._again.pop(0)
+            return Next(cell, too_much=self._too_much.covers(cell))
         if self._left == 0:
             return None
         entries = self._record.entries()
@@ -142,3 +146,9 @@ class Tuning(Plan):
         """Hear how a cell came out; the sampler may then have something new to say."""
         super().ended(number, cell, result)
         self._idle = 0
+
+
+def _is_of_today(entry: Entry, composer: Composer) -> bool:
+    """Whether the point of ``entry`` still is the same cell: fixed settings may have changed since."""
+    cell = composer.cell(entry.point)
+    return isinstance(cell, Cell) and cell.digest == entry.digest

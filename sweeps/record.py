@@ -120,10 +120,10 @@ class Record:
         if known is None:
             proposal.trial.set_constraint(FITS, 1.0)
             self._study.tell(proposal.trial, state=TrialState.PRUNED)
-        elif known.state is TrialState.COMPLETE:
+        elif known.state in (TrialState.COMPLETE, TrialState.PRUNED):
             for name, value in known.constraints.items():
                 proposal.trial.set_constraint(name, value)
-            self._study.tell(proposal.trial, known.values)
+            self._study.tell(proposal.trial, known.values, state=known.state)
         else:  # it runs, or ended without a value: nothing is learnt from it
             self._study.tell(proposal.trial, state=TrialState.FAIL)
 

@@ -171,6 +171,10 @@ def _settings(run: Run, space: Space) -> Iterator[str]:
         yield "fresh=true: a search learns from what it has; give it another sweep.name"
     if sweep.storage is not None and re.search(r"://[^/@]*:[^/@]*@", sweep.storage):
         yield "sweep.storage: holds a password, which would stand in every folder; leave it out and set PGPASSWORD"
+    if sweep.seeds > 1 and (swept := [each for each in space.dimensions if each.key == "seed"]):
+        values = ",".join(map(str, swept[0].domain.values)) if isinstance(swept[0].domain, Choices) else "..."
+        rule = f"each trial runs under that many seeds, so seed={values} cannot be swept as well"
+        yield f"sweep.seeds={sweep.seeds}: {rule}; give seed one value, the first of them, or leave out sweep.seeds"
     if sweep.pruner is not Pruner.none and sweep.seeds > 1:
         yield f"sweep.pruner={sweep.pruner.name}: judges single runs; use it with sweep.seeds=1"
     if sweep.mode is SweepMode.tune and sweep.sampler is Sampler.cmaes:

@@ -11,7 +11,7 @@ from rlhf.sealed import write_atomically
 from sweeps import table
 from sweeps.cells import Cell
 from sweeps.goal import Goal
-from sweeps.plan import DOMINATED, Next
+from sweeps.plan import DOMINATED, OUT_OF_MEMORY, Next
 from sweeps.record import RUNNING, Entry, Record
 from sweeps.seeds import by_seed
 from sweeps.space import text
@@ -45,10 +45,14 @@ class Trials:
                 self.record.end(entry, result)
 
     def is_cut_off(self, entry: Entry) -> bool:
-        """Whether a trial has no end that counts."""
-        if entry.reason.startswith(DOMINATED):
-            return False
-        return entry.status in AGAIN or entry.reason == "fault" or self.result(entry) is None
+        """Whether a trial has no end that counts; a cell that was judged by another loses its own with that one's."""
+        if entry.status in AGAIN or entry.reason == "fault" or self.result(entry) is None:
+            return True
+        return entry.reason.startswith(DOMINATED) and not self._ran_out_of_memory(int(entry.reason.removeprefix(DOMINATED)))
+
+    def _ran_out_of_memory(self, number: int) -> bool:
+        result = outcome.read(self.path(number))
+        return result is not None and (result.status.name, result.reason) == OUT_OF_MEMORY
 
     def is_due(self, cell: Cell, entry: Entry | None) -> bool:
         """Whether the cell, recorded as ``entry``, shall run."""

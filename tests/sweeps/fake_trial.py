@@ -1,6 +1,7 @@
 """A trial that ends by its learning rate: 1e30 NaN, 1e9 does not fit by plan, 1e8 a crash, 1e7 killed, 1e6 waits for a file.
 
-Any other: its loss is 100 times the rate, plus the seed / 1000. More than 100 sequences at once are out of memory.
+Any other: its loss is 100 times the rate, plus the seed / 1000. More than 100 sequences at once (or as many as the
+file `memory` says) are out of memory.
 """
 
 import json
@@ -29,7 +30,8 @@ def main(folder: Path) -> int:
     if rate == 1e7 and not (outputs / "spare").exists():
         os.kill(os.getpid(), signal.SIGKILL)
     status, reason = ends.get(rate, ("finished", ""))
-    if stage == "sft" and sft["micro_batch_size"] > 100:
+    room = int((outputs / "memory").read_text()) if (outputs / "memory").exists() else 100
+    if stage == "sft" and sft["micro_batch_size"] > room:
         status, reason = "infeasible", "oom"
     try:
         while rate == 1e6 and not (outputs / "spare").exists():

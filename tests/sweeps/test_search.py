@@ -1,5 +1,6 @@
 """Studies that search, repeat, keep to limits and share parents, with fake trials."""
 
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -7,8 +8,13 @@ from pathlib import Path
 import optuna
 import pytest
 
+from rlhf.config import Sampler
+from rlhf.result import Objective, Result, Status
 from sweeps import study
+from sweeps.goal import Goal
 from sweeps.parents import Asked, Link
+from sweeps.record import Record
+from sweeps.space import Choices, Dimension, Space
 
 FAKE_TRIAL = Path(__file__).parent / "fake_trial.py"
 Study = Callable[..., int]
@@ -82,6 +88,59 @@ def test_what_needs_more_of_everything_than_a_cell_that_ran_out_of_memory_is_not
     assert len(ran()) == 3
 
 
+SIZES = ("sft.batch_size=512", "sft.learning_rate=1e-3", "sweep.parallel=1")
+
+
+@pytest.mark.parametrize("again", ["deleted", "fresh=true", "one"])
+def test_what_ran_out_of_memory_is_run_again_when_asked_for(
+    run_study: Study, rows: Rows, ran: Ran, tmp_path: Path, again: str
+) -> None:
+    """With more memory it fits, and so may what was settled by it."""
+    command = ("sft.micro_batch_size=4,256,512", *SIZES)
+    run_study(*command)
+    assert [row["reason"] for row in rows()] == ["", "oom", "dominated by #1"]
+    (tmp_path / "memory").write_text("256")
+    numbers = {"deleted": ("0001", "0002"), "fresh=true": (), "one": ("0001",)}[again]
+    for number in numbers:
+        shutil.rmtree(tmp_path / "studies/s/trials" / number)
+    assert run_study(*command, *(() if numbers else (again,))) == 0
+    assert [row["status"] for row in rows()] == ["finished", "finished", "infeasible"]
+    assert rows()[2]["reason"] == "oom" and len(ran()) == 2 + (2 if numbers else 3)
+
+
+def test_a_search_runs_again_what_ran_out_of_memory_and_what_that_settled(run_study: Study, rows: Rows, tmp_path: Path) -> None:
+    command = ("sweep.mode=tune", "sweep.trials=3", "sft.micro_batch_size=4,256,512", *SIZES)
+    run_study(*command)
+    before = {row["sft.micro_batch_size"]: row["reason"] for row in rows()}
+    assert before["256"] == "oom" and before["4"] == ""
+    (tmp_path / "memory").write_text("512")
+    for row in rows():
+        if row["reason"] == "oom":
+            shutil.rmtree(tmp_path / "studies/s/trials" / row["number"])
+    assert run_study(*command) == 0
+    assert [row["status"] for row in rows()] == ["finished"] * 3
+
+
+def test_a_search_that_was_accepted_with_other_settings_runs_the_same_points_anew(run_study: Study, ran: Ran) -> None:
+    command = ("sweep.mode=tune", "sft.learning_rate=1e-3,2e-3")
+    run_study(*command, "sweep.trials=2")
+    assert run_study(*command, "sft.weight_decay=0.3", "sweep.trials=4", "sweep.accept_changes=true") == 0
+    assert sorted(ran()) == [1e-3, 1e-3, 2e-3, 2e-3]
+
+
+def test_a_sampler_hears_of_a_point_again_as_it_heard_first(tmp_path: Path) -> None:
+    """One that was proposed twice and did not fit violates its constraint twice."""
+    space = Space((Dimension("sft.micro_batch_size", "sft.micro_batch_size", Choices((256,))),), (), (), {})
+    goal = Goal((Objective("eval/loss", "minimize"),), ())
+    record = Record(tmp_path, None, space, goal, Sampler.random, 1)
+    first = record.propose()
+    entry = record.begin(0, "d", [], first.point, first)
+    record.end(entry, Result(Status.infeasible, "sft", "tiny", "r", "s", reason="oom"))
+    record.pass_over(record.propose(), entry)
+    told = optuna.load_study(study_name=tmp_path.name, storage=f"sqlite:///{tmp_path / 'study.db'}").trials
+    assert [(each.state.name, each.constraints) for each in told] == [("PRUNED", {"fits": 1.0})] * 2
+
+
 def test_combinations_that_break_a_rule_are_left_out_and_named(
     run_study: Study, rows: Rows, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -137,6 +196,7 @@ def test_a_best_point_keeps_its_constraints(run_study: Study, capsys: pytest.Cap
         ((*CMAES, "sweep.constraints=['mem/peak_gib <= 4']"), "sweep.sampler=cmaes: does not hear of constraints"),
         ((*TUNE, "sweep.sampler=cmaes", "seed=1,2", "sweep.trials=2"), "there is sft.learning_rate; use sweep.sampler=tpe"),
         (("sweep.seeds=0", "seed=1,2"), "sweep.seeds=0: must be at least 1"),
+        (("sweep.seeds=2", "seed=1,5"), "sweep.seeds=2: each trial runs under that many seeds, so seed=1,5 cannot be swept"),
     ],
 )
 def test_settings_of_a_study_are_checked(
