@@ -94,7 +94,7 @@ class Tuning(Plan):
         super().__init__()
         entries = record.entries().values()
         due = {entry.number for entry in entries if is_due(entry)}
-        again = [cell for entry in entries if entry.number in due and isinstance(cell := composer.cell(entry.point), Cell)]
+        again = [today for entry in entries if entry.number in due and (today := _cell_today(entry, composer)) is not None]
         done = sum(entry.number not in due and not entry.reason.startswith(DOMINATED) for entry in entries)
         for entry in entries:
             did_not_fit = (entry.status, entry.reason) == OUT_OF_MEMORY and entry.number not in due
@@ -108,14 +108,14 @@ class Tuning(Plan):
         """Points of a small space that nobody has proposed yet; None: too many to list."""
         if composer.space.size <= COUNTED:
             self._unseen = {label(point) for point in composer.space.points()}
-            self._unseen -= {label(entry.point) for entry in entries if _is_of_today(entry, composer)}
+            self._unseen -= {label(entry.point) for entry in entries if _cell_today(entry, composer) is not None}
         self.due = len(again) + (self._left or 0)
 
     def next(self) -> Next | None:
         """The next trial."""
         if self._again:
-            cell = self._again.pop(0)
-            return Next(cell, too_much=self._too_much.covers(cell))
+            again = self._again.pop(0)
+            return Next(again, too_much=self._too_much.covers(again))
         if self._left == 0:
             return None
         entries = self._record.entries()
@@ -148,7 +148,7 @@ class Tuning(Plan):
         self._idle = 0
 
 
-def _is_of_today(entry: Entry, composer: Composer) -> bool:
-    """Whether the point of ``entry`` still is the same cell: fixed settings may have changed since."""
+def _cell_today(entry: Entry, composer: Composer) -> Cell | None:
+    """The cell of ``entry``; None where its point is another one today, since fixed settings have changed."""
     cell = composer.cell(entry.point)
-    return isinstance(cell, Cell) and cell.digest == entry.digest
+    return cell if isinstance(cell, Cell) and cell.digest == entry.digest else None

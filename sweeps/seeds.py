@@ -14,6 +14,9 @@ from rlhf.compare.intervals import of_mean, paired_seeds
 from rlhf.result import Objective, Result, Status
 from sweeps.goal import measurements
 
+HOPELESS = "worse than the best for certain"
+"""In the message of a point that got fewer seeds than the others."""
+
 
 def is_hopeless(values: Mapping[int, float], best: Mapping[int, float], objective: Objective) -> bool:
     """Whether a point with ``values`` by seed is surely worse than the best one: on the seeds both have, the 95 % interval
@@ -31,9 +34,38 @@ def are_distinguishable(first: Mapping[int, float], second: Mapping[int, float])
 
 def by_seed(trial: Path, metric: str) -> dict[int, float]:
     """``metric`` of each run of a trial under several seeds, from the trial's folder; empty for a trial of one run."""
-    found = {int(folder.name): Result.read(folder / "result.json") for folder in trial.glob("*/") if folder.name.isdigit()}
-    values = {seed: measurements(each).get(metric, math.nan) for seed, each in sorted(found.items()) if each is not None}
+    values = {seed: measurements(each).get(metric, math.nan) for seed, each in _finished(trial).items()}
     return {seed: value for seed, value in values.items() if math.isfinite(value)}
+
+
+def lacking(trial: Path, seeds: Sequence[int]) -> list[int]:
+    """Those of several ``seeds`` under which a trial that finished, in folder ``trial``, is yet to run.
+
+    None of one that was hopeless after fewer, or that never ran under the first of them: it is of another study's seeds.
+    """
+    whole = Result.read(trial / "result.json")
+    if len(seeds) < 2 or whole is None or whole.status is not Status.finished or HOPELESS in whole.message:
+        return []
+    known = {*_finished(trial)} or {whole.seed}
+    return [seed for seed in seeds if seed not in known] if seeds[0] in known else []
+
+
+def kept_apart(trial: Path) -> dict[int, Result]:
+    """The finished runs of a trial that finished, by seed; its only run is moved into the folder of its seed."""
+    whole = Result.read(trial / "result.json")
+    if whole is None or whole.status is not Status.finished:
+        return {}
+    if not any(folder.name.isdigit() for folder in trial.glob("*/")):
+        own = trial / str(whole.seed)
+        own.mkdir()
+        for file in [each for each in trial.iterdir() if each.is_file()]:
+            file.rename(own / file.name)
+    return _finished(trial)
+
+
+def _finished(trial: Path) -> dict[int, Result]:
+    found = {int(folder.name): Result.read(folder / "result.json") for folder in trial.glob("*/") if folder.name.isdigit()}
+    return {seed: each for seed, each in sorted(found.items()) if each is not None and each.status is Status.finished}
 
 
 def joined(results: Sequence[Result], planned: int) -> Result:
@@ -49,7 +81,7 @@ def joined(results: Sequence[Result], planned: int) -> Result:
             metrics |= {f"{name}_low": ends[0], f"{name}_high": ends[1]}
     costs = [each.cost_usd for each in results if each.cost_usd is not None]
     peaks = [each.peak_memory_gib for each in results if each.peak_memory_gib is not None]
-    fewer = f" of {planned}: worse than the best for certain" if len(results) < planned else ""
+    fewer = f" of {planned}: {HOPELESS}" if len(results) < planned else ""
     return replace(
         first,
         status=Status.finished,

@@ -44,6 +44,8 @@ class Open:
     """Asks what its next run, which is frozen, hangs on."""
     awaits: frozenset[str] | None = None
     """Parents of its next run; None until they are known."""
+    said: bool = False
+    """Whether the person knows that it started."""
     seconds: float = 0.0
 
 
@@ -57,12 +59,11 @@ class Session:
         trials: Trials,
         plan: Plan,
         progress: Progress,
-        seed: int,
         book: Logbook,
     ) -> None:
         self.trials, self.progress, self.book = trials, progress, book
         self._sweep, self._composer, self._plan = sweep, composer, plan
-        self._seeds = [seed + number for number in range(sweep.seeds)]
+        self._seeds = trials.seeds
         self._open: list[Open] = []
         self._running: dict[Path, Open | Parent] = {}
         self._parents = Parents()
@@ -74,7 +75,7 @@ class Session:
         """Writes the pages of runs; None: they write their own."""
         self.chain_of: ChainOf | None = None
         """Tells which parents a trial hangs on; None: its run sees to them itself."""
-        self._best = trials.best_by_seed(self._seeds)
+        self._best = trials.best_by_seed()
         """Of the trial that is best so far: the first objective by seed."""
         self._closed = 0
         self.why_ended = ""
@@ -154,7 +155,7 @@ class Session:
         return None
 
     def _begin(self, found: Next) -> None:
-        entry = self.trials.begin(found)
+        entry, kept = self.trials.begin(found)
         self._folders[entry.number] = self.trials.path(entry.number)
         if found.too_much is not None:
             run = found.cell.run
@@ -166,7 +167,8 @@ class Session:
             self._closed += found.proposal is None
             self.say(self.progress.settled(entry, result))
             return
-        self._open.append(Open(entry, found.cell, list(self._seeds)))
+        known = {seed: kept[seed] for seed in self._seeds if seed in kept}
+        self._open.append(Open(entry, found.cell, [seed for seed in self._seeds if seed not in kept], known))
 
     def _job_of(self, trial: Open) -> pool.Job | None:
         """The next run of a trial, unless it waits for something, or has ended for want of a parent."""
@@ -187,7 +189,8 @@ class Session:
             return None
         if self._parents.awaited(trial.awaits):
             return None
-        if not trial.results:
+        if not trial.said:
+            trial.said = True
             self.say(self.progress.started(trial.entry))
         self._running[folder] = trial
         return self._job(trial.cell.label, folder, trial.cell.run)
@@ -250,6 +253,11 @@ class Session:
             many = len(self._seeds) > 1
             self._end(owner, joined([*owner.results.values()], len(self._seeds)) if many else result)
 
+    def end_waiting(self) -> None:
+        """End the trials that have begun and wait for a run of theirs, or of a parent, which will not come."""
+        for trial in list(self._open):
+            self._end(trial, _without_run(trial.cell, Status.stopped, "interrupted", "stopped before its run began"))
+
     def _page(self, end: pool.End) -> None:
         """Have the page of its run written, if that has none of today."""
         made = outcome.read(end.job.folder)
@@ -266,7 +274,7 @@ class Session:
         self.book.write()
         self._plan.ended(trial.entry.number, trial.cell, result)
         self._closed += result.status.name not in AGAIN
-        self._best = self.trials.best_by_seed(self._seeds)
+        self._best = self.trials.best_by_seed()
         self.say(self.progress.ended(trial.entry, result, trial.seconds))
 
     def _is_hopeless(self, trial: Open) -> bool:

@@ -109,7 +109,7 @@ def _session(folder: Path, found: Grid, composer: Composer, slots: Slots, words:
     held.callback(record.close)
     today = frame.frame(composer.space, goal, run.sweep.mode, run.stage)
     judge_again = frame.check(record.about.get("frame"), today, run.sweep.accept_changes, folder.name)
-    trials = Trials(folder, record, goal)
+    trials = Trials(folder, record, goal, range(run.seed, run.seed + run.sweep.seeds))
     trials.settle(run)
     record.widen(trials.result, judge_again)
     record.note("frame", today)
@@ -126,7 +126,7 @@ def _session(folder: Path, found: Grid, composer: Composer, slots: Slots, words:
     about = logbook.about(run, composer.space, goal, words, planned, at_once, found.left_out)
     book = Logbook(folder, about, lambda: record.entries().values())
     progress = Progress(planned, kept, at_once, goal)
-    return Session(run.sweep, composer, trials, plan, progress, run.seed, book)
+    return Session(run.sweep, composer, trials, plan, progress, book)
 
 
 def _run(run: Run, session: Session, slots: Slots, command: Command | None, chain_of: ChainOf | None) -> int:
@@ -137,6 +137,7 @@ def _run(run: Run, session: Session, slots: Slots, command: Command | None, chai
         session.command, session.chain_of = command, chain_of if warm is None else asker(warm)
         session.pages = None if warm is None else Pages(warm, session.say)
         interrupted = pool.run(session.next_job, slots, session.ended, session.say, tick=session.tick, warm=warm)
+        session.end_waiting()
         if session.pages is not None:
             session.pages.finish()
         rows = trials.write_rows()

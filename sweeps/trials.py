@@ -1,5 +1,6 @@
 """The trials of a study on disk and in its record: begun with a frozen configuration, ended with a result, shown as rows."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -13,7 +14,7 @@ from sweeps.cells import Cell
 from sweeps.goal import Goal
 from sweeps.plan import DOMINATED, OUT_OF_MEMORY, Next
 from sweeps.record import RUNNING, Entry, Record
-from sweeps.seeds import by_seed
+from sweeps.seeds import by_seed, kept_apart, lacking
 from sweeps.space import text
 
 AGAIN = {Status.stopped.name, Status.lost.name}
@@ -23,8 +24,9 @@ PARENTS = "parents"
 class Trials:
     """All trials of one study folder, which nobody else has open."""
 
-    def __init__(self, folder: Path, record: Record, goal: Goal) -> None:
-        self.folder, self.record, self.goal = folder, record, goal
+    def __init__(self, folder: Path, record: Record, goal: Goal, seeds: Sequence[int]) -> None:
+        """Under several ``seeds`` a trial is their mean; of one seed alone each cell has its own."""
+        self.folder, self.record, self.goal, self.seeds = folder, record, goal, list(seeds)
 
     def path(self, number: int) -> Path:
         """The folder of a trial."""
@@ -45,8 +47,11 @@ class Trials:
                 self.record.end(entry, result)
 
     def is_cut_off(self, entry: Entry) -> bool:
-        """Whether a trial has no end that counts; a cell that was judged by another loses its own with that one's."""
+        """Whether a trial has no end that counts: also one that ran under fewer seeds than are asked for now, and one that
+        was judged by another which has none."""
         if entry.status in AGAIN or entry.reason == "fault" or self.result(entry) is None:
+            return True
+        if lacking(self.path(entry.number), self.seeds):
             return True
         return entry.reason.startswith(DOMINATED) and not self._ran_out_of_memory(int(entry.reason.removeprefix(DOMINATED)))
 
@@ -63,14 +68,15 @@ class Trials:
         entries = self.record.entries().values()
         return sum(not entry.reason.startswith(DOMINATED) and not self.is_cut_off(entry) for entry in entries)
 
-    def begin(self, found: Next) -> Entry:
-        """Give the cell a folder and record that it starts."""
+    def begin(self, found: Next) -> tuple[Entry, dict[int, Result]]:
+        """Give the cell a folder and record that it starts; also the runs it has had under other seeds, which count."""
         entries = self.record.entries()
         known = entries.get(found.cell.digest)
         number = known.number if known else max((entry.number for entry in entries.values()), default=-1) + 1
         self.path(number).mkdir(parents=True, exist_ok=True)
+        kept = {} if found.cell.run.fresh or len(self.seeds) < 2 else kept_apart(self.path(number))
         (self.path(number) / "result.json").unlink(missing_ok=True)
-        return self.record.begin(number, found.cell.digest, found.cell.overrides, found.cell.point, found.proposal)
+        return self.record.begin(number, found.cell.digest, found.cell.overrides, found.cell.point, found.proposal), kept
 
     def freeze(self, folder: Path, cell: Cell, composed: DictConfig | None = None, number: int | None = None) -> None:
         """Write the cell's configuration into ``folder``, so that no later edit reaches the run.
@@ -118,8 +124,9 @@ class Trials:
         """The first objective of each run of a trial under several seeds, by seed; empty for a trial of one run."""
         return by_seed(self.path(entry.number), self.goal.objectives[0].metric)
 
-    def best_by_seed(self, seeds: list[int]) -> dict[int, float]:
-        """The first objective by seed, of the trial that is best among those that ran under all of several ``seeds``."""
+    def best_by_seed(self) -> dict[int, float]:
+        """The first objective by seed, of the trial that is best among those that ran under all of several seeds."""
+        seeds = self.seeds
         good = [
             entry
             for entry, result in (self.ended() if len(seeds) > 1 else [])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+from optuna.trial import TrialState
 
 from rlhf.config import Sampler
 from rlhf.result import Objective, Result, Status
@@ -15,6 +16,7 @@ from sweeps.goal import Goal
 from sweeps.parents import Asked, Link
 from sweeps.record import Record
 from sweeps.space import Choices, Dimension, Space
+from tests.sweeps.interrupted import interrupt_when
 
 FAKE_TRIAL = Path(__file__).parent / "fake_trial.py"
 Study = Callable[..., int]
@@ -159,6 +161,27 @@ def test_a_trial_is_the_mean_over_seeds_and_hopeless_ones_get_fewer(run_study: S
     assert sorted(path.name for path in (tmp_path / "studies/s/trials/0001").glob("*/")) == ["1", "2"]
 
 
+@pytest.mark.parametrize("mode", ["characterize", "tune"])
+def test_more_seeds_run_only_those_that_are_missing(run_study: Study, rows: Rows, tmp_path: Path, mode: str) -> None:
+    command = ("sft.learning_rate=1e-3,2e-3", "sweep.parallel=1", "seed=1", f"sweep.mode={mode}", "sweep.trials=2")
+
+    def ran(seeds: int) -> list[str]:
+        (tmp_path / "ran_as").write_text("")
+        assert run_study(*command, f"sweep.seeds={seeds}") == 0
+        return (tmp_path / "ran_as").read_text().splitlines()
+
+    assert ran(1) == ["sft 1", "sft 1"]
+    first = {float(row["sft.learning_rate"]): row["number"] for row in rows()}
+    assert len(ran(2)) == 2 and len(ran(2)) == 0
+    last = ["sft 4"] * (first[2e-3] == "0000")  # the worse one, if it comes second, is hopeless after its third
+    assert ran(4) == ["sft 3", "sft 4", "sft 3", *last]
+    assert ran(4) == ran(1) == []
+    good = next(row for row in rows() if row["number"] == first[1e-3])
+    assert (good["message"], float(good["seconds"])) == ("mean of 4 seeds", 6.0)
+    assert float(good["objective"]) == pytest.approx(0.1015)
+    assert (tmp_path / "studies/s/trials" / first[1e-3] / "1/log.txt").exists()
+
+
 def test_one_failed_seed_fails_the_trial(run_study: Study, rows: Rows) -> None:
     assert run_study("sft.learning_rate=1e30,1e-3", "sweep.seeds=2", "sweep.parallel=1") == 0
     assert [(row["status"], row["message"]) for row in rows()][0] == ("failed", "seed=1: ended as nan")
@@ -258,6 +281,18 @@ def test_trials_end_with_the_parent_they_needed(run_ppo: Study, rows: Rows, tmp_
     assert stages(tmp_path) == ["sft"]  # nothing more is paid for
     ended = ("failed", "nan", "its sft ended failed (nan): ended as nan")
     assert [(row["status"], row["reason"], row["message"]) for row in rows()] == [ended, ended]
+
+
+def test_trials_that_wait_for_a_parent_are_rows_when_it_is_stopped(run_ppo: Study, rows: Rows, tmp_path: Path) -> None:
+    command = ("ppo.kl_coef=0.1,0.2", "sft.learning_rate=1e6")
+    interrupt_when(tmp_path / "ran")
+    assert run_ppo(*command) == 75
+    assert {(row["status"], row["reason"]) for row in rows()} == {("stopped", "interrupted")}
+    kept = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path}/studies/s/study.db").trials
+    assert len(kept) == len(rows()) and all(trial.state is TrialState.FAIL for trial in kept)
+    (tmp_path / "spare").touch()
+    assert run_ppo(*command) == 0
+    assert [row["status"] for row in rows()] == ["finished"] * 2
 
 
 @pytest.mark.parametrize(("sizes", "first"), [("4,256", "finished"), ("256,4", "infeasible")])

@@ -1,10 +1,7 @@
 """A study with fake trials: every cell is a row, the same command runs nothing twice, and what was cut off goes on."""
 
-import os
-import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +12,7 @@ import yaml
 from optuna.trial import TrialState
 
 from sweeps import study
+from tests.sweeps.interrupted import interrupt_when
 
 FAKE_TRIAL = Path(__file__).parent / "fake_trial.py"
 Study = Callable[..., int]
@@ -166,22 +164,11 @@ def test_a_damaged_record_is_a_message(run_study: Study, tmp_path: Path, capsys:
     assert "move it away" in capsys.readouterr().err
 
 
-def when(path: Path, number: int = signal.SIGINT) -> None:
-    """Signal this process once ``path`` exists."""
-
-    def watch() -> None:
-        while not path.exists():
-            time.sleep(0.01)
-        os.kill(os.getpid(), number)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
 def test_ctrl_c_writes_rows_and_the_same_command_goes_on(
     run_study: Study, rows: Rows, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ("sft.learning_rate=1e6,1e-3", "sweep.parallel=1")
-    when(tmp_path / "ran")
+    interrupt_when(tmp_path / "ran")
     assert run_study(*command) == 75
     said = capsys.readouterr().out
     assert "[0/2 done, 0 running] 0000 stopped/interrupted" in said
