@@ -3,13 +3,10 @@
 import math
 from collections.abc import Sequence
 
+from rlhf.constraint import dominates
+
 Values = tuple[float, ...]
 """What a point has of each objective, less being better and infinity the worst."""
-
-
-def dominates(first: Values, second: Values) -> bool:
-    """Whether ``first`` is nowhere worse than ``second`` and somewhere better."""
-    return all(a <= b for a, b in zip(first, second, strict=True)) and first != second
 
 
 def fronts(points: Sequence[Values]) -> list[int]:

@@ -2,53 +2,15 @@
 
 import difflib
 import math
-import operator
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rlhf import followed
 from rlhf.config import Goal as Better
 from rlhf.config import Run
+from rlhf.constraint import Constraint
 from rlhf.fault import Fault
 from rlhf.result import COSTS, Objective, Result, Status
-
-COMPARE = {"<=": operator.le, "<": operator.lt, ">=": operator.ge, ">": operator.gt}
-
-
-@dataclass(frozen=True)
-class Constraint:
-    """`metric <= bound`, or another comparison."""
-
-    metric: str
-    sign: str
-    bound: float
-
-    @classmethod
-    def parse(cls, written: str) -> "Constraint":
-        """Read it.
-
-        Raises:
-            Fault: it is not written so.
-        """
-        found = re.fullmatch(r"\s*([\w/@.]+)\s*(<=|>=|<|>)\s*(\S+)\s*", written)
-        try:
-            assert found is not None
-            return cls(found[1], found[2], float(found[3]))
-        except (AssertionError, ValueError):
-            rule = "write a metric, one of <= < >= >, and a number, as in \"sweep.constraints=['mem/peak_gib <= 40']\""
-            raise Fault(f"sweep.constraints: {written}: {rule}") from None
-
-    def excess(self, values: Mapping[str, float]) -> float | None:
-        """By how much it is violated: above 0 if it is; None where the metric was not measured."""
-        value = values.get(self.metric)
-        if value is None or math.isnan(value):
-            return None
-        distance = value - self.bound if self.sign.startswith("<") else self.bound - value
-        return distance if COMPARE[self.sign](value, self.bound) is (distance <= 0) else 1e-12  # on a strict bound
-
-    def __str__(self) -> str:
-        return f"{self.metric} {self.sign} {self.bound:g}"
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """From what a person writes to the runs that are compared: folders, studies, trials, W&B runs, published curves."""
 
+import json
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -7,9 +9,10 @@ from pathlib import Path
 
 from rlhf.compare import others, wandb_run
 from rlhf.compare.subject import Subject, of_folder
+from rlhf.constraint import Constraint, dominates
 from rlhf.fault import Fault
 from rlhf.report.folder import read
-from rlhf.result import OBJECTIVES, Result, Status
+from rlhf.result import OBJECTIVES, Objective, Result, Status
 from rlhf.runs import CONFIG, folder_of, run_of, usual
 
 MOST = 8
@@ -126,7 +129,7 @@ def _chosen(study: Path, best: int | None) -> tuple[list[Subject], list[str]]:
     settings = list(by_setting.values())
     count = MOST if best is None else best
     if best is not None or len(settings) > count:
-        settings = sorted(settings, key=_badness)[:count]
+        settings = _best_first(study, settings)[:count]
     left = len(by_setting) - len(settings)
     told = f"{study.name}: the best {len(settings)} of {len(by_setting)} settings; --best N takes another number"
     return [_of_trial(study, trial, swept) for each in settings for trial in each], [told] if left else []
@@ -138,15 +141,40 @@ def _varied(trials: Sequence[Trial]) -> frozenset[str]:
     return frozenset(varied | ({"seed"} if len({trial.seed for trial in trials}) > 1 else set()))
 
 
-def _badness(trials: Sequence[Trial]) -> float:
-    """Mean objective over the seeds, the smaller the better; settings without one come last."""
-    goal = OBJECTIVES.get(trials[0].result.stage)
-    values = [trial.result.metrics.get(goal.metric) for trial in trials] if goal else []
-    known = [value for value in values if value is not None and abs(value) < float("inf")]
-    if goal is None or not known:
-        return float("inf")
-    mean = sum(known) / len(known)
-    return mean if goal.direction == "minimize" else -mean
+def _best_first(study: Path, settings: list[list[Trial]]) -> list[list[Trial]]:
+    """By what the study is after: what keeps its constraints, then what nothing beats, then by the first objective."""
+    objectives, constraints = _goal(study, settings[0][0].result.stage)
+    measured = [_measured(trials) for trials in settings]
+    kept = [all((excess := each.excess(found)) is not None and excess <= 0 for each in constraints) for found in measured]
+    points = [tuple(_turned(found.get(each.metric, math.nan), each) for each in objectives) for found in measured]
+    good = [point for point, keeps in zip(points, kept, strict=True) if keeps]
+
+    def badness(at: int) -> tuple[bool, bool, tuple[float, ...]]:
+        return not kept[at], any(dominates(other, points[at]) for other in good), points[at]
+
+    return [settings[at] for at in sorted(range(len(settings)), key=badness)]
+
+
+def _goal(study: Path, stage: str) -> tuple[list[Objective], list[Constraint]]:
+    """Objectives and constraints of a study, from its `study.json`; without one that can be read those of its stage."""
+    try:
+        book = json.loads((study / "study.json").read_text())
+        return [Objective(**each) for each in book["objectives"]], [Constraint.parse(each) for each in book["constraints"]]
+    except (OSError, ValueError, KeyError, TypeError, Fault):
+        return [OBJECTIVES[stage]] if stage in OBJECTIVES else [], []
+
+
+def _measured(trials: Sequence[Trial]) -> dict[str, float]:
+    """What settings measured and took: as the study put its seeds together, else the mean of their runs."""
+    joint = Result.read(trials[0].folder.parent / "result.json")
+    every = [{**each.took(), **each.metrics} for each in ([trial.result for trial in trials] if joint is None else [joint])]
+    shared = [name for name in every[0] if all(name in each for each in every)]
+    return {name: sum(each[name] for each in every) / len(every) for name in shared}
+
+
+def _turned(value: float, objective: Objective) -> float:
+    """The smaller the better; what was not measured comes last."""
+    return math.inf if not math.isfinite(value) else value if objective.direction == "minimize" else -value
 
 
 def _of_trial(study: Path, trial: Trial, swept: frozenset[str]) -> Subject:

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rlhf.constraint import Constraint
 from rlhf.fault import Fault
 from rlhf.report.paper import short
 from rlhf.result import Objective, Result, Status
 from rlhf.runs import is_at_work
 from sweeps import logbook, table
 from sweeps.answer.tracks import Track, Tracks
-from sweeps.goal import Constraint, Goal, measurements
+from sweeps.goal import Goal, measurements
 from sweeps.logbook import Stay
 from sweeps.record import RUNNING, Entry
 from sweeps.seeds import by_seed

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from rlhf.constraint import dominates
 from rlhf.report.paper import CARD, Sheet, path, short
 from rlhf.result import Objective
 from sweeps.answer.axis import Axis, axes, levels, names, of_values
 from sweeps.answer.folder import Study, Trial
 from sweeps.answer.standing import Standing, turned
-from sweeps.fronts import dominates
 
 MOST_KEYS = 12
 """Keys that are drawn."""

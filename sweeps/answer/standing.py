@@ -10,11 +10,11 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from rlhf.constraint import dominates
 from rlhf.preflight import override_key
 from rlhf.result import Objective, Status
 from rlhf.runs import CONFIG
 from sweeps.answer.folder import PARENTS, TRIALS, Study, Trial, pasteable
-from sweeps.fronts import dominates
 from sweeps.record import RUNNING
 from sweeps.seeds import are_distinguishable
 from sweeps.space import quoted

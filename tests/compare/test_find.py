@@ -49,6 +49,25 @@ def test_a_study_is_its_best_settings_with_all_their_seeds(study: Path) -> None:
     assert [each.config[KL] for each in find.subjects([str(study)], 1)[0]] == ["1.0", "1.0"]
 
 
+def test_the_best_of_a_study_are_those_by_its_own_objectives_and_constraints(study: Path) -> None:
+    gain, book = {"metric": "reward/gain", "direction": "minimize"}, study / "study.json"
+    book.write_text(json.dumps({"objectives": [gain], "constraints": []}))
+    assert [each.config[KL] for each in find.subjects([str(study)], 1)[0]] == ["0.1", "0.1"]
+    book.write_text(json.dumps({"objectives": [gain], "constraints": ["reward/gain >= 4.5"]}))
+    assert [each.config[KL] for each in find.subjects([str(study)], 2)[0]] == ["0.5", "0.5", "0.6", "0.6"]
+    steps = {"metric": "time/seconds", "direction": "maximize"}
+    for number in range(10):  # the study's own mean over seeds, in which the fifth takes the most
+        joint = Result(
+            Status.finished, "ppo", "tiny", "", "", metrics={"reward/gain": number + 1.0}, seconds=-abs(number - 4.0)
+        )
+        (study / "trials" / f"{number:04d}" / "result.json").write_text(joint.to_json())
+    book.write_text(json.dumps({"objectives": [steps, gain], "constraints": []}))
+    found = find.subjects([str(study)], 6)[0]  # 0.1 to 0.5 beat all others, the longest first; 0.6 is the best of the rest
+    assert [each.config[KL] for each in found][::2] == ["0.5", "0.4", "0.3", "0.2", "0.1", "0.6"]
+    book.write_text("[]")
+    assert [each.config[KL] for each in find.subjects([str(study)], 1)[0]] == ["1.0", "1.0"]
+
+
 def test_a_trial_is_its_run(study: Path) -> None:
     subjects, _ = find.subjects([str(study / "trials" / "0003"), str(study / "trials" / "0004" / "2")], None)
     assert [each.name for each in subjects] == ["coefficients/0003/1", "coefficients/0003/2", "coefficients/0004/2"]

@@ -3,9 +3,10 @@
 import pytest
 
 from rlhf import followed
+from rlhf.constraint import Constraint
 from rlhf.fault import Fault
 from rlhf.result import Objective, Result, Status
-from sweeps.goal import Constraint, Goal
+from sweeps.goal import Goal
 
 
 def result(status: Status = Status.finished, **fields: object) -> Result:

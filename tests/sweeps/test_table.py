@@ -3,9 +3,10 @@
 import csv
 from pathlib import Path
 
+from rlhf.constraint import Constraint
 from rlhf.result import Objective, Result, Status
 from sweeps import table
-from sweeps.goal import Constraint, Goal
+from sweeps.goal import Goal
 from sweeps.record import Entry
 
 LOSS = Goal((Objective("eval/loss", "minimize"),), ())
