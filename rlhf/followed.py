@@ -22,6 +22,7 @@ _AGAINST_THE_START = {
     "eval/reference_perplexity": _DOWN,
     **_ANSWERS,
 }
+_SCORES = {"rewards/margins": None, "eval/calibration_error": _DOWN, "eval/length_correlation": None}
 _LANGUAGE = {"eval/loss": _DOWN, "eval/perplexity": _DOWN}
 _EACH = "<source>"
 
@@ -34,14 +35,14 @@ MEASURED: dict[str, dict[str, Goal | None]] = {
         "eval/loss": _DOWN,
         "eval/kendall_tau": _UP,
         "eval/rating_mse": _DOWN,
-        "rewards/margins": None,
+        **_SCORES,
     },
     "dpo": {
         **{f"eval/accuracy{bound}/{_EACH}": _UP for bound in ("", "_low", "_high")},
         "eval/accuracy": _UP,
         "eval/loss": _DOWN,
         "eval/kendall_tau": _UP,
-        "rewards/margins": None,
+        **_SCORES,
         **_AGAINST_THE_START,
     },
     "ppo": {**_AGAINST_THE_START},

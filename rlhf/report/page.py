@@ -11,6 +11,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from rlhf.calibration import reliability
 from rlhf.fault import Fault
 from rlhf.report import changes, chart, costs, curves, findings, paper, published
 from rlhf.report.folder import Row, RunFolder, last_samples, read
@@ -117,6 +118,7 @@ def contents(run: RunFolder) -> dict[str, Any]:
         "published": theirs,
         "distributions": list(_distributions(run)),
         "labels": ("chosen", "rejected") if "chosen" in (run.samples or [{}])[0] else TURNS.get(run.stage, ("before", "after")),
+        "calibration": _calibration(run),
         "exchanges": list(_exchanges(run.samples)),
         "phases": costs.phases(run.metrics, run.result.seconds if run.result else None),
         "changes": altered,
@@ -193,6 +195,18 @@ def _distributions(run: RunFolder) -> Iterator[tuple[str, str, Markup, list[tupl
         drawn = [(name, [each for each in values if math.isfinite(each)], colour) for name, values, colour in drawn]
         means = [(name, sum(values) / len(values), colour) for name, values, colour in drawn if values]
         yield title, f"{len(both[1][1])} held-out prompts", chart.histogram(drawn), means
+
+
+def _calibration(run: RunFolder) -> Markup:
+    """Predicted against observed preference of the last evaluation's pairs; nothing where there are none."""
+    last = run.scores[max(run.scores)] if run.scores else {}
+    if "chosen" not in last:
+        return Markup("")
+    both = zip(last["chosen"], last["rejected"], strict=True)
+    margins = [margin for pair in both if math.isfinite(margin := curves.number(pair[0]) - curves.number(pair[1]))]
+    observed = [(each.predicted, each.observed) for each in reliability(margins)]
+    perfect = chart.Series("as often as predicted", [(0.5, 0.5), (1.0, 1.0)], 0)
+    return chart.lines([perfect, chart.Series("observed", observed, 1, dots=True)], whole_x=False) if observed else Markup("")
 
 
 def _exchanges(samples: Sequence[Row]) -> Iterator[Exchange]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from rlhf.calibration import expected_error, uncentred_correlation
 from rlhf.data.baselines import bag_of_words_accuracy, bayes_accuracy, longer_wins_accuracy, wilson_interval
 from rlhf.data.records import Example
 from rlhf.metrics import Mean, Metric, Total
@@ -45,7 +46,7 @@ def marked(row: Ranked | None) -> list[Marked] | None:
 
 
 def ordering(examples: Sequence[Example], scores: Sequence[Sequence[float]]) -> dict[str, Metric]:
-    """How often and by how much the best answer of each example scores above its worst, and in which order lists come.
+    """How often and by how much the best answer of each example scores above its worst, how well that is meant, and list order.
 
     Args:
         scores: of the answers of each example, best first; at least two.
@@ -53,7 +54,19 @@ def ordering(examples: Sequence[Example], scores: Sequence[Sequence[float]]) -> 
     chosen, rejected = ends(scores)
     correct = right(chosen, rejected)
     metrics: dict[str, Metric] = {"eval/accuracy": Mean.of(correct), "rewards/margins": Mean.of(chosen - rejected)}
+    metrics |= calibration(examples, (chosen - rejected).tolist())
     return metrics | by_source(examples, correct) | rank_correlation(scores)
+
+
+def calibration(examples: Sequence[Example], margins: Sequence[float]) -> dict[str, Metric]:
+    """The error of the probabilities, and how margins, and people's choices, go with the difference in length (characters)."""
+    longer = [float(len(example.response or "") - len(example.rejected or "")) for example in examples]
+    correlations = {
+        "eval/length_correlation": uncentred_correlation(margins, longer),
+        "baseline/length_correlation": uncentred_correlation([1.0] * len(longer), longer),
+    }
+    told: dict[str, Metric] = {name: Mean(value, 1) for name, value in correlations.items() if value is not None}
+    return {"eval/calibration_error": Mean(expected_error(margins), 1)} | told
 
 
 def ends(scores: Sequence[Sequence[float]]) -> tuple[Tensor, Tensor]:
