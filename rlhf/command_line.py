@@ -34,6 +34,9 @@ VERBS = {
     "compare": Verb(
         "rlhf.compare.command", "what sets runs apart and what came of it: compare RUN RUN ... [--html FILE] [--json]"
     ),
+    "doctor": Verb(
+        "rlhf.doctor.command", "what a run's record says is wrong with it, and the knob to turn: doctor RUN [--json]"
+    ),
     "sync": Verb("rlhf.tracking.sync", "send what W&B kept offline, each step once: sync [DIR ...] [workspace=true]"),
     "chat": Verb("rlhf.chat.terminal", "talk to a run, or to two side by side: chat RUN [RUN2] [key=value ...]"),
     "reproduce": Verb(

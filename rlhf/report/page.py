@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from rlhf.calibration import reliability
+from rlhf.doctor.examine import examine
 from rlhf.fault import Fault
 from rlhf.report import changes, chart, costs, curves, findings, paper, published
 from rlhf.report.folder import Row, RunFolder, last_samples, read
@@ -111,7 +112,7 @@ def contents(run: RunFolder) -> dict[str, Any]:
         "result": run.result,
         "device": run.environment.get("device", ""),
         "problems": problems,
-        "remarks": [] if problems else list(findings.remarks(run)),
+        "remarks": [] if problems else [str(finding) for finding in examine(run)],
         "headlines": list(_headlines(run)),
         "ancestors": list(_ancestors(run)),
         "sections": curves.sections(run.metrics, theirs.curves),

@@ -1,0 +1,97 @@
+"""Rules about what is fitted to data: language models and reward models. Ranges as in docs/metrics.md."""
+
+from collections.abc import Callable, Iterator
+
+from rlhf.doctor.finding import Finding, History, Severity, short
+
+OVERFIT = 1.05
+"""Held-out loss at the end over its lowest."""
+MOST_CALIBRATION_ERROR = 0.1
+MOST_LENGTH = 0.2
+"""By how much a scorer may go further with length than people do."""
+FEWEST_PAIRS = 100
+"""Below these a calibration error is mostly chance."""
+LEAST_FALL = 1e-3
+"""Relative fall of the training loss over a run."""
+
+
+def overfitting(run: History) -> Iterator[Finding]:
+    """Held-out loss that has risen again."""
+    losses = [value for _, value in run.all("eval/loss")]
+    if len(losses) > 2 and losses[-1] > OVERFIT * min(losses):
+        yield Finding(
+            "overfitting",
+            Severity.warning,
+            f"eval/loss ended at {short(losses[-1])} after {short(min(losses))}",
+            "The network learns its training data by heart.",
+            f"Train shorter or slower, or keep the best weights ({run.stage}.keep_best=true).",
+        )
+
+
+def nothing_learnt(run: History) -> Iterator[Finding]:
+    """A loss that does not fall."""
+    if run.stage not in ("pretrain", "sft", "rm", "dpo"):
+        return
+    losses = [value for _, value in run.all("loss", "train")]
+    if len(losses) > 3 and min(losses[1:]) > (1 - LEAST_FALL) * losses[0] > 0:
+        yield Finding(
+            "nothing-learnt",
+            Severity.warning,
+            f"loss began at {short(losses[0])} and never fell below {short(min(losses))}",
+            "The steps are too small or too large, or the data has nothing to learn.",
+            f"Try debug=overfit; then another {run.stage}.learning_rate.",
+        )
+
+
+def cheap_scorers(run: History) -> Iterator[Finding]:
+    """A scorer that is no better than counting characters."""
+    accuracy, longer = run.last("eval/accuracy"), run.last("baseline/longer_wins")
+    if accuracy is not None and longer is not None and accuracy <= longer:
+        yield Finding(
+            "no-better-than-length",
+            Severity.warning,
+            f"eval/accuracy is {short(accuracy)}, and 'the longer answer wins' gets {short(longer)}",
+            "Nothing but length may have been learnt.",
+            "Train longer or on more pairs; look at eval/accuracy of each source.",
+        )
+
+
+def calibration(run: History) -> Iterator[Finding]:
+    """Margins that are no probabilities."""
+    error = run.last("eval/calibration_error")
+    pairs = sum(int(value) for name, value in _last_row(run, "eval/pairs/"))
+    if run.stage == "rm" and error is not None and error > MOST_CALIBRATION_ERROR and pairs >= FEWEST_PAIRS:
+        yield Finding(
+            "miscalibrated",
+            Severity.warning,
+            f"eval/calibration_error is {short(error)} on {pairs} pairs",
+            "Margins are wider or narrower than people's preferences, so the scale that PPO weighs against the KL is off.",
+            "Fewer epochs, rm.score_l2, or a smaller rm.learning_rate; see the calibration chart of the report.",
+        )
+
+
+def length(run: History) -> Iterator[Finding]:
+    """A scorer that likes length more than people do."""
+    scorer, people = run.last("eval/length_correlation"), run.last("baseline/length_correlation")
+    if scorer is not None and people is not None and abs(scorer) > abs(people) + MOST_LENGTH:
+        yield Finding(
+            "length-biased",
+            Severity.warning,
+            f"eval/length_correlation is {short(scorer)}, of people's choices {short(people)}",
+            "The score goes with length further than the preferences it learnt from; PPO will follow it.",
+            "Balance the pairs by length, or train longer on more of them.",
+        )
+
+
+def _last_row(run: History, prefix: str) -> list[tuple[str, float]]:
+    names = {name for row in run.rows for name in row if name.startswith(prefix)}
+    return [(name, value) for name in sorted(names) if (value := run.last(name)) is not None]
+
+
+RULES: tuple[Callable[[History], Iterator[Finding]], ...] = (
+    overfitting,
+    nothing_learnt,
+    cheap_scorers,
+    calibration,
+    length,
+)

@@ -1,0 +1,212 @@
+"""Rules about policies that learn from a reward or from preferences. Ranges as in docs/metrics.md."""
+
+from collections.abc import Callable, Iterator
+
+from rlhf.doctor.finding import Finding, History, Severity, short
+
+ROUNDING = 0.05
+"""Nats a response that two passes of the same weights may be apart in a low number format."""
+MOST_KL = 50.0
+"""Nats a response from where it started: at about these the 1-B policies of Huang et al. 2024 are over-optimised."""
+MOST_REPETITION, LEAST_VARIETY = 0.1, 0.5
+"""Rise of the share of repeated 3-grams over the start's, and least part of its distinct word pairs."""
+LEAST_ENDED = 0.5
+LEAST_ENTROPY = 0.1
+"""Of the entropy that the policy began with."""
+MOST_LONGER = 1.5
+"""Length of answers over that of the start's."""
+MOST_CLIPPED, MOST_UPDATE_KL = 0.3, 0.05
+NEAR_CLIP = 0.9
+MOST_LIKELIHOOD_LOST = 0.25
+"""Share of its log-probability that the better answer may lose in preference optimisation."""
+
+
+def start(run: History) -> Iterator[Finding]:
+    """Before anything is learnt the policy is its reference."""
+    kl = run.start("eval/kl")
+    if kl is not None and abs(kl) > ROUNDING:
+        yield Finding(
+            "kl-not-zero-at-start",
+            Severity.error,
+            f"eval/kl is {short(kl)} nats before the first round",
+            "Policy and reference are not the same weights, or not computed alike, so the penalty pulls elsewhere.",
+            "Start both from the same artifact; look for dropout and for another number format.",
+        )
+
+
+def entropy(run: History) -> Iterator[Finding]:
+    """An entropy cannot be negative, and should not vanish."""
+    values = [value for _, value in run.all("objective/entropy")]
+    if values and min(values) < 0:
+        yield Finding(
+            "negative-entropy",
+            Severity.error,
+            f"objective/entropy falls to {short(min(values))}",
+            "No distribution has a negative entropy: padding or a placeholder was summed.",
+            "Look at the mask of the metric.",
+        )
+    late = run.late("objective/entropy")
+    if len(values) > 1 and late is not None and 0 <= late < LEAST_ENTROPY * values[0]:
+        yield Finding(
+            "entropy-collapse",
+            Severity.warning,
+            f"objective/entropy went from {short(values[0])} to {short(late)} nats a response",
+            "The policy hardly samples any more, so it has nothing left to learn from.",
+            "Raise ppo.kl_coef or ppo.entropy_coef, or lower ppo.learning_rate.",
+        )
+
+
+def outcome(run: History) -> Iterator[Finding]:
+    """Gain in the reward, and in the known reward where there is one."""
+    low, high, gold_high = (run.last(f"reward/{name}") for name in ("gain_low", "gain_high", "gold_gain_high"))
+    if low is not None and gold_high is not None and low > 0 > gold_high:
+        yield Finding(
+            "over-optimised",
+            Severity.error,
+            f"reward/gain is at least {short(low)} and reward/gold_gain at most {short(gold_high)}",
+            "The score rose while the known reward fell: the reward model is being hacked.",
+            "Raise ppo.kl_coef, stop earlier (early_stop.max_kl), or train the reward model on more.",
+        )
+    elif low is not None and high is not None and low <= 0 <= high:
+        yield Finding(
+            "no-gain",
+            Severity.warning,
+            f"the interval of reward/gain, {short(low)} to {short(high)}, contains 0",
+            "This run shows no gain over the policy it started from.",
+            "Train longer, raise the learning rate or lower ppo.kl_coef; or evaluate on more prompts (evaluation.prompts).",
+        )
+
+
+def distance(run: History) -> Iterator[Finding]:
+    """How far it went from where it started."""
+    kl = run.last("eval/kl")
+    if kl is not None and kl > MOST_KL:
+        yield Finding(
+            "far-from-start",
+            Severity.warning,
+            f"eval/kl is {short(kl)} nats a response",
+            "So far from its reference a reward model has seen nothing like these answers, and its scores mean little.",
+            "Raise ppo.kl_coef (dpo.beta), lower the learning rate, or set early_stop.max_kl.",
+        )
+
+
+def answers(run: History) -> Iterator[Finding]:
+    """What the answers look like beside those of the start."""
+    repeated, before = run.last("response/repetition", "eval"), run.last("response/repetition_sft")
+    if repeated is not None and before is not None and repeated > before + MOST_REPETITION:
+        yield Finding(
+            "repetition",
+            Severity.warning,
+            f"response/repetition is {short(repeated)}, of the start's answers {short(before)}",
+            "The answers repeat themselves far more than those it started from.",
+            "Read the samples; raise ppo.kl_coef, or stop earlier.",
+        )
+    variety, had = run.last("response/distinct_2", "eval"), run.last("response/distinct_2_sft")
+    if variety is not None and had and variety < LEAST_VARIETY * had:
+        yield Finding(
+            "one-answer-for-all",
+            Severity.warning,
+            f"response/distinct_2 is {short(variety)}, of the start's answers {short(had)}",
+            "Different prompts get the same words.",
+            "Raise ppo.kl_coef or ppo.entropy_coef, or stop earlier.",
+        )
+    length, began = run.last("response/length_mean", "eval"), run.start("response/length_mean")
+    if length is not None and began and length > MOST_LONGER * began:
+        yield Finding(
+            "length-grows",
+            Severity.warning,
+            f"response/length_mean went from {short(began)} to {short(length)} tokens",
+            "Rewards that like length are the commonest shortcut.",
+            "Look at eval/length_correlation of the reward model; balance its data by length, or lower rollout.max_new_tokens.",
+        )
+    ended = run.last("response/eos_rate", "eval")
+    if ended is not None and ended < LEAST_ENDED:
+        yield Finding(
+            "answers-cut-off",
+            Severity.warning,
+            f"only {short(100 * ended)} % of the answers end by themselves",
+            "The others were cut, and are judged unfinished.",
+            "Allow more tokens, train the SFT policy longer, or raise ppo.missing_eos_penalty.",
+        )
+
+
+def steps(run: History) -> Iterator[Finding]:
+    """How far single updates move the policy."""
+    clipped, moved = run.late("policy/clipfrac_avg"), run.late("policy/approxkl_avg")
+    if (clipped is not None and clipped > MOST_CLIPPED) or (moved is not None and moved > MOST_UPDATE_KL):
+        yield Finding(
+            "steps-too-large",
+            Severity.warning,
+            f"policy/clipfrac_avg is {short(clipped or 0.0)} and policy/approxkl_avg {short(moved or 0.0)} of late",
+            "Updates leave the region in which the rollout still tells the truth about the policy.",
+            "Lower ppo.learning_rate or ppo.inner_epochs, or set ppo.max_update_kl.",
+        )
+
+
+def critic(run: History) -> Iterator[Finding]:
+    """Whether values say anything about returns."""
+    explained = run.late("val/explained_variance")
+    if explained is not None and explained < 0:
+        yield Finding(
+            "critic-misleads",
+            Severity.warning,
+            f"val/explained_variance is {short(explained)} of late",
+            "The critic's values are worse than their mean, so advantages are noisier than without it.",
+            "Raise ppo.critic_warmup or ppo.critic_learning_rate, or start it from the reward model (ppo.critic_init).",
+        )
+
+
+def scores(run: History) -> Iterator[Finding]:
+    """Whether the clip of the score hides differences."""
+    clip, level = run.setting("ppo.reward_clip"), run.late("objective/scores")
+    if run.stage == "ppo" and clip and level is not None and abs(level) > NEAR_CLIP * clip:
+        yield Finding(
+            "scores-at-the-clip",
+            Severity.warning,
+            f"objective/scores is {short(level)} on average and ppo.reward_clip {short(clip)}",
+            "Nearly all answers get the same clipped score, so none is better than another.",
+            "Raise or drop ppo.reward_clip, or normalise the scores (ppo.reward_normalization=reference).",
+        )
+
+
+def sampling(run: History) -> Iterator[Finding]:
+    """Whether what is sampled is what log-probabilities speak of."""
+    mass = run.setting("rollout.top_p")
+    if run.stage == "ppo" and mass is not None and mass < 1:
+        yield Finding(
+            "sampled-from-another-distribution",
+            Severity.warning,
+            f"rollout.top_p is {short(mass)}",
+            "Responses come from a part of the distribution and log-probabilities from all of it: each token is off by up to "
+            f"log {short(mass)}, and KL and ratios with it.",
+            "Train with rollout.top_p=1.",
+        )
+
+
+def likelihood(run: History) -> Iterator[Finding]:
+    """Of preference optimisation: whether the better answers themselves become unlikely."""
+    values = [value for _, value in run.all("logps/chosen", "train")]
+    worse = [value for _, value in run.all("logps/rejected", "train")]
+    if len(values) > 1 and values[-1] < (1 + MOST_LIKELIHOOD_LOST) * values[0] and worse[-1] < worse[0]:
+        yield Finding(
+            "likelihood-displaced",
+            Severity.warning,
+            f"logps/chosen went from {short(values[0])} to {short(values[-1])} nats, logps/rejected from {short(worse[0])} to "
+            f"{short(worse[-1])}",
+            "Both answers become unlikely, and something else likely.",
+            "Set dpo.sft_coef, raise dpo.beta or lower dpo.learning_rate; and read the samples.",
+        )
+
+
+RULES: tuple[Callable[[History], Iterator[Finding]], ...] = (
+    start,
+    entropy,
+    outcome,
+    distance,
+    answers,
+    steps,
+    critic,
+    scores,
+    sampling,
+    likelihood,
+)
