@@ -33,6 +33,8 @@ class TrainState:
     """Rounds done at the best evaluation."""
     waited: int = 0
     """Evaluations since then."""
+    train_seconds: float = 0.0
+    """Of ``seconds`` those in which the tokens were trained on, without evaluations."""
 
 
 def save(folder: Path, state: TrainState, tensors: dict[str, Tensor]) -> None:

@@ -73,7 +73,8 @@ class Watcher:
         if run.fresh:
             _clear(identity.folder)  # only now that everything could be loaded and built
         state = _resume(run, identity.folder, stage, engine)
-        self.first_round, self._tokens = state.round, state.tokens
+        self.first_round, self._tokens, self._train_seconds = state.round, state.tokens, state.train_seconds
+        self._untimed = 0.0 if state.train_seconds else state.tokens  # of a checkpoint that does not say how long they took
         self.selection = _selection(run, identity.stage, state, self.keep)
         engine.take_costs()  # setting up belongs to no row
         self._seconds_before, self._began = state.seconds, time.perf_counter()
@@ -102,11 +103,12 @@ class Watcher:
         row |= self._engine.take_costs()
         spent = sum(value for name, value in row.items() if name.startswith("time/"))
         row["perf/tokens_per_second"] = measured / max(spent, 1e-9)
+        self._train_seconds += spent
         row["progress/tokens"] = self._tokens
         if (peak := self._engine.peak_memory_gib()) is not None:
             row["mem/peak_gib"] = peak
         self.final_metrics["loss"] = row["loss"]
-        self.final_metrics["perf/tokens_per_second"] = row["perf/tokens_per_second"]
+        self.final_metrics["perf/tokens_per_second"] = (self._tokens - self._untimed) / max(self._train_seconds, 1e-9)
         self._write("train", round_, row)
 
     def evaluated(self, round_: int, evaluation: Evaluation) -> None:
@@ -151,6 +153,7 @@ class Watcher:
             best=self.selection.best,
             best_round=self.selection.best_round,
             waited=self.selection.waited,
+            train_seconds=self._train_seconds,
         )
         checkpoint.save(self._folder / folder, state, _state(self._stage, self._engine))
 

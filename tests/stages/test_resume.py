@@ -65,6 +65,9 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(stage: str, whole: Path, tmp_pa
     for weights in sorted((first / "artifact").glob("*.safetensors")):
         assert weights.read_bytes() == (second / "artifact" / weights.name).read_bytes()
     assert evaluations(first) == evaluations(second)
+    for folder in (first, second):
+        told = json.loads((folder / "result.json").read_text())["metrics"]["perf/tokens_per_second"]
+        assert told == pytest.approx(speed(folder), rel=1e-6)
 
 
 def wait_until(process: subprocess.Popen[str], ready: Callable[[], bool]) -> None:
@@ -75,6 +78,16 @@ def wait_until(process: subprocess.Popen[str], ready: Callable[[], bool]) -> Non
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.01)
     raise AssertionError("two minutes and not ready")
+
+
+def speed(folder: Path) -> float:
+    """Tokens a second of all rows of training."""
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    trained = [row for row in rows if row["kind"] == "train"]
+    assert len(trained) > 2
+    return float(trained[-1]["progress/tokens"]) / sum(
+        value for row in trained for name, value in row.items() if name.startswith("time/")
+    )
 
 
 def evaluations(folder: Path) -> list[dict[str, float]]:
