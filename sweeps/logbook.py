@@ -34,6 +34,12 @@ class Stay:
     ended: float | None = None
     status: str = RUNNING
     reason: str = ""
+    usd_per_second: float | None = None
+    """What its place costs, of all its ranks; None where no price is known."""
+
+    def seconds(self, now: float) -> float:
+        """For how long it has had its place: importing, loading, saving and waiting too."""
+        return (now if self.ended is None else self.ended) - self.began
 
 
 class Logbook:
@@ -50,9 +56,9 @@ class Logbook:
             if stay.ended is None:  # its sweeper died
                 stay.status, stay.ended = "lost", _last_sign(folder / stay.folder, stay.began)
 
-    def started(self, folder: Path) -> None:
-        """A run begins in ``folder``."""
-        self._stays.append(Stay(str(folder.relative_to(self._path.parent)), CLOCK()))
+    def started(self, folder: Path, usd_per_second: float | None = None) -> None:
+        """A run begins in ``folder``, in a place of that price."""
+        self._stays.append(Stay(str(folder.relative_to(self._path.parent)), CLOCK(), usd_per_second=usd_per_second))
         self.write()
 
     def ended(self, folder: Path, result: Result, seconds: float) -> None:
@@ -128,7 +134,7 @@ def is_whole(book: dict[str, Any]) -> bool:
     return (
         _has(book, _BOOK)
         and all(_has(each, _TRIAL) and (each["status"] == RUNNING or each["status"] in _ENDS) for each in book["trials"])
-        and all(_has(each, _STAY) for each in book["runs"])
+        and all(_has(each, _STAY) and isinstance(each.get("usd_per_second"), _NUMBER_OR_NONE) for each in book["runs"])
         and all(_has(each, _SESSION) for each in book["sessions"])
         and all(_has(each, _OBJECTIVE) and each["direction"] in ("minimize", "maximize") for each in book["objectives"])
         and all(_has(each, _AXIS) and (_has(each, {"values": list}) or _has(each, _ENDS_OF_AXIS)) for each in book["space"])

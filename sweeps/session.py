@@ -14,6 +14,7 @@ from launchers.trial import WITHOUT_PAGE
 from rlhf import lineage
 from rlhf.config import Device, Run, SweepConfig, SweepMode
 from rlhf.fault import Fault
+from rlhf.price import per_second
 from rlhf.result import Result, Status
 from rlhf.sealed import write_atomically
 from sweeps.cells import Cell, Composer
@@ -218,7 +219,7 @@ class Session:
     def _job(self, name: str, folder: Path, run: Run) -> pool.Job:
         command = None if self.command is None else self.command(folder)
         devices = 0 if run.device is Device.cpu else run.ranks
-        self.book.started(folder)
+        self.book.started(folder, per_second(run.hardware.usd_per_hour, run.ranks))
         arguments = () if self.pages is None else (WITHOUT_PAGE,)
         return pool.Job(name, folder, command, arguments, devices=devices, ranks=run.ranks, timeout=self._sweep.trial_timeout)
 

@@ -35,6 +35,7 @@ from sweeps import epochs, frame, logbook, screening, shown
 from sweeps.answer import folder as answer
 from sweeps.answer import standing, terminal
 from sweeps.answer.refresh import Refresher
+from sweeps.answer.words import bill
 from sweeps.cells import Composer, Grid, every, grid, label, misplaced, probe, study_name
 from sweeps.goal import Goal
 from sweeps.logbook import Logbook
@@ -145,6 +146,7 @@ def _run(run: Run, session: Session, slots: Slots, command: Command | None, chai
     found = answer.read(trials.folder, running=False)
     terminal.console().print(terminal.cells(found, standing.of(found)))
     left = session.left if interrupted else 0
+    print(bill(found))
     print("\n".join(summary(trials, left, session.why_ended)))
     if session.mode is SweepMode.screen and not left:
         print("\n".join(report_effects(trials, session.space)))

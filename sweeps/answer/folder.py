@@ -110,14 +110,26 @@ class Study:
         return list(dict.fromkeys(each["key"] for each in self.about["space"]))
 
     @property
+    def taken_seconds(self) -> float:
+        """For how long places were taken, added up: what is paid for, parents and runs that came to nothing included."""
+        return sum(each.seconds(self.now) for each in self.stays)
+
+    @property
+    def taken_usd(self) -> float | None:
+        """What that cost; None where the price of some of it is not known."""
+        costs = [None if (price := each.usd_per_second) is None else each.seconds(self.now) * price for each in self.stays]
+        known = [each for each in costs if each is not None]
+        return sum(known) if known and len(known) == len(costs) else None
+
+    @property
     def seconds(self) -> float:
-        """Of all runs, parents included, added up."""
+        """Of all runs, parents included, added up: their own time, as in `result.json`."""
         ended = [each.result.seconds for each in self.trials if each.result]
         return sum(ended) + sum(each.seconds for each in self.parents.values())
 
     @property
     def usd(self) -> float | None:
-        """What they cost; None where no price is known."""
+        """What their own time cost; None where no price is known."""
         costs = [each.result.cost_usd for each in self.trials if each.result]
         known = [each for each in [*costs, *(each.cost_usd for each in self.parents.values())] if each is not None]
         return sum(known) if known else None

@@ -88,6 +88,7 @@ def contents(study: Study) -> dict[str, Any]:
         "names": words.names,
         "said": shown,
         "ends": words.ends,
+        "dollars": words.dollars,
         "text": text,
         "whisker": chart.interval,
     }

@@ -42,7 +42,8 @@ def console() -> Console:
 def view(study: Study, importances: Sequence[Importance], rows: int = ROWS) -> RenderableType:
     """All of it, with at most so many ``rows`` of trials."""
     found = standing.of(study)
-    parts: list[RenderableType] = [_line(words.head(study, found), "bold"), *map(_line, _answer(study, found))]
+    parts: list[RenderableType] = [_line(words.head(study, found), "bold"), _line(words.bill(study))]
+    parts += map(_line, _answer(study, found))
     if parents := words.parents_at_work(study):
         parts.append(_line(f"parents at work: {', '.join(parents)}"))
     parts.append(cells(study, found, rows))

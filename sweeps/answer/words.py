@@ -22,9 +22,21 @@ def head(study: Study, found: Standing) -> str:
     state = "running" if study.is_running else "complete" if is_complete(study) else "not complete"
     of = f" of {study.about['planned']}" if study.about["planned"] else ""
     counts = ", ".join(f"{count} {status}" for status, count in found.counts)
-    price = "" if study.usd is None else f", ${study.usd:.2f}"
-    took = f"{clock(study.wall_seconds)}{price}"
+    took = clock(study.wall_seconds)
     return f"study {study.path.name}, {state}: {counted(study)}{of} trials ({counts}); {took}; {study.goal}"
+
+
+def bill(study: Study) -> str:
+    """What is paid for, beside what the runs count as their own."""
+    return (
+        f"places were taken for {clock(study.taken_seconds)}{dollars(study.taken_usd)}, with imports, loading, saving and "
+        f"waiting; the runs' own time, training and evaluation, is {clock(study.seconds)}{dollars(study.usd)}"
+    )
+
+
+def dollars(usd: float | None) -> str:
+    """A price behind a time, where it is known."""
+    return "" if usd is None else f" (${usd:.2f})"
 
 
 def is_complete(study: Study) -> bool:

@@ -221,6 +221,21 @@ def test_times_of_a_study_are_those_of_its_sessions(tmp_path: Path) -> None:
     assert (read.wall_seconds, read.seconds, read.usd) == (50.0, 20.0, 0.25)
 
 
+def test_the_bill_is_for_the_time_that_places_were_taken(tmp_path: Path) -> None:
+    """A run's own seconds leave out importing, loading and saving, and runs that were lost; the bill does not."""
+    runs = [
+        {"folder": "parents/sft-1", "began": 0.0, "ended": 60.0, "status": "finished", "reason": "", "usd_per_second": 0.25},
+        {"folder": "trials/0000", "began": 60.0, "ended": 90.0, "status": "finished", "reason": "", "usd_per_second": 0.5},
+        {"folder": "trials/0000", "began": 90.0, "ended": 100.0, "status": "lost", "reason": "", "usd_per_second": 0.5},
+    ]
+    read = folder.read(study(tmp_path, {0: {"eval/loss": 1.0, "$": 5.0}}, runs=runs))
+    assert (read.taken_seconds, read.taken_usd, read.seconds, read.usd) == (100.0, 35.0, 10.0, 5.0)
+    said = words.bill(read)
+    assert said.startswith("places were taken for 1 min 40 s ($35.00), ") and said.endswith("is 10.0 s ($5.00)")
+    del runs[1]["usd_per_second"]
+    assert folder.read(study(tmp_path / "old", {}, runs=runs)).taken_usd is None
+
+
 def test_a_book_knows_what_the_page_needs() -> None:
     assert logbook.NAME == "study.json" and logbook.is_whole(made.book())
 

@@ -53,7 +53,7 @@ def test_a_run_that_waited_for_room_began_later(times: None, tmp_path: Path) -> 
     book.ended(tmp_path / "trials/0000", DONE, 4.0)
     book.close()
     assert logbook.read(tmp_path)["runs"] == [
-        {"folder": "trials/0000", "began": 16.0, "ended": 20.0, "status": "finished", "reason": ""}
+        {"folder": "trials/0000", "began": 16.0, "ended": 20.0, "status": "finished", "reason": "", "usd_per_second": None}
     ]
 
 
