@@ -9,10 +9,16 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from rlhf.fault import Fault
 
 COUNTS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS", "RAYON_NUM_THREADS")
+FIRST_GPU = Path("/dev/nvidia0")
+UNSEEN = (
+    f"{FIRST_GPU} is there, but nvidia-smi could not be asked which GPUs there are, so trials are not kept apart and may share "
+    "one; name them by CUDA_VISIBLE_DEVICES=0,1, or say device=cpu"
+)
 _LISTED = re.compile(r"^(?P<card>GPU) \d+:.*\(UUID: (?P<gpu>[^)]+)\)|^\s+MIG .*\(UUID: (?P<part>[^)]+)\)", re.MULTILINE)
 
 
@@ -56,6 +62,21 @@ class Slots:
         """How many trials of so many devices run at the same time."""
         return min(self._parallel, len(self._devices) // devices) if self._devices and devices else self._parallel
 
+    def remarks(self, devices: int) -> list[str]:
+        """What a person should know before trials of so many devices start: GPUs left idle, or not seen."""
+        if not devices:
+            return []
+        if not self._devices:
+            return [UNSEEN] if _are_unseen() else []
+        used, fit = self.at_once(devices), len(self._devices) // devices
+        if used >= fit:
+            return []
+        idle, each = len(self._devices) - used * devices, "a GPU" if devices == 1 else f"{devices} GPUs"
+        return [
+            f"sweep.parallel={used}: with {each} a trial, {idle} of {len(self._devices)} GPUs stay idle; "
+            f"sweep.parallel={fit} uses them, sweep.parallel=null always takes as many as fit"
+        ]
+
     def require(self, devices: int) -> None:
         """See that a trial of so many devices can ever start.
 
@@ -96,13 +117,23 @@ def visible_devices() -> tuple[str, ...]:
         named = [name.strip() for name in given.split(",")]
         ends = next((at for at, name in enumerate(named) if name in ("", "-1", "NoDevFiles")), len(named))
         return tuple(dict.fromkeys(named[:ends]))
+    said = _listing()
+    return () if said is None else listed(said)
+
+
+def _listing() -> str | None:
+    """What ``nvidia-smi -L`` says; None where it cannot be asked."""
     if shutil.which("nvidia-smi") is None:
-        return ()
+        return None
     try:
-        said = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=True, timeout=60).stdout
+        return subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=True, timeout=60).stdout
     except (OSError, subprocess.SubprocessError):
-        return ()
-    return listed(said)
+        return None
+
+
+def _are_unseen() -> bool:
+    """Whether the driver has a GPU, nobody said which ones to use, and ``nvidia-smi`` cannot be asked which there are."""
+    return "CUDA_VISIBLE_DEVICES" not in os.environ and FIRST_GPU.exists() and _listing() is None
 
 
 def listed(said: str) -> tuple[str, ...]:

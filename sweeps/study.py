@@ -26,7 +26,7 @@ from launchers.slots import Slots
 from launchers.warm import Warm
 from rlhf import preflight
 from rlhf.command_line import EXIT_OK, EXIT_STOPPED, report_faults
-from rlhf.config import Pruner, Run, Sampler, SweepConfig, SweepMode
+from rlhf.config import Device, Pruner, Run, Sampler, SweepConfig, SweepMode
 from rlhf.fault import Fault
 from rlhf.result import Status
 from rlhf.runs import STUDY_LOCK
@@ -78,6 +78,8 @@ def main(arguments: list[str], command: Command | None = None, chain_of: ChainOf
             return EXIT_STOPPED
         for rule, count in found.left_out.items():
             print(f"left out, {count} of the combinations: {rule}")
+        for remark in slots.remarks(0 if run.device is Device.cpu else run.ranks):
+            print(remark, file=sys.stderr)
         code = _run(run, session, slots, command, chain_of)
         if getattr(getattr(run, run.stage), "eval_every_epoch", False):
             _show_epochs(session.trials)

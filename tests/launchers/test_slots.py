@@ -91,3 +91,24 @@ def test_a_machine_whose_driver_does_not_answer_has_none(monkeypatch: pytest.Mon
     monkeypatch.setenv("PATH", str(tmp_path) + os.pathsep + os.environ["PATH"])
     assert subprocess.run(["nvidia-smi"], capture_output=True).returncode == 9
     assert visible_devices() == ()
+
+
+def test_gpus_that_would_stay_idle_are_remarked() -> None:
+    eight = tuple(map(str, range(8)))
+    (said,) = Slots(2, None, eight).remarks(1)
+    assert said.startswith("sweep.parallel=2: with a GPU a trial, 6 of 8 GPUs stay idle; sweep.parallel=8 uses them")
+    (said,) = Slots(2, None, eight).remarks(2)
+    assert "with 2 GPUs a trial, 4 of 8 GPUs stay idle; sweep.parallel=4" in said
+    assert Slots(None, None, eight).remarks(3) == Slots(4, None, eight).remarks(2) == Slots(2, None, eight).remarks(0) == []
+
+
+def test_gpus_that_cannot_be_listed_are_remarked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(slots, "FIRST_GPU", tmp_path / "nvidia0")
+    assert Slots.here(2).remarks(1) == []
+    (tmp_path / "nvidia0").touch()
+    (said,) = Slots.here(2).remarks(1)
+    assert "nvidia-smi could not be asked" in said and Slots.here(2).remarks(0) == []
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert Slots.here(2).remarks(1) == []
