@@ -23,10 +23,10 @@ def result_of(end: End, run: Run) -> Result:
     written = read(end.job.folder)
     if end.cause is Cause.timeout and (written is None or written.status is not Status.finished):
         message = f"ended after {end.seconds:.0f} s; its limit is sweep.trial_timeout={end.job.timeout:g} seconds"
-        return replace(written or _blank(run, end), status=Status.failed, reason="timeout", message=message)
+        return replace(written or _without_result(run, end.seconds), status=Status.failed, reason="timeout", message=message)
     if written is not None:
         return written
-    blank = _blank(run, end)
+    blank = _without_result(run, end.seconds)
     if end.cause is Cause.interrupt:
         return replace(blank, status=Status.stopped, reason="interrupted", message="stopped before it could write a result")
     if end.code is None:
@@ -45,10 +45,9 @@ def read(folder: Path) -> Result | None:
     return Result.read(folder / "result.json")
 
 
-def lost(run: Run) -> Result:
-    """The result of a trial whose sweeper died with it."""
-    message = "was running when the sweeper died"
-    return Result(Status.lost, run.stage, run.model.name, "", "", reason="sweeper", message=message, seed=run.seed)
+def lost(run: Run, seconds: float) -> Result:
+    """The result of a trial whose sweeper died with it, after it had been at work for so long."""
+    return replace(_without_result(run, seconds), reason="sweeper", message="was running when the sweeper died")
 
 
 def log_tail(log: Path) -> str:
@@ -65,5 +64,8 @@ def log_tail(log: Path) -> str:
     return "\n".join([lines[-1], *lines]) if lines else ""
 
 
-def _blank(run: Run, end: End) -> Result:
-    return Result(Status.lost, run.stage, run.model.name, "", "", seconds=end.seconds, seed=run.seed)
+def _without_result(run: Run, seconds: float) -> Result:
+    """What is known of a run that wrote nothing; it costs what its place was taken for."""
+    price = run.hardware.usd_per_hour
+    cost = None if price is None else seconds / 3600 * price * run.ranks
+    return Result(Status.lost, run.stage, run.model.name, "", "", seconds=seconds, cost_usd=cost, seed=run.seed)

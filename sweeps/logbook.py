@@ -164,6 +164,14 @@ def _has(found: Any, kinds: Mapping[str, Any]) -> bool:
     return isinstance(found, dict) and all(name in found and isinstance(found[name], kind) for name, kind in kinds.items())
 
 
+def cut_off(folder: Path) -> dict[str, float]:
+    """For how many seconds each run without an end in the book of a study folder was at work, by its folder, as far as its
+    files tell."""
+    stays = [Stay(**each) for each in read(folder).get("runs", ())]
+    signs = {stay.folder: _last_sign(folder / stay.folder, stay.began) - stay.began for stay in stays if stay.ended is None}
+    return {name: max(0.0, seconds) for name, seconds in signs.items()}
+
+
 def _dimension(key: str, name: str, domain: Any) -> dict[str, Any]:
     if isinstance(domain, Choices):
         return {"key": key, "name": name, "values": list(domain.values)}

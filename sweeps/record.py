@@ -10,10 +10,12 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import optuna
+from numpy.random import SeedSequence
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, CmaEsSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.storages import BaseStorage, RDBStorage
@@ -33,6 +35,8 @@ CELL = "cell"
 """Attribute of an Optuna trial that says which cell it runs."""
 HOLDER = "holder"
 """Attribute of the study's first generation that says who runs it."""
+ASIDE = "aside"
+"""Attribute of an Optuna trial that is no proposal of the sampler, or one that nobody heard of."""
 FITS = "fits"
 """Name of the constraint that a run which does not fit violates."""
 
@@ -69,12 +73,13 @@ class Record:
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._space, self._goal = space, goal
+        self._sampler = partial(_sampler, sampler, seed)
         self._begun: dict[int, Trial] = {}
         self._choices: dict[str, list[Any]] = {}
         where = f"sweep.storage={url}" if url else str(folder / "study.db")
         try:
             self._storage = _storage(url or f"sqlite:///{folder / 'study.db'}")
-            self._generation, self._study = self._latest(folder.name, sampler, seed)
+            self._generation, self._study = self._latest(folder.name)
         except ModuleNotFoundError as error:
             raise Fault(
                 f"{where}: its driver is not installed ({error}); pip install 'rlhf[postgresql]', or its own"
@@ -88,6 +93,7 @@ class Record:
             self._study.tell(self._study.ask(), state=TrialState.FAIL)
         for trial in self._trials():  # ... or between proposing and beginning
             if trial.state is TrialState.RUNNING and CELL not in trial.user_attrs:
+                Trial(self._study, trial._trial_id).set_user_attr(ASIDE, True)
                 self._study.tell(trial.number, state=TrialState.FAIL)
 
     def close(self) -> None:
@@ -111,6 +117,7 @@ class Record:
 
     def propose(self) -> Proposal:
         """The next point by the sampler; it must be begun, or passed over."""
+        self._study.sampler = self._sampler(sum(ASIDE not in trial.user_attrs for trial in self._trials()))
         trial = self._study.ask()
         return Proposal(trial, self._suggest(trial))
 
@@ -131,7 +138,7 @@ class Record:
         """Record that cell ``number`` starts now."""
         about = {"number": number, "digest": digest, "overrides": overrides, "point": point}
         if proposal is None:
-            self._study.enqueue_trial(self._plain(point), user_attrs={CELL: about})
+            self._study.enqueue_trial(self._plain(point), user_attrs={CELL: about, ASIDE: True})
             trial = self._study.ask()
             self._suggest(trial)
         else:
@@ -228,7 +235,7 @@ class Record:
         """The first generation, read anew: it stays when another one is begun."""
         return optuna.load_study(study_name=_generation_name(self._study.study_name, 1), storage=self._storage)
 
-    def _latest(self, name: str, sampler: Sampler, seed: int) -> tuple[int, optuna.Study]:
+    def _latest(self, name: str) -> tuple[int, optuna.Study]:
         """The newest whole generation of the study, made if there is none."""
         kept = {each.study_name: each.user_attrs for each in optuna.get_all_study_summaries(self._storage)}
         generation = 1
@@ -240,7 +247,7 @@ class Record:
             directions=[each.direction for each in self._goal.objectives],
             load_if_exists=True,
         )
-        study.sampler = _sampler(sampler, seed + len(study.get_trials(deepcopy=False)))
+        study.sampler = self._sampler(0)
         return generation, study
 
     def _suggest(self, trial: Trial) -> Point:
@@ -306,8 +313,12 @@ def _storage(url: str) -> BaseStorage:
     return RDBStorage(driven, engine_kwargs={"connect_args": {"timeout": LOCK_SECONDS}} if local else None)
 
 
-def _sampler(kind: Sampler, seed: int) -> BaseSampler:
-    """Seeded, but not with the same number after a restart: it would propose again what it has proposed."""
+def _sampler(kind: Sampler, study_seed: int, proposed: int) -> BaseSampler:
+    """One for the next proposal after so many: what it draws hangs on these numbers alone, not on when the study was resumed.
+
+    What samplers remember beyond that they keep in the study.
+    """
+    seed = int(SeedSequence((study_seed, proposed)).generate_state(1)[0])
     match kind:
         case Sampler.tpe:
             return TPESampler(seed=seed, constant_liar=True)

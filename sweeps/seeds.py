@@ -6,7 +6,7 @@ seed by seed.
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def are_distinguishable(first: Mapping[int, float], second: Mapping[int, float])
 
 def by_seed(trial: Path, metric: str) -> dict[int, float]:
     """``metric`` of each run of a trial under several seeds, from the trial's folder; empty for a trial of one run."""
-    values = {seed: measurements(each).get(metric, math.nan) for seed, each in _finished(trial).items()}
+    values = {seed: measurements(each).get(metric, math.nan) for seed, each in finished(trial).items()}
     return {seed: value for seed, value in values.items() if math.isfinite(value)}
 
 
@@ -46,7 +46,7 @@ def lacking(trial: Path, seeds: Sequence[int]) -> list[int]:
     whole = Result.read(trial / "result.json")
     if len(seeds) < 2 or whole is None or whole.status is not Status.finished or HOPELESS in whole.message:
         return []
-    known = {*_finished(trial)} or {whole.seed}
+    known = {*finished(trial)} or {whole.seed}
     return [seed for seed in seeds if seed not in known] if seeds[0] in known else []
 
 
@@ -60,12 +60,20 @@ def kept_apart(trial: Path) -> dict[int, Result]:
         own.mkdir()
         for file in [each for each in trial.iterdir() if each.is_file()]:
             file.rename(own / file.name)
-    return _finished(trial)
+    return finished(trial)
 
 
-def _finished(trial: Path) -> dict[int, Result]:
+def finished(trial: Path) -> dict[int, Result]:
+    """The finished runs of a trial under several seeds, by seed."""
     found = {int(folder.name): Result.read(folder / "result.json") for folder in trial.glob("*/") if folder.name.isdigit()}
     return {seed: each for seed, each in sorted(found.items()) if each is not None and each.status is Status.finished}
+
+
+def with_seeds(result: Result, others: Iterable[Result]) -> Result:
+    """The result of a point from that of the seed it ended with, having taken what the ``others`` took too."""
+    both = [result, *others]
+    costs = [each.cost_usd for each in both if each.cost_usd is not None]
+    return replace(result, seconds=sum(each.seconds for each in both), cost_usd=sum(costs) if costs else None)
 
 
 def joined(results: Sequence[Result], planned: int) -> Result:

@@ -19,16 +19,15 @@ from rlhf.result import Result, Status
 from rlhf.sealed import write_atomically
 from sweeps.cells import Cell, Composer
 from sweeps.judge import Judge
+from sweeps.limits import Limits
 from sweeps.logbook import Logbook
 from sweeps.parents import Asked, ChainOf, Parent, Parents, parent_result
 from sweeps.plan import DOMINATED, Next, Plan
 from sweeps.progress import Progress
 from sweeps.record import Entry
-from sweeps.seeds import is_hopeless, joined
+from sweeps.seeds import is_hopeless, joined, with_seeds
 from sweeps.space import Space
 from sweeps.trials import AGAIN, PARENTS, Trials
-
-SECONDS_AN_HOUR = 3600.0
 
 
 @dataclass
@@ -65,6 +64,7 @@ class Session:
         self.trials, self.progress, self.book = trials, progress, book
         self._sweep, self._composer, self._plan = sweep, composer, plan
         self._seeds = trials.seeds
+        self._limits = Limits(sweep, trials)
         self._open: list[Open] = []
         self._running: dict[Path, Open | Parent] = {}
         self._parents = Parents()
@@ -129,12 +129,8 @@ class Session:
             self._begin(found)
 
     def _next_trial(self) -> Next | None:
-        seconds, dollars = self.trials.spent() if self._sweep.max_hours or self._sweep.max_usd else (0.0, 0.0)
-        if self._sweep.max_hours is not None and seconds >= self._sweep.max_hours * SECONDS_AN_HOUR:
-            self.why_ended = f"sweep.max_hours={self._sweep.max_hours:g} are spent ({seconds / SECONDS_AN_HOUR:.2f})"
-            return None
-        if self._sweep.max_usd is not None and dollars >= self._sweep.max_usd:
-            self.why_ended = f"sweep.max_usd={self._sweep.max_usd:g} are spent (${dollars:.2f})"
+        if reached := self._limits.reached():
+            self.why_ended = reached
             return None
         if (again := self._promoted()) is not None:
             return again
@@ -246,7 +242,7 @@ class Session:
         seed = owner.seeds.pop(0)
         if result.status is not Status.finished:
             said = f"seed={seed}: {result.message}" if len(self._seeds) > 1 else result.message
-            self._end(owner, replace(result, message=said))
+            self._end(owner, with_seeds(replace(result, message=said), owner.results.values()))
             return
         owner.results[seed] = result
         owner.asked = owner.awaits = None
@@ -257,7 +253,8 @@ class Session:
     def end_waiting(self) -> None:
         """End the trials that have begun and wait for a run of theirs, or of a parent, which will not come."""
         for trial in list(self._open):
-            self._end(trial, _without_run(trial.cell, Status.stopped, "interrupted", "stopped before its run began"))
+            result = _without_run(trial.cell, Status.stopped, "interrupted", "stopped before its run began")
+            self._end(trial, with_seeds(result, trial.results.values()))
 
     def _page(self, end: pool.End) -> None:
         """Have the page of its run written, if that has none of today."""
@@ -274,6 +271,7 @@ class Session:
         self.trials.end(trial.entry, result)
         self.book.write()
         self._plan.ended(trial.entry.number, trial.cell, result)
+        self._limits.ended(trial.entry, result)
         self._closed += result.status.name not in AGAIN
         self._best = self.trials.best_by_seed()
         self.say(self.progress.ended(trial.entry, result, trial.seconds))

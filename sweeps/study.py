@@ -170,8 +170,9 @@ def _settings(run: Run, space: Space) -> Iterator[str]:
         yield f"sweep.name={sweep.name}: names a folder; use letters, digits, `.`, `_` and `-`"
     if sweep.mode is SweepMode.tune and (sweep.trials, sweep.max_hours, sweep.max_usd) == (None, None, None):
         yield "sweep.mode=tune: has no end; set sweep.trials, sweep.max_hours or sweep.max_usd"
-    if sweep.max_usd is not None and run.hardware.usd_per_hour is None:
-        yield f"sweep.max_usd={sweep.max_usd}: no price is known; set hardware.usd_per_hour"
+    if sweep.max_usd is not None and not run.hardware.usd_per_hour:
+        why = "no price is known" if run.hardware.usd_per_hour is None else "an hour costs 0, so they are never spent"
+        yield f"sweep.max_usd={sweep.max_usd}: {why}; set hardware.usd_per_hour"
     if sweep.mode is SweepMode.tune and run.fresh:
         yield "fresh=true: a search learns from what it has; give it another sweep.name"
     if sweep.storage is not None and re.search(r"://[^/@]*:[^/@]*@", sweep.storage):

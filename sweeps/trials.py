@@ -9,12 +9,12 @@ from launchers import outcome
 from rlhf.config import Run
 from rlhf.result import Result, Status
 from rlhf.sealed import write_atomically
-from sweeps import table
+from sweeps import logbook, table
 from sweeps.cells import Cell
 from sweeps.goal import Goal
 from sweeps.plan import DOMINATED, OUT_OF_MEMORY, Next
 from sweeps.record import RUNNING, Entry, Record
-from sweeps.seeds import by_seed, kept_apart, lacking
+from sweeps.seeds import by_seed, finished, kept_apart, lacking, with_seeds
 from sweeps.space import text
 
 AGAIN = {Status.stopped.name, Status.lost.name}
@@ -38,11 +38,13 @@ class Trials:
 
     def settle(self, run: Run) -> None:
         """End trials that ran when a sweeper died: by the result they still wrote, else as lost."""
+        cut_off = logbook.cut_off(self.folder)
         for entry in self.record.entries().values():
             if entry.status == RUNNING:
                 folder = self.path(entry.number)
                 folder.mkdir(parents=True, exist_ok=True)
-                result = outcome.read(folder) or outcome.lost(run)
+                took = sum(cut_off.get(str(each.relative_to(self.folder)), 0.0) for each in (folder, *folder.glob("*/")))
+                result = outcome.read(folder) or with_seeds(outcome.lost(run, took), finished(folder).values())
                 write_atomically(folder / "result.json", result.to_json())
                 self.record.end(entry, result)
 

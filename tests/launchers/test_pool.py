@@ -22,7 +22,8 @@ from rlhf.result import Result, Status
 from tests.launchers.conftest import is_alive
 
 JOBS = Path(__file__).parent / "jobs.py"
-RUN = cast(Run, SimpleNamespace(stage="sft", model=SimpleNamespace(name="tiny"), seed=7))
+HARDWARE = SimpleNamespace(usd_per_hour=3.6)
+RUN = cast(Run, SimpleNamespace(stage="sft", model=SimpleNamespace(name="tiny"), seed=7, ranks=2, hardware=HARDWARE))
 
 
 def job(folder: Path, way: str, **settings: Any) -> Job:
@@ -103,6 +104,11 @@ def test_a_command_that_cannot_start_is_a_crash(tmp_path: Path) -> None:
     result = outcome.result_of(end, RUN)
     assert (result.status, result.reason) == (Status.failed, "crash")
     assert "no_such_program" in result.message
+
+
+def test_a_run_without_a_result_costs_what_its_place_was_taken_for(tmp_path: Path) -> None:
+    result = outcome.result_of(End(Job("x", tmp_path), 1, Cause.itself, 500.0), RUN)
+    assert (result.status, result.seconds, result.cost_usd) == (Status.failed, 500.0, pytest.approx(1.0))
 
 
 def test_a_slow_job_holds_up_no_other(tmp_path: Path) -> None:

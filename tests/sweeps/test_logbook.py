@@ -1,15 +1,22 @@
 """``study.json`` of studies with fake trials, and of times by hand."""
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
-from rlhf.result import Result, Status
+from rlhf.config import Run, Sampler
+from rlhf.result import Objective, Result, Status
 from sweeps import logbook
+from sweeps.goal import Goal
 from sweeps.logbook import Logbook
-from sweeps.record import Entry
+from sweeps.record import Entry, Record
+from sweeps.space import Space
+from sweeps.trials import Trials
 
 Study = Callable[..., int]
 DONE = Result(Status.finished, "sft", "tiny", "r", "s")
@@ -55,6 +62,23 @@ def test_a_run_that_waited_for_room_began_later(times: None, tmp_path: Path) -> 
     assert logbook.read(tmp_path)["runs"] == [
         {"folder": "trials/0000", "began": 16.0, "ended": 20.0, "status": "finished", "reason": "", "usd_per_second": None}
     ]
+
+
+def test_a_trial_that_was_lost_took_the_time_to_its_last_sign(times: None, tmp_path: Path) -> None:
+    goal = Goal((Objective("eval/loss", "minimize"),), ())
+    record = Record(tmp_path, None, Space((), (), (), {}), goal, Sampler.random, 1)
+    trials = Trials(tmp_path, record, goal, [1])
+    record.begin(0, "d", [], {})
+    log = tmp_path / "trials/0000/log.txt"
+    log.parent.mkdir(parents=True)
+    log.touch()
+    Logbook(tmp_path, {}, list).started(log.parent)  # at 10
+    os.utime(log, (510.0, 510.0))
+    hardware = SimpleNamespace(usd_per_hour=3.6)
+    run = SimpleNamespace(stage="sft", model=SimpleNamespace(name="tiny"), seed=1, ranks=2, hardware=hardware)
+    trials.settle(cast(Run, run))
+    ((_, lost),) = trials.ended()
+    assert (lost.status, lost.seconds, lost.cost_usd) == (Status.lost, 500.0, pytest.approx(1.0))
 
 
 def test_what_ran_when_a_sweeper_died_is_lost_and_another_run_of_it_is_another_stay(times: None, tmp_path: Path) -> None:

@@ -11,11 +11,11 @@ from optuna.trial import TrialState
 
 from rlhf.config import Sampler
 from rlhf.result import Objective, Result, Status
-from sweeps import study
+from sweeps import limits, study
 from sweeps.goal import Goal
 from sweeps.parents import Asked, Link
-from sweeps.record import Record
-from sweeps.space import Choices, Dimension, Space
+from sweeps.record import Entry, Record
+from sweeps.space import Choices, Dimension, Interval, Space
 from tests.sweeps.interrupted import interrupt_when
 
 FAKE_TRIAL = Path(__file__).parent / "fake_trial.py"
@@ -143,6 +143,38 @@ def test_a_sampler_hears_of_a_point_again_as_it_heard_first(tmp_path: Path) -> N
     assert [(each.state.name, each.constraints) for each in told] == [("PRUNED", {"fits": 1.0})] * 2
 
 
+def proposals(folder: Path, sampler: Sampler, *sessions: int) -> list[float]:
+    """What is run when a study goes on in so many sessions of so many trials, the last of each cut off and begun again."""
+    space = Space((Dimension("x", "x", Interval(0.0, 1.0, False, False)),), (), (), {})
+    goal = Goal((Objective("eval/loss", "minimize"),), ())
+    folder.mkdir()
+    seen: list[float] = []
+    for count in sessions:
+        record = Record(folder, None, space, goal, sampler, 1)
+
+        def end(entry: Entry, status: Status, record: Record = record) -> None:
+            loss = (entry.point["x"] - 0.3) ** 2
+            record.end(entry, Result(status, "sft", "tiny", "r", "s", metrics={"eval/loss": loss}))
+
+        for entry in [each for each in record.entries().values() if each.status == "stopped"]:
+            end(record.begin(entry.number, entry.digest, [], entry.point), Status.finished)
+        for number in range(len(seen), count):
+            proposal = record.propose()
+            seen.append(proposal.point["x"])
+            cut_off = number == count - 1 and count < sessions[-1]
+            end(
+                record.begin(number, str(number), [], proposal.point, proposal),
+                Status.stopped if cut_off else Status.finished,
+            )
+    return seen
+
+
+@pytest.mark.parametrize("sampler", [Sampler.random, Sampler.tpe])
+def test_a_search_proposes_the_same_however_often_it_was_resumed(tmp_path: Path, sampler: Sampler) -> None:
+    whole = proposals(tmp_path / "whole", sampler, 14)
+    assert len({*whole}) == 14 and proposals(tmp_path / "parts", sampler, 3, 12, 14) == whole
+
+
 def test_combinations_that_break_a_rule_are_left_out_and_named(
     run_study: Study, rows: Rows, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -194,6 +226,29 @@ def test_no_trial_begins_beyond_the_budget(run_study: Study, ran: Ran, capsys: p
     assert "sweep.max_usd=1 are spent ($1.00)" in capsys.readouterr().out
 
 
+def test_trials_that_crash_spend_the_budget_too(run_study: Study, rows: Rows) -> None:
+    limits = ("sweep.max_usd=1", "hardware.usd_per_hour=1e6", "sweep.parallel=1")
+    assert run_study("sft.learning_rate=1e8", "sft.weight_decay=0,0.1,0.2", *limits) == 0
+    assert [(row["status"], float(row["cost_usd"]) > 1) for row in rows()] == [("failed", True)]
+
+
+def test_a_study_of_which_nothing_comes_gives_up(
+    run_study: Study, rows: Rows, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(limits, "FUTILE", 2)
+    command = ("sft.learning_rate=1e30", "sft.weight_decay=0,0.1,0.2,0.3,0.4", "sweep.parallel=1")
+    assert run_study(*command) == 0
+    assert [row["status"] for row in rows()] == ["failed"] * 2
+    said = capsys.readouterr().out
+    assert "the last 2 trials failed in the same way (nan) and none has finished; see " in said
+    assert "mend it, and the same command goes on" in said
+    run_study(*command)
+    assert len(rows()) == 4
+    run_study("sft.learning_rate=1e-3", "sft.weight_decay=0")
+    run_study("sft.learning_rate=2e30", "sft.weight_decay=0,0.1,0.2")  # others have shown that it can be done
+    assert len(rows()) == 8
+
+
 def test_a_best_point_keeps_its_constraints(run_study: Study, capsys: pytest.CaptureFixture[str], rows: Rows) -> None:
     axes = ("sft.learning_rate=1e-3", "sft.micro_batch_size=1,4", "sft.batch_size=16")
     assert run_study(*axes, "sweep.objective=[eval/loss,time/seconds]", "sweep.constraints=['mem/peak_gib <= 2']") == 0
@@ -209,6 +264,10 @@ def test_a_best_point_keeps_its_constraints(run_study: Study, capsys: pytest.Cap
         (("sweep.mode=tune", "sweep.trials=2", "sft.learning_rate=1"), "has no dimension to search"),
         (("sweep=tune_sft", "sweep.mode=characterize"), "1 fault in"),  # of two conditions under which the key has a range
         (("sweep.max_usd=3", "sft.learning_rate=1,2"), "no price is known"),
+        (
+            ("sweep.max_usd=3", "hardware=cpu", "seed=1,2"),
+            "an hour costs 0, so they are never spent; set hardware.usd_per_hour",
+        ),
         (("sweep.storage='postgresql://me:secret@host/db'", "seed=1,2"), "holds a password"),
         (("sweep.objective=[response/length_mean]", "seed=1,2"), "say which way is better"),
         (("sweep.objective=[maximize evl/loss]", "seed=1,2"), "no run of stage=sft measures it; did you mean eval/loss?"),
