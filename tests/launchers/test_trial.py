@@ -29,6 +29,7 @@ def frozen(tmp_path: Path) -> Path:
         "sft=tiny",
         "rm=tiny",
         "ppo=tiny",
+        "dpo=tiny",
         "rollout=tiny",
         "evaluation=default",
     ]

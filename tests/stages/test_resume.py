@@ -15,9 +15,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SMALL = (
     *("debug=smoke", "data.sources.demonstrations.cap=200", "data.sources.preferences.cap=200", "data.sources.prompts.cap=200"),
-    *("sft.max_steps=40", "rm.max_steps=40", "ppo.updates=20"),
-    *(f"{stage}.log_every=5" for stage in ("sft", "rm", "ppo")),
-    *(f"{stage}.save_every=7" for stage in ("sft", "rm", "ppo")),
+    *("sft.max_steps=40", "rm.max_steps=40", "dpo.max_steps=40", "ppo.updates=20"),
+    *(f"{stage}.log_every=5" for stage in ("sft", "rm", "dpo", "ppo")),
+    *(f"{stage}.save_every=7" for stage in ("sft", "rm", "dpo", "ppo")),
 )
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
@@ -33,13 +33,14 @@ def run_folder(stage: str, outputs: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The whole chain, never stopped."""
+    """The whole chain, and preference optimisation on its SFT policy, never stopped."""
     outputs = tmp_path_factory.mktemp("whole")
-    subprocess.run(command("ppo", outputs), cwd=ROOT, env=ENVIRONMENT, check=True, capture_output=True)
+    for stage in ("ppo", "dpo"):
+        subprocess.run(command(stage, outputs), cwd=ROOT, env=ENVIRONMENT, check=True, capture_output=True)
     return outputs
 
 
-@pytest.mark.parametrize("stage", ["sft", "rm", "ppo"])
+@pytest.mark.parametrize("stage", ["sft", "rm", "ppo", "dpo"])
 def test_a_stopped_run_goes_on_to_the_same_bytes(stage: str, whole: Path, tmp_path: Path) -> None:
     stopped = tmp_path / "stopped"
     shutil.copytree(whole, stopped)  # start from the same parents, so that the signal meets the stage itself
