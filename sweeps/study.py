@@ -185,6 +185,10 @@ def _settings(run: Run, space: Space) -> Iterator[str]:
         yield f"sweep.pruner={sweep.pruner.name}: judges single runs; use it with sweep.seeds=1"
     if sweep.mode is SweepMode.tune and sweep.sampler is Sampler.cmaes:
         yield from _cmaes(sweep, space)
+    try:
+        Goal.of(run)
+    except Fault as fault:  # now, while no folder has been made
+        yield str(fault)
     if not space.dimensions and sweep.mode is SweepMode.tune:
         yield "sweep.space: has no dimension to search; give a key several values, as sft.learning_rate=interval(1e-5,1e-3)"
 

@@ -282,11 +282,12 @@ def test_a_best_point_keeps_its_constraints(run_study: Study, capsys: pytest.Cap
     ],
 )
 def test_settings_of_a_study_are_checked(
-    run_study: Study, capsys: pytest.CaptureFixture[str], overrides: tuple[str, ...], said: str
+    run_study: Study, capsys: pytest.CaptureFixture[str], overrides: tuple[str, ...], said: str, tmp_path: Path
 ) -> None:
     assert run_study(*overrides) == 2
     found = capsys.readouterr().err
     assert said in found and "Traceback" not in found
+    assert not (tmp_path / "studies").exists()
 
 
 def test_a_screening_tells_the_effect_of_each_switch(run_study: Study, ran: Ran, capsys: pytest.CaptureFixture[str]) -> None:
