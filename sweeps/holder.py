@@ -11,6 +11,7 @@ import time
 import uuid
 from _thread import interrupt_main
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from rlhf.fault import Fault
@@ -50,10 +51,12 @@ class Holder:
         """Let go of it."""
         self._let_go.set()
         self._thread.join()
-        if self._is_mine(self._read()):
-            self._write(None)
+        with suppress(Fault):  # its database is away, where it falls silent by itself
+            if self._is_mine(self._read()):
+                self._write(None)
 
     def _go_on(self) -> None:
+        told = False
         while not self._let_go.wait(SIGN_SECONDS):
             try:
                 found = self._read()
@@ -62,8 +65,11 @@ class Holder:
                     interrupt_main()
                     return
                 self._sign()
+                told = False
             except Exception as error:  # a database that is away for a while; the study itself says what it needs of it
-                self._say(f"no sign of life could be left in the study's database: {type(error).__name__}")
+                if not told:
+                    self._say(f"no sign of life could be left in the study's database: {type(error).__name__}")
+                told = True
 
     def _sign(self) -> None:
         self._signs += 1

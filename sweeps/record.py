@@ -1,11 +1,10 @@
-"""The record of a study in an Optuna database. Beside ``sweeps.answer.importance`` the only module that knows Optuna.
+"""The record of a study in an Optuna database. Beside it ``sweeps.database`` and ``sweeps.answer.importance`` know Optuna.
 
 A cell is run by one Optuna trial, or by several if it was lost or stopped and begun again; the latest one counts. Each
 trial is told exactly once: the objectives of a finished run; PRUNED for one that was pruned and, with a violated
 constraint, for one that does not fit (samplers learn from these, they ignore FAIL); FAIL for everything else.
 """
 
-import re
 import sys
 import warnings
 from collections.abc import Callable, Mapping
@@ -18,18 +17,17 @@ import optuna
 from numpy.random import SeedSequence
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, CmaEsSampler, NSGAIISampler, RandomSampler, TPESampler
-from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from rlhf.config import Sampler
 from rlhf.fault import Fault
 from rlhf.result import Result, Status
+from sweeps.database import connected
 from sweeps.goal import Goal, measurements
 from sweeps.holder import Holder
 from sweeps.space import Choices, Dimension, Point, Space
 
-LOCK_SECONDS = 60
 RUNNING = "running"
 CELL = "cell"
 """Attribute of an Optuna trial that says which cell it runs."""
@@ -78,7 +76,7 @@ class Record:
         self._choices: dict[str, list[Any]] = {}
         where = f"sweep.storage={url}" if url else str(folder / "study.db")
         try:
-            self._storage = _storage(url or f"sqlite:///{folder / 'study.db'}")
+            self._storage = connected(url or f"sqlite:///{folder / 'study.db'}", where)
             self._generation, self._study = self._latest(folder.name)
         except ModuleNotFoundError as error:
             raise Fault(
@@ -305,12 +303,6 @@ class Record:
 
     def _trials(self) -> list[FrozenTrial]:
         return self._study.get_trials(deepcopy=False)
-
-
-def _storage(url: str) -> BaseStorage:
-    local = url.startswith("sqlite:")
-    driven = re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", url)  # whichever driver SQLAlchemy would take by itself
-    return RDBStorage(driven, engine_kwargs={"connect_args": {"timeout": LOCK_SECONDS}} if local else None)
 
 
 def _sampler(kind: Sampler, study_seed: int, proposed: int) -> BaseSampler:

@@ -10,6 +10,7 @@ results.
 import fcntl
 import os
 import re
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +26,7 @@ from launchers.pages import Pages
 from launchers.slots import Slots
 from launchers.warm import Warm
 from rlhf import preflight
-from rlhf.command_line import EXIT_OK, EXIT_STOPPED, report_faults
+from rlhf.command_line import EXIT_FAILED, EXIT_OK, EXIT_STOPPED, report_faults
 from rlhf.config import Device, Pruner, Run, Sampler, SweepConfig, SweepMode
 from rlhf.fault import Fault
 from rlhf.result import Status
@@ -37,6 +38,7 @@ from sweeps.answer import standing, terminal
 from sweeps.answer.refresh import Refresher
 from sweeps.answer.words import bill
 from sweeps.cells import Composer, Grid, every, grid, label, misplaced, probe, study_name
+from sweeps.database import Away
 from sweeps.goal import Goal
 from sweeps.logbook import Logbook
 from sweeps.parents import ChainOf, asker
@@ -54,7 +56,8 @@ ATTEMPTS, ATTEMPT_SECONDS = 5, 0.05
 
 
 def main(arguments: list[str], command: Command | None = None, chain_of: ChainOf | None = None) -> int:
-    """Run the study of ``arguments`` and return the exit code: 0 whatever the trials came to, 2 for faults, 75 if stopped.
+    """Run the study of ``arguments`` and return the exit code: 0 whatever the trials came to, 2 for faults, 75 if stopped,
+    1 where its database is gone.
 
     Needs an initialised Hydra. ``command`` gives the process of a trial folder, and ``chain_of`` the stages it hangs on.
     """
@@ -80,9 +83,13 @@ def main(arguments: list[str], command: Command | None = None, chain_of: ChainOf
             print(f"left out, {count} of the combinations: {rule}")
         for remark in slots.remarks(0 if run.device is Device.cpu else run.ranks):
             print(remark, file=sys.stderr)
-        code = _run(run, session, slots, command, chain_of)
-        if getattr(getattr(run, run.stage), "eval_every_epoch", False):
-            _show_epochs(session.trials)
+        try:
+            code = _run(run, session, slots, command, chain_of)
+            if getattr(getattr(run, run.stage), "eval_every_epoch", False):
+                _show_epochs(session.trials)
+        except Away as away:
+            print(away, file=sys.stderr)
+            return EXIT_FAILED
         return code
 
 
@@ -139,10 +146,14 @@ def _run(run: Run, session: Session, slots: Slots, command: Command | None, chai
         session.book.changed = page.poke
         session.command, session.chain_of = command, chain_of if warm is None else asker(warm)
         session.pages = None if warm is None else Pages(warm, session.say)
-        interrupted = pool.run(session.next_job, slots, session.ended, session.say, tick=session.tick, warm=warm)
-        session.end_waiting()
+        calls = _Calls(session)
+        interrupted = pool.run(calls.next_job, slots, calls.ended, session.say, tick=session.tick, warm=warm)
+        if calls.away is None:
+            session.end_waiting()
         if session.pages is not None:
             session.pages.finish()
+        if calls.away is not None:
+            raise calls.away
         rows = trials.write_rows()
         session.book.close()
     found = answer.read(trials.folder, running=False)
@@ -154,6 +165,35 @@ def _run(run: Run, session: Session, slots: Slots, command: Command | None, chai
         print("\n".join(report_effects(trials, session.space)))
     shown.show(run, trials, session.space, rows, left)
     return EXIT_STOPPED if interrupted and (left or session.unbounded) else EXIT_OK
+
+
+class _Calls:
+    """What the pool calls of a session. Once the database is away for good the study stops as after Ctrl-C, and how its runs
+    end is kept in their folders."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self.away: Away | None = None
+
+    def next_job(self, free: int) -> pool.Job | pool.Later | None:
+        """The job to start now."""
+        try:
+            return self._session.next_job(free)
+        except Away as away:
+            self._stop(away)
+            return None
+
+    def ended(self, end: pool.End) -> None:
+        """Hear how a run ended."""
+        try:
+            self._session.ended(end)
+        except Away as away:
+            self._stop(away)
+
+    def _stop(self, away: Away) -> None:
+        if self.away is None:
+            self.away = away
+            signal.raise_signal(signal.SIGINT)
 
 
 def _show_epochs(trials: Trials) -> None:

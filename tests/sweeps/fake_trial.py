@@ -34,7 +34,7 @@ def main(folder: Path) -> int:
     if stage == "sft" and sft["micro_batch_size"] > room:
         status, reason = "infeasible", "oom"
     try:
-        while rate == 1e6 and not (outputs / "spare").exists():
+        while rate == 1e6 and not (outputs / "spare").exists() and not (folder / "spare").exists():
             time.sleep(0.01)
     except KeyboardInterrupt:
         status, reason = "stopped", "interrupted"

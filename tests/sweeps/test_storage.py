@@ -7,14 +7,18 @@ import socket
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
 import pytest
+from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
+from sqlalchemy.exc import OperationalError
 
-from sweeps import holder
+from sweeps import database, holder
 
 Study = Callable[..., int]
 Rows = Callable[[], list[dict[str, str]]]
@@ -28,8 +32,17 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(holder, "SILENT_SECONDS", 1.0)
 
 
+@dataclass
+class Server:
+    """A PostgreSQL server: its address, and what controls it."""
+
+    url: str
+    call: Callable[..., None]
+    settings: str
+
+
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[str]:
+def postgresql(tmp_path: Path) -> Iterator[Server]:
     """A PostgreSQL server of its own on loopback; servers refuse to be root, so then it belongs to `postgres`."""
     found = shutil.which("initdb")
     binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or ([Path(found)] if found else [])
@@ -52,12 +65,13 @@ def database(tmp_path: Path) -> Iterator[str]:
         settings = f"-p {port} -c listen_addresses=127.0.0.1 -c fsync=off -k {folder}"
         call("pg_ctl", "-o", settings, "-l", str(folder / "log"), "-w", "start")
         try:
-            yield f"postgresql://postgres@127.0.0.1:{port}/postgres"
+            yield Server(f"postgresql://postgres@127.0.0.1:{port}/postgres", call, settings)
         finally:
             call("pg_ctl", "-m", "immediate", "stop")
 
 
-def test_a_study_on_postgresql(database: str, run_study: Study, rows: Rows, ran: Ran, tmp_path: Path, quick: None) -> None:
+def test_a_study_on_postgresql(postgresql: Server, run_study: Study, rows: Rows, ran: Ran, tmp_path: Path, quick: None) -> None:
+    database = postgresql.url
     assert run_study(GRID, f"sweep.storage={database}") == 0
     assert [(row["status"], row["reason"]) for row in rows()] == [("finished", ""), ("finished", ""), ("failed", "nan")]
     assert run_study(GRID.replace("1e30", "2e-4"), f"sweep.storage={database}") == 0  # nothing runs twice
@@ -69,6 +83,72 @@ def test_a_study_on_postgresql(database: str, run_study: Study, rows: Rows, ran:
         optuna.load_study(study_name="s", storage=kept).user_attrs["holder"] is None
         and not (tmp_path / "studies/s/study.db").exists()
     )
+
+
+def test_a_server_that_is_away_for_a_while_is_waited_for(
+    postgresql: Server, run_study: Study, rows: Rows, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def restart() -> None:
+        while not (tmp_path / "ran").exists():
+            time.sleep(0.01)
+        postgresql.call("pg_ctl", "-m", "fast", "-w", "stop")
+        (tmp_path / "spare").touch()  # the trial ends now
+        while not (tmp_path / "studies/s/trials/0000/result.json").exists():
+            time.sleep(0.01)
+        time.sleep(0.5)
+        postgresql.call("pg_ctl", "-o", postgresql.settings, "-l", "/dev/null", "-w", "start")
+
+    thread = threading.Thread(target=restart)
+    thread.start()
+    assert run_study("sft.learning_rate=1e6,1e-3", "sweep.parallel=1", f"sweep.storage={postgresql.url}") == 0
+    thread.join()
+    assert [row["status"] for row in rows()] == ["finished"] * 2
+    said = capsys.readouterr().err
+    assert "away, waiting up to 120 s for it" in said and "Traceback" not in said
+
+
+def test_a_call_is_made_again_until_the_database_has_been_away_for_too_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = database.connected(f"sqlite:///{tmp_path / 'study.db'}", "study.db")
+    answers, failures = RDBStorage.get_all_studies, iter([True, True, False])
+
+    def refuse(storage: RDBStorage) -> object:
+        if next(failures, True):
+            raise StorageInternalError("no") from OperationalError("select", {}, Exception("refused"))
+        return answers(storage)
+
+    monkeypatch.setattr(RDBStorage, "get_all_studies", refuse)
+    monkeypatch.setattr(database, "FIRST_PAUSE", 0.01)
+    assert kept.get_all_studies() == []
+    assert capsys.readouterr().err.splitlines() == ["study.db: away, waiting up to 120 s for it ((builtins.Exception) refused)"]
+    monkeypatch.setattr(database, "AWAY_SECONDS", 0.02)
+    with pytest.raises(database.Away, match="study.db: away for more than 0 s .* the same command goes on when it is back"):
+        kept.get_all_studies()
+
+
+def test_a_study_whose_database_is_gone_ends_in_an_orderly_way(
+    run_study: Study, rows: Rows, ran: Ran, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The other run is stopped as by Ctrl-C, what came out is kept, and the study goes on when the database is back."""
+    kept, moved = tmp_path / "studies/s/study.db", tmp_path / "moved"
+
+    def remove() -> None:
+        while len(ran()) < 2:
+            time.sleep(0.01)
+        kept.rename(moved)
+        (tmp_path / "studies/s/trials/0000/spare").touch()  # this one ends
+
+    threading.Thread(target=remove, daemon=True).start()
+    command = ("sft.learning_rate=1e6", "sft.weight_decay=0,0.1", "sweep.parallel=2")
+    assert run_study(*command) == 1
+    said = capsys.readouterr()
+    assert said.err.count("\n") == 1 and "was removed while the study ran; put it back and the same command goes on" in said.err
+    assert "stopping: 1 running, they save what they have" in said.out
+    moved.rename(kept)
+    (tmp_path / "spare").touch()
+    assert run_study(*command) == 0
+    assert [row["status"] for row in rows()] == ["finished"] * 2
 
 
 @pytest.fixture
