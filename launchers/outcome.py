@@ -7,6 +7,7 @@ from pathlib import Path
 
 from launchers.pool import Cause, End
 from rlhf.config import Run
+from rlhf.price import per_second
 from rlhf.result import Result, Status
 
 LOG_TAIL_BYTES, LOG_TAIL_LINES = 16384, 20
@@ -66,6 +67,6 @@ def log_tail(log: Path) -> str:
 
 def _without_result(run: Run, seconds: float) -> Result:
     """What is known of a run that wrote nothing; it costs what its place was taken for."""
-    price = run.hardware.usd_per_hour
-    cost = None if price is None else seconds / 3600 * price * run.ranks
+    price = per_second(run.hardware.usd_per_hour, run.ranks)
+    cost = None if price is None else seconds * price
     return Result(Status.lost, run.stage, run.model.name, "", "", seconds=seconds, cost_usd=cost, seed=run.seed)

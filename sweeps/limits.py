@@ -1,11 +1,11 @@
 """When a study begins no further trial: its hours or dollars are spent, or all that it tries fails in the same way."""
 
 from rlhf.config import SweepConfig
+from rlhf.price import SECONDS_AN_HOUR
 from rlhf.result import Result, Status
 from sweeps.record import Entry
 from sweeps.trials import Trials
 
-SECONDS_AN_HOUR = 3600.0
 FUTILE = 8
 """Trials in a row that failed in the same way, after which a study that has none finished gives up."""
 
