@@ -10,6 +10,7 @@ import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,18 @@ def sweep_config(overrides: list[str]) -> DictConfig:
     raise AssertionError("the built-in configuration does not compose")
 
 
+def chooses(override: str) -> bool:
+    """Whether ``override`` chooses an option of a group, rather than giving a value to a key. Needs an initialised Hydra."""
+    return _is_group(_loader(), override.partition("=")[0].lstrip("+~").partition("@")[0])
+
+
+def with_values(base: DictConfig, overrides: list[str]) -> DictConfig:
+    """A copy of ``base``, which is composed already, with ``overrides`` of values as Hydra sets them: in their order."""
+    loader, changed = _loader(), base.copy()
+    loader._apply_overrides_to_config(OverridesParser.create(config_loader=loader).parse_overrides(overrides), changed)
+    return changed
+
+
 def override_key(override: str) -> str:
     """The key of an override as typed, with the place of an added data set, without `+` and `~`."""
     return override.partition("=")[0].strip().lstrip("+~")
@@ -182,7 +195,7 @@ def _check(overrides: list[str], multirun: bool) -> Preflight:
         line = _first_line(error)
         found.faults.append(line + ("; each comes in a package, see docs/launchers.md" if "'hydra/launcher/" in line else ""))
         return found
-    faults, tried = _value_faults(loader, parser, base, values)
+    faults, tried = _value_faults(loader, base, values)
     found.faults += faults
     if found.faults:  # then nobody composes the run, but what is out of range on its own is told along
         found.faults += _out_of_range(tried)
@@ -215,9 +228,7 @@ def _fill_for_all(found: Preflight, groups: list[str]) -> None:
     )
 
 
-def _value_faults(
-    loader: ConfigLoaderImpl, parser: OverridesParser, base: DictConfig, values: list[Override]
-) -> tuple[list[str], DictConfig]:
+def _value_faults(loader: ConfigLoaderImpl, base: DictConfig, values: list[Override]) -> tuple[list[str], DictConfig]:
     """Try each value on ``base``; those that hold stay, so that a new source's later keys find it.
 
     Returns:
@@ -231,9 +242,7 @@ def _value_faults(
             continue
         for text in _texts(override):
             try:
-                tried = base.copy()
-                loader._apply_overrides_to_config(parser.parse_overrides([text]), tried)
-                base = tried
+                base = with_values(base, [text])
             except (HydraException, OmegaConfBaseException) as error:
                 faults.append(f"{text}: {_first_line(error)}")
     return faults, base
@@ -296,7 +305,9 @@ def _companions_or_none(overrides: list[str]) -> list[str]:
         return []
 
 
+@lru_cache(maxsize=4096)
 def _is_group(loader: ConfigLoaderImpl, key: str) -> bool:
+    """Remembered, since Hydra looks through all folders anew; the options of a loader stay what they are."""
     return bool(loader.get_group_options(key) or loader.list_groups(key))
 
 

@@ -56,6 +56,8 @@ class Composer:
     space: Space
     _companions: dict[tuple[str, ...], list[str]] = field(default_factory=dict)
     """By the overrides that decide them: only groups and the model do."""
+    _bases: dict[tuple[str, ...], DictConfig] = field(default_factory=dict)
+    """Composed from options alone, by these: setting values on a copy takes a tenth of the time of composing all anew."""
 
     def cell(self, point: Point, seed: int | None = None) -> Cell | list[str]:
         """The cell of ``point``, perhaps under another seed, or what is wrong with it."""
@@ -71,7 +73,7 @@ class Composer:
             if deciding not in self._companions:
                 self._companions[deciding] = preflight.companions(list(deciding))
             companions = self._companions[deciding]
-            composed = compose("config", overrides + companions)
+            composed = self._set(overrides, companions)
             missing = sorted(OmegaConf.missing_keys(composed))
             if missing:
                 return [f"{key}: needs a value; write {key}=..." for key in missing]
@@ -82,6 +84,13 @@ class Composer:
         assert isinstance(run, Run) and isinstance(content, dict)
         computes = {key: value for key, value in content.items() if key == "stage" or key not in OF_THE_STUDY}
         return Cell(point, overrides, companions, composed, run, _digest(computes))
+
+    def _set(self, overrides: list[str], companions: list[str]) -> DictConfig:
+        """What Hydra composes of both; it takes options first and then sets values in their order, whatever stands first."""
+        chosen = (*(each for each in overrides if preflight.chooses(each)), *companions)
+        if chosen not in self._bases:
+            self._bases[chosen] = compose("config", list(chosen))
+        return preflight.with_values(self._bases[chosen], [each for each in overrides if not preflight.chooses(each)])
 
 
 def label(point: Point) -> str:
