@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rlhf.config import Device, Run
 from rlhf.fault import Fault
 
 COUNTS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS", "RAYON_NUM_THREADS")
@@ -103,6 +104,11 @@ class Slots:
         """The trial that had it has ended, with every process it had started."""
         self._taken -= 1
         self._unused = [each for each in self._devices if each in {*self._unused, *(slot.devices or ())}]
+
+
+def devices_of(run: Run) -> int:
+    """How many GPUs a run takes on a machine that has some: one a rank, or none."""
+    return 0 if run.device is Device.cpu else run.ranks
 
 
 def cores() -> int:

@@ -55,6 +55,7 @@ Some need data of a kind (pairs, ratings, a known reward); whether it is there s
 _COMPARISONS = (
     "baseline/bayes",
     "baseline/bag_of_words",
+    "baseline/length_correlation",
     "baseline/longer_wins",
     f"baseline/longer_wins/{_EACH}",
     f"eval/pairs/{_EACH}",

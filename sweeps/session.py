@@ -10,9 +10,10 @@ from pathlib import Path
 
 from launchers import outcome, pool
 from launchers.pages import Pages
+from launchers.slots import devices_of
 from launchers.trial import WITHOUT_PAGE
 from rlhf import lineage
-from rlhf.config import Device, Run, SweepConfig, SweepMode
+from rlhf.config import Run, SweepConfig, SweepMode
 from rlhf.fault import Fault
 from rlhf.price import per_second
 from rlhf.result import Result, Status
@@ -214,10 +215,10 @@ class Session:
 
     def _job(self, name: str, folder: Path, run: Run) -> pool.Job:
         command = None if self.command is None else self.command(folder)
-        devices = 0 if run.device is Device.cpu else run.ranks
         self.book.started(folder, per_second(run.hardware.usd_per_hour, run.ranks))
         arguments = () if self.pages is None else (WITHOUT_PAGE,)
-        return pool.Job(name, folder, command, arguments, devices=devices, ranks=run.ranks, timeout=self._sweep.trial_timeout)
+        devices, limit = devices_of(run), self._sweep.trial_timeout
+        return pool.Job(name, folder, command, arguments, devices=devices, ranks=run.ranks, timeout=limit)
 
     # what ends
 

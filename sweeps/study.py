@@ -23,11 +23,11 @@ from omegaconf import DictConfig
 
 from launchers import pool
 from launchers.pages import Pages
-from launchers.slots import Slots
+from launchers.slots import Slots, devices_of
 from launchers.warm import Warm
 from rlhf import preflight
 from rlhf.command_line import EXIT_FAILED, EXIT_OK, EXIT_STOPPED, report_faults
-from rlhf.config import Device, Pruner, Run, Sampler, SweepConfig, SweepMode
+from rlhf.config import Pruner, Run, Sampler, SweepConfig, SweepMode
 from rlhf.fault import Fault
 from rlhf.result import Status
 from rlhf.runs import STUDY_LOCK
@@ -81,7 +81,7 @@ def main(arguments: list[str], command: Command | None = None, chain_of: ChainOf
             return EXIT_STOPPED
         for rule, count in found.left_out.items():
             print(f"left out, {count} of the combinations: {rule}")
-        for remark in slots.remarks(0 if run.device is Device.cpu else run.ranks):
+        for remark in slots.remarks(devices_of(run)):
             print(remark, file=sys.stderr)
         try:
             code = _run(run, session, slots, command, chain_of)
@@ -132,7 +132,7 @@ def _session(folder: Path, found: Grid, composer: Composer, slots: Slots, words:
     else:
         plan = Tuning(record, composer, run.sweep.trials, trials.is_cut_off)
         planned, kept = run.sweep.trials, trials.ended_count()
-    at_once = slots.at_once(run.ranks)
+    at_once = slots.at_once(devices_of(run))
     about = logbook.about(run, composer.space, goal, words, planned, at_once, found.left_out)
     book = Logbook(folder, about, lambda: record.entries().values())
     progress = Progress(planned, kept, at_once, goal)

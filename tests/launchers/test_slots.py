@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from launchers import slots
-from launchers.slots import Slot, Slots, listed, visible_devices
+from launchers.slots import Slot, Slots, devices_of, listed, visible_devices
+from rlhf.config import Device, Run
 from rlhf.fault import Fault
 
 FOUR = ("0", "1", "2", "3")
@@ -112,3 +113,11 @@ def test_gpus_that_cannot_be_listed_are_remarked(tmp_path: Path, monkeypatch: py
     assert "nvidia-smi could not be asked" in said and Slots.here(2).remarks(0) == []
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert Slots.here(2).remarks(1) == []
+
+
+def test_a_run_on_the_cpu_takes_no_device() -> None:
+    run = Run()
+    run.ranks = 4
+    for device, count in ((Device.cpu, 0), (Device.cuda, 4), (Device.auto, 4)):
+        run.device = device
+        assert devices_of(run) == count
