@@ -17,7 +17,7 @@ from rlhf.result import Result, Status
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted(file.stem for file in (CONF / "experiment").glob("*.yaml"))
-QUICK = ("ds_chat_llama2_7b_lora", "oasst_pythia12b", "tutorial_opt1.3b")
+QUICK = ("tutorial_opt1.3b",)
 SMALL = (
     *("debug=smoke", "data=demo", "hardware=cpu", "device=cpu", "precision=fp32", "tracker=none"),
     *(f"data.sources.{source}.cap=200" for source in ("documents", "demonstrations", "preferences", "prompts")),
