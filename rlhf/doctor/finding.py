@@ -79,8 +79,3 @@ class History:
     def setting(self, key: str) -> Any:
         """A value of the configuration; None where there is none."""
         return OmegaConf.select(self.config, key)
-
-
-def short(value: float) -> str:
-    """Three digits."""
-    return f"{value:.3g}"

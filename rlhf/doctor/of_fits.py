@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterator
 
-from rlhf.doctor.finding import Finding, History, Severity, short
+from rlhf.doctor.finding import Finding, History, Severity
+from rlhf.report.paper import short
 
 OVERFIT = 1.05
 """Held-out loss at the end over its lowest."""

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterator
 
-from rlhf.doctor.finding import Finding, History, Severity, short
+from rlhf.doctor.finding import Finding, History, Severity
+from rlhf.report.paper import short
 
 ROUNDING = 0.05
 """Nats a response that two passes of the same weights may be apart in a low number format."""
