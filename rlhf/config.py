@@ -276,6 +276,8 @@ class SFTConfig(TrainConfig):
 
     targets: SFTTargets = result()
     """Tokens that are learnt: the last answer (`response`), every answer of a conversation with its end token (`assistant_turns`), or the prompt too (`all`, as DeepSpeed-Chat)."""
+    legacy_padding_loss: bool = result()
+    """Pad every sequence to `max_length` and count the padding in the loss and in the held-out perplexity, as DeepSpeed-Chat did until September 2024 (microsoft/DeepSpeedExamples pull request 819); only to understand figures of that time, such as the perplexity of 4998 before the first step."""
 
 
 @dataclass

@@ -21,7 +21,7 @@ DIGEST = "d" * 64
 
 GOLDEN = {
     "pretrain": ("6b319bf267c8a1c3", "87bcd5dc"),
-    "sft": ("f3ccc7dbe3774378", "d35bd87a"),
+    "sft": ("e082786f14613b5c", "d28ddf5b"),
     "rm": ("6ee64dfb24cef381", "cc2dd45a"),
     "ppo": ("62dd53f174d4af08", "eeac4b94"),
     "dpo": ("52b68718f647fc79", "b2fba945"),

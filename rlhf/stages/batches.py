@@ -7,6 +7,7 @@ from itertools import combinations
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad as pad_columns
 
 from rlhf.metrics import Metrics
 
@@ -48,6 +49,12 @@ class Sequences:
             for start, end in (*spans, (len(prompt), length)):
                 targets[row, start:end] = True
         return cls(ids.to(device), mask.to(device), targets.to(device))
+
+    def with_padding_learnt(self, pad: int, width: int) -> "Sequences":
+        """As wide as ``width``, with every token of padding a target."""
+        extra = (0, width - self.ids.shape[1])
+        ids, mask = pad_columns(self.ids, extra, value=pad), pad_columns(self.mask, extra)
+        return replace(self, ids=ids, mask=mask, targets=pad_columns(self.targets, extra) | ~mask)
 
     @property
     def weight(self) -> float:
@@ -192,5 +199,5 @@ class Rollout:
 
 
 def _trim_right(ids_BT: Tensor, mask_BT: Tensor, targets_BT: Tensor) -> Sequences:
-    width = int(mask_BT.sum(1).max())
+    width = int((mask_BT | targets_BT).sum(1).max())
     return Sequences(ids_BT[:, :width], mask_BT[:, :width], targets_BT[:, :width])

@@ -3,8 +3,9 @@
     loss = - sum over target tokens of log pi(token | what stands before it) / number of target tokens in the batch
 
 `sft.targets`: the response alone (`response`; the prompt is context), all answers of the conversation, each with its end
-token (`assistant_turns`), or everything (`all`). Padding is never a target; the end token of the response always is. Every
-sequence is prompt, response, one end token, rendered by the same template that PPO samples with.
+token (`assistant_turns`), or everything (`all`). The end token of the response always is a target, padding never, but for
+`sft.legacy_padding_loss`. Every sequence is prompt, response, one end token, rendered by the same template that PPO
+samples with.
 """
 
 import math
@@ -81,9 +82,14 @@ class SFT(Stage[Sequences]):
 
     def batches(self, first_round: int) -> Iterator[list[Sequences]]:
         """One batch a step; rows too long for `sft.max_length` are passed over."""
-        corpus, device = self._setting.corpus, self._setting.engine.device
-        for rows in epoch_batches(corpus, "sft", self._run.seed, self._rows, self._config.batch_size, first_round):
-            yield [Sequences.demonstrated(rows, self._pad, device)]
+        corpus, size = self._setting.corpus, self._config.batch_size
+        for rows in epoch_batches(corpus, "sft", self._run.seed, self._rows, size, first_round):
+            yield [self._batch(rows)]
+
+    def _batch(self, rows: Sequence[Demonstration]) -> Sequences:
+        batch = Sequences.demonstrated(rows, self._pad, self._setting.engine.device)
+        legacy = self._config.legacy_padding_loss
+        return batch.with_padding_learnt(self._pad, self._config.max_length) if legacy else batch
 
     def _tokens(self, examples: list[Example]) -> list[Tokens | None]:
         answers = [[example.response or ""] for example in examples]
@@ -142,8 +148,8 @@ class SFT(Stage[Sequences]):
         return None if folder is None else brought_reward(folder, self._tokenizer, self._config.max_length, engine, size)
 
     def _held_out_losses(self, rows: Sequence[Tokens]) -> list[Mean]:
-        """One a demonstration, over its response tokens."""
-        batch = Sequences.of(rows, self._pad, self._setting.engine.device)
+        """One a demonstration, over its response tokens (and its padding with `sft.legacy_padding_loss`)."""
+        batch = self._batch([(row, ()) for row in rows])
         return [Mean.of(*each) for each in zip(-self._logprobs(batch)[0], batch.targets, strict=True)]
 
     def export(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
