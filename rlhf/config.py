@@ -69,6 +69,7 @@ PPOInit = Enum("PPOInit", ["sft", "pretrain"])
 RewardModelInit = Enum("RewardModelInit", ["base", "sft"])
 DPOInit = Enum("DPOInit", ["sft", "pretrain", "base"])
 DPOLoss = Enum("DPOLoss", ["sigmoid", "ipo", "orpo", "simpo"])
+Likelihood = Enum("Likelihood", ["answers", "tokens", "all"])
 RewardNormalization = Enum("RewardNormalization", ["none", "reference"])
 Pruner = Enum("Pruner", ["none", "asha", "hyperband", "median"])
 Resource = Enum("Resource", ["tokens", "rounds"])
@@ -290,6 +291,8 @@ class RMConfig(TrainConfig):
     """The score is the head's at the `last` token (what plain transformers reads), or its `mean` over all of them."""
     score_l2: float = result(at_least=0)
     """Weight of the squared scores of both answers, which keeps them near 0 (Open-Assistant: 0.001); 0: none."""
+    center_coef: float = result(at_least=0)
+    """Weight of the squared sum of the two scores of a pair, which keeps their mean near 0 (Eisenstein et al. 2023; TRL's `center_rewards_coefficient`); 0: none."""
 
     init: RewardModelInit = result()
     """Start the trunk from the `reward_model`'s own weights (`base`) or from the SFT policy (`sft`; same architecture)."""
@@ -313,6 +316,8 @@ class DPOConfig(TrainConfig):
     """`sigmoid` and `ipo`: take the mean over an answer's tokens instead of the sum, so that length does not count; `orpo` and `simpo` always do."""
     sft_coef: float = result(at_least=0)
     """`sigmoid`, `ipo` and `simpo`: weight of the better answer's negative log-likelihood a token beside the loss (RPO, Pang et al. 2024), which keeps it likely; 0: none."""
+    likelihood: Likelihood = result()
+    """Over what the better answers' likelihood is a mean (`orpo`, and with `sft_coef`): `answers`, each a mean over its own tokens, as published; `tokens`, over all of theirs in the batch (TRL beside DPO); `all`, the prompts' tokens too (TRL's ORPO)."""
     reference_device: str = system()
     """As `ppo.reference_device`."""
 
@@ -395,6 +400,10 @@ class PPOConfig:
     """Scale the per-token rewards of a rollout to variance 1, their mean kept (Ziegler et al. 2019; Huang et al. 2024, detail 18)."""
     whiten_advantages: bool = result()
     """Shift and scale the advantages of a rollout to mean 0 and variance 1."""
+    whiten_unbiased: bool = result()
+    """In both, divide squared distances by one token less than there are, as torch and TRL do; false: by all, as Ziegler et al. 2019."""
+    score_after_end: bool = result()
+    """Pay the score one step after the end token, a step that the critic values too, as the code of Ziegler et al. 2019 and TRL; false: on the end token itself. The same for a response that fills its window."""
     reward_normalization: RewardNormalization = result()
     """`reference`: scores are shifted and scaled by their mean and deviation on responses of the SFT policy; `none`: raw scores."""
     normalization_prompts: int = result(at_least=1)

@@ -1,6 +1,7 @@
 """Sums over the tokens that count."""
 
 from torch import Tensor
+from torch.nn.functional import pad
 
 
 def masked_sum(values: Tensor, mask: Tensor) -> Tensor:
@@ -13,10 +14,13 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     return masked_sum(values, mask) / mask.sum().clamp(min=1)
 
 
-def whiten(values: Tensor, mask: Tensor, shift_mean: bool = True, eps: float = 1e-8) -> Tensor:
-    """Scale to (biased) variance 1 over the mask, and shift the mean to 0 or keep it; 0 outside the mask."""
+def whiten(values: Tensor, mask: Tensor, shift_mean: bool = True, unbiased: bool = False, eps: float = 1e-8) -> Tensor:
+    """Scale to variance 1 over the mask, and shift the mean to 0 or keep it; 0 outside the mask.
+
+    The variance is the mean of squared distances, or with ``unbiased`` their sum over one value less than there are.
+    """
     mean = masked_mean(values, mask)
-    variance = masked_mean((values - mean) ** 2, mask)
+    variance = masked_sum((values - mean) ** 2, mask) / (mask.sum() - int(unbiased)).clamp(min=1)
     scaled = (values - mean) * (variance + eps).rsqrt()
     return (scaled if shift_mean else scaled + mean).masked_fill(~mask, 0.0)
 
@@ -28,6 +32,11 @@ def last_true(mask_BT: Tensor) -> Tensor:
     """
     positions = mask_BT.long() * _arange_like(mask_BT)
     return positions.max(dim=1).values
+
+
+def with_next(mask_BT: Tensor) -> Tensor:
+    """``mask_BT`` with the column after each true one, as far as there are columns."""
+    return mask_BT | pad(mask_BT[:, :-1], (1, 0))
 
 
 def hold_last(values_BT: Tensor, mask_BT: Tensor) -> Tensor:

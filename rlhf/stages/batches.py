@@ -86,6 +86,8 @@ class Comparisons:
     rows: Sequence[Ranked]
     pad: int
     device: torch.device
+    likelihood_scale: float = 0.0
+    """Prompts of the whole batch for each token whose likelihood is learnt beside."""
     metrics: Metrics = field(default_factory=Metrics)
 
     @property
@@ -155,10 +157,13 @@ class Rollout:
     mask: Tensor  # [B, P + R] bool
     targets: Tensor  # [B, P + R] bool, true on response tokens, the end token included
     logprobs: Tensor  # [B, P + R] of the policy that sampled
+    valued: Tensor  # [B, P + R] bool, true where the critic is asked: as `targets`, and perhaps the column behind
     values: Tensor  # [B, P + R] of the critic at that time, at the token before each response token
     advantages: Tensor  # [B, P + R]
     returns: Tensor  # [B, P + R]
     critic_only: bool = False
+    value_scale: float = 1.0
+    """Response tokens of the whole minibatch for each place in it that the critic values."""
     ptx: Sequences | None = None
     """Text for the language-modelling loss, as many sequences as responses; None: no such loss."""
     ptx_scale: float = 0.0
@@ -172,18 +177,24 @@ class Rollout:
 
     def select(self, rows: Tensor) -> "Rollout":
         """Some of the sequences, without the columns in which none of them has a token, and without metrics and text."""
-        used = self.mask[rows].any(0)
+        used = (self.mask | self.valued)[rows].any(0)
         columns = slice(int(used.int().argmax()), len(used) - int(used.flip(0).int().argmax()))
         return Rollout(
             ids=self.ids[rows, columns],
             mask=self.mask[rows, columns],
             targets=self.targets[rows, columns],
             logprobs=self.logprobs[rows, columns],
+            valued=self.valued[rows, columns],
             values=self.values[rows, columns],
             advantages=self.advantages[rows, columns],
             returns=self.returns[rows, columns],
             critic_only=self.critic_only,
+            value_scale=self.value_scale,
         )
+
+    def with_value_scale(self) -> "Rollout":
+        """This as a whole minibatch, over which the critic's loss is a mean."""
+        return replace(self, value_scale=self.weight / self.valued.sum().item())
 
     def with_text(self, ptx: Sequences) -> "Rollout":
         """This minibatch with text for the language-modelling loss."""

@@ -11,7 +11,8 @@ For each pair of a better and a worse answer, with log pi the log-probability of
     orpo      - m(better) + beta * - log sigmoid(log odds(better) - log odds(worse))      (Hong et al. 2024, equations 6, 7)
 
 m is the mean log-probability a token, and the odds are p / (1 - p) with p = exp(m). `dpo.sft_coef` adds - m(better) to the
-first three (Pang et al. 2024). All pairs of a ranked list of K answers count, each with 1 / (K choose 2); - m is of the best.
+first three (Pang et al. 2024); `dpo.likelihood` says over what - m is a mean. All pairs of a ranked list of K answers count,
+each with 1 / (K choose 2); - m is of the best.
 
 The reference is the policy as it started, frozen; with adapters it is the policy itself with them off. There is no dropout,
 so h is 0 at the first step. What the policy prefers shows in its implicit reward, beta (log pi - log pi_ref); `orpo` and
@@ -19,6 +20,7 @@ so h is 0 at the first step. What the policy prefers shows in its implicit rewar
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -27,7 +29,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf.algorithms.preference import dpo_loss, ipo_loss, odds_ratio_loss, simpo_loss
-from rlhf.config import DPOInit, DPOLoss
+from rlhf.config import DPOInit, DPOLoss, Likelihood
 from rlhf.data.records import Example
 from rlhf.engine.base import Trainable
 from rlhf.engine.optimizer import OptimizerSpec
@@ -105,7 +107,10 @@ class DPO(Stage[Comparisons]):
             yield [self._batch(rows)]
 
     def _batch(self, rows: Sequence[Ranked]) -> Comparisons:
-        return Comparisons(rows, self._tokenizer.pad_token_id, self._setting.engine.device)
+        batch = Comparisons(rows, self._tokenizer.pad_token_id, self._setting.engine.device)
+        prompts = self._config.likelihood is Likelihood.all  # the first token of one follows nothing
+        tokens = [len(response) + prompts * (len(prompt) - 1) for prompt, response in (row.answers[0] for row in rows)]
+        return replace(batch, likelihood_scale=len(rows) / sum(tokens))
 
     def _ranked(self, examples: Sequence[Example]) -> list[Ranked | None]:
         return ranked(self._tokenizer, examples, self._config.max_length, self._setting.token_cache)
@@ -135,10 +140,15 @@ class DPO(Stage[Comparisons]):
         better, worse, share = batch.pairs
         reference_free = config.loss in REFERENCE_FREE
         reference_BT = 0.0 if reference_free else self._policies.reference_logprobs(answers)
-        logprobs_BT, entropies = self._policies.logprobs(answers)
+        best, learnt = batch.ranks == 0, answers.targets
+        if config.likelihood is Likelihood.all:
+            learnt = learnt | (answers.mask & best[:, None] & (torch.arange(answers.ids.shape[1], device=best.device) > 0))
+        told_BT, entropies = self._policies.logprobs(replace(answers, targets=learnt))
+        logprobs_BT = told_BT.masked_fill(~answers.targets, 0.0)
         lengths = answers.targets.sum(1)
         mean = logprobs_BT.sum(1) / lengths
-        likelihood = -mean[batch.ranks == 0].sum()
+        by_answer = config.likelihood is Likelihood.answers
+        likelihood = -mean[best].sum() if by_answer else -batch.likelihood_scale * told_BT[best].sum()
         if reference_free:
             said = mean
         else:

@@ -29,7 +29,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from rlhf.algorithms.advantages import gae, token_rewards
 from rlhf.algorithms.kl import adapted_coefficient, approximate_kl, k1, k3
 from rlhf.algorithms.losses import policy_ratio, ppo_policy_loss, sft_loss, value_loss
-from rlhf.algorithms.masks import masked_sum, whiten
+from rlhf.algorithms.masks import masked_sum, whiten, with_next
 from rlhf.config import KLEstimator, RewardNormalization
 from rlhf.data.records import Example
 from rlhf.engine.base import Trainable
@@ -116,7 +116,7 @@ class PPO(Stage[Rollout]):
             self._moved = Mean(0.0, 0)
             order = torch.randperm(config.batch_size, generator=shuffling).to(device)
             for rows in order.split(size):
-                minibatch = rollout.select(rows)
+                minibatch = rollout.select(rows).with_value_scale()
                 if texts and not rollout.critic_only:
                     text = Sequences.of(texts[place : place + size], self._tokenizer.pad_token_id, device)
                     minibatch, place = minibatch.with_text(text), place + size
@@ -174,15 +174,16 @@ class PPO(Stage[Rollout]):
         window = slice(start, None)
         kl = k1(logprobs, reference)
         penalty = kl if config.kl_estimator is KLEstimator.k1 else k3(logprobs, reference)
-        rewards = token_rewards(scores, penalty[:, window], targets[:, window], self._kl_coef)
+        valued = self._valued(targets)
+        rewards = token_rewards(scores, penalty[:, window], valued[:, window], self._kl_coef)
         if config.whiten_rewards:
-            rewards = whiten(rewards, targets[:, window], shift_mean=False)
-        learnt = (rewards, values[:, window], targets[:, window], config.gamma)
+            rewards = whiten(rewards, valued[:, window], shift_mean=False, unbiased=config.whiten_unbiased)
+        learnt = (rewards, values[:, window], valued[:, window], config.gamma)
         advantages, returns = gae(*learnt, config.gae_lambda)
         if config.value_lambda is not None:  # decoupled, as in VC-PPO (Yuan et al. 2025)
             _, returns = gae(*learnt, config.value_lambda)
         if config.whiten_advantages:
-            advantages = whiten(advantages, targets[:, window])
+            advantages = whiten(advantages, targets[:, window], unbiased=config.whiten_unbiased)
         penalty_B = self._kl_coef * (penalty * targets).sum(1)
         metrics: dict[str, Metric] = {
             "objective/scores": Mean.of(scores),
@@ -194,16 +195,21 @@ class PPO(Stage[Rollout]):
             "response/length_mean": Mean.of(targets.sum(1).float()),
             "response/eos_rate": Mean.of(ended.float()),
             "val/num_eos_tokens": Total(ended.sum().item()),
-            "val/explained_variance": _explained_variance(values[:, window], returns, targets[:, window]),
+            "val/explained_variance": _explained_variance(values[:, window], returns, valued[:, window]),
             "perf/tokens": Total(mask.sum().item()),
         }
         advantages, returns = (pad_columns(each, (start, 0)) for each in (advantages, returns))
-        return Rollout(ids, mask, targets, logprobs, values, advantages, returns, metrics=Metrics(metrics))
+        return Rollout(ids, mask, targets, logprobs, valued, values, advantages, returns, metrics=Metrics(metrics))
+
+    def _valued(self, targets: Tensor) -> Tensor:
+        """Where [B, P + R] the critic is asked."""
+        return with_next(targets) if self._config.score_after_end else targets
 
     def _measure(self, padded: Sequences) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Log-probabilities and entropies of the policy, log-probabilities of the reference, values; [B, P + R] each."""
         logprobs, entropies = self._policies.logprobs(padded)
-        return logprobs, entropies, self._policies.reference_logprobs(padded), self._networks.values(padded)
+        values = self._networks.values(replace(padded, targets=self._valued(padded.targets)))
+        return logprobs, entropies, self._policies.reference_logprobs(padded), values
 
     def _shape(self, raw: Tensor, ended: Tensor) -> Tensor:
         scores = self._scale(raw)
@@ -227,14 +233,14 @@ class PPO(Stage[Rollout]):
     def loss(self, batch: Rollout) -> tuple[dict[str, Tensor], Metrics]:
         """Summed value loss and, after the critic's warm-up, summed policy loss; the two share no weights."""
         config, mask = self._config, batch.targets
-        values = self._networks.values(batch)
-        critic_loss = value_loss(values, batch.values, batch.returns, mask, config.value_clip_range)
+        values = self._networks.values(replace(batch, targets=batch.valued))
+        critic_loss = value_loss(values, batch.values, batch.returns, batch.valued, config.value_clip_range) * batch.value_scale
         reach = float("inf") if config.value_clip_range is None else config.value_clip_range
         moved = (values - batch.values).abs() > reach
         count = batch.weight
         metrics: dict[str, Metric] = {
             "loss/value_avg": Mean(critic_loss.item(), count),
-            "val/clipfrac_avg": Mean.of(moved.float(), mask),
+            "val/clipfrac_avg": Mean.of(moved.float(), batch.valued),
         }
         if batch.critic_only:
             return {"critic": critic_loss}, Metrics(metrics)

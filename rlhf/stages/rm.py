@@ -3,6 +3,7 @@
     loss = - mean over prompts of mean over pairs of log sigmoid(r(prompt, better) - r(prompt, worse))
                                                                                            (Ouyang et al. 2022, equation 1)
            + score_l2 * mean over prompts of mean over answers of r^2
+           + center_coef * mean over prompts of mean over pairs of (r(better) + r(worse))^2     (Eisenstein et al. 2023)
 
 All pairs of a ranked list of K answers count, each with 1 / (K choose 2); with two answers that is the pair. `rm.loss`:
 
@@ -135,6 +136,7 @@ class RewardModel(Stage[Comparisons]):
             case RewardModelLoss.mse:
                 loss = rating_loss(scores, batch.ratings, batch.shares)
         loss = loss + config.score_l2 * (batch.shares * scores.square()).sum()
+        loss = loss + config.center_coef * (share * (scores[better] + scores[worse]).square()).sum()
         metrics: dict[str, Metric] = {"perf/tokens": Total(answers.mask.sum().item())}
         if len(better):
             metrics |= {

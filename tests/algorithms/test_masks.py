@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from rlhf.algorithms.masks import diverging_span, hold_last, last_true, masked_mean, masked_sum, whiten
+from rlhf.algorithms.masks import diverging_span, hold_last, last_true, masked_mean, masked_sum, whiten, with_next
 
 NAN = float("nan")
 
@@ -35,6 +35,18 @@ def test_whiten_uses_the_biased_variance() -> None:
     assert white[mask].mean().item() == pytest.approx(0.0, abs=1e-6)
     assert white[mask].var(correction=0).item() == pytest.approx(1.0, abs=1e-6)
     assert white[mask].var().item() == pytest.approx(4 / 3, abs=1e-6)  # torch's default is the unbiased one
+
+
+def test_whiten_can_divide_by_one_less() -> None:
+    values, mask = torch.tensor([[1.0, 2.0, 3.0, 6.0, NAN]]), torch.tensor([[True] * 4 + [False]])
+    white = whiten(values, mask, unbiased=True)  # squared distances add up to 14, over 3
+    torch.testing.assert_close(white, torch.tensor([[-2.0, -1.0, 0.0, 3.0, 0.0]]) / (14 / 3) ** 0.5)
+    assert whiten(torch.tensor([[5.0]]), torch.ones(1, 1, dtype=torch.bool), unbiased=True).tolist() == [[0.0]]
+
+
+def test_the_next_column_counts_too_where_there_is_one() -> None:
+    mask = torch.tensor([[False, True, False, False], [False, True, True, True], [False, False, False, False]])
+    assert with_next(mask).int().tolist() == [[0, 1, 1, 0], [0, 1, 1, 1], [0, 0, 0, 0]]
 
 
 def test_whiten_of_equal_values_is_zero_and_finite() -> None:

@@ -56,7 +56,7 @@ def rollout() -> Rollout:
     mask = torch.tensor([[1, 1, 1, 0, 0], [0, 1, 1, 1, 0]], dtype=torch.bool)
     targets = torch.tensor([[0, 0, 1, 0, 0], [0, 0, 1, 1, 0]], dtype=torch.bool)
     numbers = torch.arange(10.0).view(2, 5)
-    return Rollout(numbers.long(), mask, targets, numbers, numbers + 10, numbers + 20, numbers + 30)
+    return Rollout(numbers.long(), mask, targets, numbers, targets, numbers + 10, numbers + 20, numbers + 30)
 
 
 def test_selecting_rows_drops_the_columns_nobody_uses_in_all_tensors() -> None:

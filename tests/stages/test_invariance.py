@@ -20,12 +20,12 @@ LEARNS_AT_ONCE = (
     [
         ("sft", []),
         ("rm", []),
-        ("rm", ["rm.loss=tokenwise", "rm.score_l2=0.01"]),
+        ("rm", ["rm.loss=tokenwise", "rm.score_l2=0.01", "rm.center_coef=0.01"]),
         ("ppo", []),
-        ("ppo", ["ppo.kl_estimator=k3", "ppo.entropy_coef=0.01"]),
+        ("ppo", ["ppo.kl_estimator=k3", "ppo.entropy_coef=0.01", "ppo.score_after_end=true"]),
         ("ppo", ["lora=dim8", "reward_lora=dim8"]),
         ("dpo", ["dpo.learning_rate=1e-3"]),
-        ("dpo", ["dpo.loss=orpo", "dpo.learning_rate=1e-3"]),
+        ("dpo", ["dpo.loss=orpo", "dpo.likelihood=all", "dpo.learning_rate=1e-3"]),
     ],
 )
 def test_micro_batches_do_not_change_five_updates(stage: str, settings: list[str], build: Callable[..., Stage]) -> None:
