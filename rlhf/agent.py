@@ -1,4 +1,4 @@
-"""The parent of the ranks: ``python -m rlhf.agent FOLDER RANKS PARENT`` starts them, and ends them all when one fails.
+"""The parent of the ranks: ``python -m rlhf.agent MODULE FOLDER RANKS PARENT`` starts them, and ends all when one fails.
 
 A process of its own, because torch's elastic agent wants the signals that the command line answers itself.
 """
@@ -13,8 +13,8 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from rlhf.stopping import die_with
 
 
-def main(folder: str, ranks: str, parent: str) -> int:
-    """Run the ranks to their end; return 0, or what the first of them failed with."""
+def main(module: str, folder: str, ranks: str, parent: str) -> int:
+    """Run the ranks, each a process of ``module``, to their end; return 0, or what the first of them failed with."""
     die_with(int(parent))
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what became of a rank is told by its result
     config = LaunchConfig(
@@ -28,7 +28,7 @@ def main(folder: str, ranks: str, parent: str) -> int:
         monitor_interval=0.1,
     )
     try:
-        elastic_launch(config, sys.executable)("-m", "rlhf.rank", folder)
+        elastic_launch(config, sys.executable)("-m", module, folder)
     except ChildFailedError as error:
         return max(1, *(failure.exitcode for failure in error.failures.values()))
     return 0

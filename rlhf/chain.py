@@ -213,18 +213,29 @@ def _parent_signature(run: Run, name: str) -> str:
     return f"hub:{given}"
 
 
-def _find(run: Run, name: str, kind: str) -> Artifact | None:
+def own_parent(run: Run, name: str) -> Artifact | None:
+    """The parent that the user has brought (`parents.<name>`), checked if it is an artifact; None: found or trained.
+
+    Raises:
+        Fault: it is broken or of another kind.
+    """
     given = _given(run, name)
     if given is None:
-        for path in artifact.find(_runs(run), identify(run, name).result_signature):
-            try:
-                return artifact.load(path, kind, f"stage={name}")
-            except Fault as error:
-                warn(f"{error}; it is passed over")
         return None
     if is_sealed(Path(given)):
-        return artifact.load(Path(given), kind, f"parents.{name}")
-    return Artifact(Path(given), kind, _parent_signature(run, name))
+        return artifact.load(Path(given), TABLE[name].makes, f"parents.{name}")
+    return Artifact(Path(given), TABLE[name].makes, _parent_signature(run, name))
+
+
+def _find(run: Run, name: str, kind: str) -> Artifact | None:
+    if _given(run, name) is not None:
+        return own_parent(run, name)
+    for path in artifact.find(_runs(run), identify(run, name).result_signature):
+        try:
+            return artifact.load(path, kind, f"stage={name}")
+        except Fault as error:
+            warn(f"{error}; it is passed over")
+    return None
 
 
 def _print_table(results: list[tuple[Result, bool]]) -> None:

@@ -37,6 +37,10 @@ VERBS = {
     "doctor": Verb(
         "rlhf.doctor.command", "what a run's record says is wrong with it, and the knob to turn: doctor RUN [--json]"
     ),
+    "invariants": Verb(
+        "rlhf.invariants.command",
+        "whether what is learnt depends on how it is computed: invariants stage=STAGE [key=value ...] [only=NAME,...]",
+    ),
     "sync": Verb("rlhf.tracking.sync", "send what W&B kept offline, each step once: sync [DIR ...] [workspace=true]"),
     "chat": Verb("rlhf.chat.terminal", "talk to a run, or to two side by side: chat RUN [RUN2] [key=value ...]"),
     "reproduce": Verb(

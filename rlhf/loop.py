@@ -65,7 +65,7 @@ def train(
     for round_ in range(first_round, stage.rounds):
         torch.manual_seed(_round_seed(seed, round_))  # dropout: the same after a resume, whatever was evaluated in between
         began, elsewhere = time.perf_counter(), engine.phase_seconds
-        metrics_of_round = _learn(stage, engine, next(batches), round_)
+        metrics_of_round = learn(stage, engine, next(batches), round_)
         pending += metrics_of_round
         pending += {"time/train_s": Total(time.perf_counter() - began - (engine.phase_seconds - elsewhere))}
 
@@ -103,8 +103,12 @@ def _ends_epoch(stage: Stage[Any], done: int) -> bool:
     return epoch * stage.rounds_per_epoch < done + 1
 
 
-def _learn(stage: Stage[Any], engine: Engine, batches: Iterable[Any], round_: int) -> Metrics:
-    """One optimizer step on each batch of a round, and what was measured on the way."""
+def learn(stage: Stage[Any], engine: Engine, batches: Iterable[Any], round_: int) -> Metrics:
+    """One optimizer step on each batch of a round, and what was measured on the way.
+
+    Raises:
+        NonFinite: a loss or a gradient norm is not a finite number.
+    """
     metrics_of_round = Metrics()
     for batch in batches:
         metrics = Metrics(batch.metrics if engine.rank == 0 else {})  # of the whole batch, so one rank counts them

@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import IO
 
 import torch
 from omegaconf import OmegaConf
@@ -77,6 +78,22 @@ def ended_by(rank: int, folder: Path) -> Path:
     return folder / f".rank{rank}.json"
 
 
+def start(module: str, folder: Path, ranks: int, output: IO[bytes] | None = None) -> subprocess.Popen[bytes]:
+    """Start ``ranks`` processes of ``module``, each handed ``folder``, under a parent whose end is theirs.
+
+    ``output`` takes what they print; None: it goes where ours does.
+    """
+    threads = str(max(1, len(os.sched_getaffinity(0)) // ranks))
+    accelerator = {} if torch.cuda.is_available() else {"DS_ACCELERATOR": "cpu"}  # else it warns that it found none
+    return subprocess.Popen(
+        [sys.executable, "-m", "rlhf.agent", module, str(folder), str(ranks), str(os.getpid())],
+        env={"OMP_NUM_THREADS": threads, **accelerator, **os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        start_new_session=True,  # a Ctrl-C in the terminal is ours to pass on
+        stdout=output,
+        stderr=output,
+    )
+
+
 def launch(job: Job, lost: Result, stop: StopRequest) -> Result:
     """Run ``job`` on `ranks` processes and return its result, or ``lost`` if they ended without one.
 
@@ -87,13 +104,7 @@ def launch(job: Job, lost: Result, stop: StopRequest) -> Result:
     for left in (folder / "result.json", folder / STOP, *(ended_by(rank, folder) for rank in range(ranks))):
         left.unlink(missing_ok=True)
     job.save()
-    threads = str(max(1, len(os.sched_getaffinity(0)) // ranks))
-    accelerator = {} if torch.cuda.is_available() else {"DS_ACCELERATOR": "cpu"}  # else it warns that it found none
-    process = subprocess.Popen(
-        [sys.executable, "-m", "rlhf.agent", str(folder), str(ranks), str(os.getpid())],
-        env={"OMP_NUM_THREADS": threads, **accelerator, **os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        start_new_session=True,  # a Ctrl-C in the terminal is ours to pass on
-    )
+    process = start("rlhf.rank", folder, ranks)
     try:
         while process.poll() is None:
             if stop.requested() and not (folder / STOP).exists():

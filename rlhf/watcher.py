@@ -54,11 +54,11 @@ class Follower:
 
     def save(self, round_: int) -> None:
         """Give rank 0 this rank's part."""
-        _state(self._stage, self._engine)
+        carried(self._stage, self._engine)
 
     def keep(self, round_: int) -> None:
         """Give rank 0 this rank's part."""
-        _state(self._stage, self._engine)
+        carried(self._stage, self._engine)
 
     def take_best(self) -> None:
         """Put the weights of the best evaluation back."""
@@ -155,7 +155,7 @@ class Watcher:
             waited=self.selection.waited,
             train_seconds=self._train_seconds,
         )
-        checkpoint.save(self._folder / folder, state, _state(self._stage, self._engine))
+        checkpoint.save(self._folder / folder, state, carried(self._stage, self._engine))
 
     def close(self, result: Result) -> None:
         """End record and tracker."""
@@ -187,15 +187,16 @@ def _take_best(folder: Path, stage: Stage[Any], engine: Engine) -> None:
     engine.agree(False)  # rank 0 has written them before any other rank reads
     found = checkpoint.load_latest(folder / BEST)
     assert found is not None, "the best evaluation was kept"
-    _put(*found, stage, engine)
+    put_back(*found, stage, engine)
 
 
-def _put(state: checkpoint.TrainState, tensors: dict[str, Tensor], stage: Stage[Any], engine: Engine) -> None:
+def put_back(state: checkpoint.TrainState, tensors: dict[str, Tensor], stage: Stage[Any], engine: Engine) -> None:
+    """Let engine and stage go on from a checkpoint."""
     engine.load(tensors, state.optimizer_steps)
     stage.restore({name.removeprefix(STAGE): value for name, value in tensors.items() if name.startswith(STAGE)})
 
 
-def _state(stage: Stage[Any], engine: Engine) -> dict[str, Tensor]:
+def carried(stage: Stage[Any], engine: Engine) -> dict[str, Tensor]:
     """All tensors of a checkpoint. Every rank must call it."""
     return engine.tensors() | {f"{STAGE}{name}": value for name, value in stage.state().items()}
 
@@ -205,7 +206,7 @@ def _resume(run: Run, folder: Path, stage: Stage[Any], engine: Engine) -> checkp
     found = None if run.fresh else checkpoint.load_latest(folder / CHECKPOINTS)
     if found is None:
         return checkpoint.TrainState(0, 0, 0.0, 0.0, 0, 0)
-    _put(*found, stage, engine)
+    put_back(*found, stage, engine)
     return found[0]
 
 

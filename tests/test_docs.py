@@ -88,7 +88,7 @@ def _verb(verb: str, arguments: list[str]) -> None:
     else:
         config.register()
         assert preflight.check(settings).faults == []
-        assert len(arguments) > len(settings) or verb == "sync"  # which knows where everything is
+        assert len(arguments) > len(settings) or verb in ("sync", "invariants")  # which need no folder
 
 
 def _run(arguments: list[str]) -> None:

@@ -5,6 +5,8 @@ exist for one chunk of selected tokens at a time, and are recomputed in the back
 """
 
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import cast
 
 import torch
@@ -14,6 +16,17 @@ from transformers import PreTrainedModel
 
 LOGITS_IN_MEMORY = 2**26
 """Elements of the largest chunk of logits, [chunk, V]: 256 MiB in fp32."""
+
+
+@contextmanager
+def logits_in_memory(elements: int) -> Iterator[None]:
+    """Let the largest chunk of logits have ``elements`` elements, to see that its size does not matter."""
+    global LOGITS_IN_MEMORY
+    before, LOGITS_IN_MEMORY = LOGITS_IN_MEMORY, elements
+    try:
+        yield
+    finally:
+        LOGITS_IN_MEMORY = before
 
 
 def positions(mask_BT: Tensor) -> Tensor:

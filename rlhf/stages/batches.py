@@ -1,9 +1,10 @@
 """Batches of tokens. Shapes: B sequences, T tokens, R response tokens; padding is never a target."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from itertools import combinations
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -61,6 +62,11 @@ class Sequences:
         """Target tokens."""
         return self.targets.sum().item()
 
+    def padded(self, left: int, right: int) -> "Sequences":
+        """The same with so many columns of padding more on either side."""
+        ids, mask, targets = (pad_columns(each, (left, right)) for each in (self.ids, self.mask, self.targets))
+        return replace(self, ids=ids, mask=mask, targets=targets)
+
     def split(self, size: int) -> list["Sequences"]:
         """Micro-batches of at most ``size`` sequences, each cut to its own longest."""
         parts = zip(self.ids.split(size), self.mask.split(size), self.targets.split(size), strict=True)
@@ -89,6 +95,8 @@ class Comparisons:
     likelihood_scale: float = 0.0
     """Prompts of the whole batch for each token whose likelihood is learnt beside."""
     metrics: Metrics = field(default_factory=Metrics)
+    more: tuple[int, int] = (0, 0)
+    """Columns of padding left and right of what the rows need."""
 
     @property
     def weight(self) -> float:
@@ -99,6 +107,10 @@ class Comparisons:
         """Micro-batches of at most ``size`` prompts."""
         return [replace(self, rows=self.rows[first : first + size]) for first in range(0, len(self.rows), size)]
 
+    def padded(self, left: int, right: int) -> "Comparisons":
+        """The same with so many columns of padding more on either side."""
+        return replace(self, more=(left, right))
+
     @cached_property
     def _places(self) -> list[tuple[int, int]]:
         """Rank and prompt of each answer."""
@@ -107,7 +119,8 @@ class Comparisons:
     @cached_property
     def answers(self) -> Sequences:
         """All answers with their prompts."""
-        return Sequences.of([self.rows[prompt].answers[rank] for rank, prompt in self._places], self.pad, self.device)
+        rows = [self.rows[prompt].answers[rank] for rank, prompt in self._places]
+        return Sequences.of(rows, self.pad, self.device).padded(*self.more)
 
     @cached_property
     def pairs(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -195,6 +208,15 @@ class Rollout:
     def with_value_scale(self) -> "Rollout":
         """This as a whole minibatch, over which the critic's loss is a mean."""
         return replace(self, value_scale=self.weight / self.valued.sum().item())
+
+    def padded(self, left: int, right: int) -> "Rollout":
+        """The same with so many columns of padding more on either side; its text, too."""
+        wide: dict[str, Any] = {
+            each.name: pad_columns(value, (left, right))
+            for each in fields(self)
+            if isinstance(value := getattr(self, each.name), Tensor)
+        }
+        return replace(self, **wide, ptx=None if self.ptx is None else self.ptx.padded(left, right))
 
     def with_text(self, ptx: Sequences) -> "Rollout":
         """This minibatch with text for the language-modelling loss."""

@@ -1,6 +1,5 @@
 """Small real stages: two-layer networks on the demo, composed as the command line composes them."""
 
-import itertools
 from pathlib import Path
 
 import torch
@@ -10,11 +9,9 @@ from omegaconf import OmegaConf
 
 from rlhf import chain, config, lineage, preflight
 from rlhf.config import Run
-from rlhf.engine.base import Engine
-from rlhf.metrics import Mean, Metrics
-from rlhf.stages.interface import Batch, Setting, Stage
+from rlhf.invariants import compare, updates
+from rlhf.stages.interface import Batch, Stage
 from rlhf.stages.ppo import PPO
-from rlhf.stages.table import TABLE
 
 
 def make_run(outputs: Path, *overrides: str) -> Run:
@@ -41,28 +38,12 @@ def train_parents(outputs: Path, stage: str, *overrides: str) -> dict[str, Path]
     return parents
 
 
-def build(run: Run, engine: Engine, parents: dict[str, Path]) -> Stage:
-    """A stage ready for its loss."""
-    return TABLE[run.stage](Setting(run, chain.load_corpus(run), engine, parents))
-
-
-def record(stage: Stage, updates: int) -> list[Batch]:
-    """The first batches a stage would learn from."""
-    return list(itertools.islice(itertools.chain.from_iterable(stage.batches(0)), updates))
+build, record, drift = updates.build, updates.record, compare.drift
 
 
 def learn(stage: Stage, batches: list[Batch], micro_batch_size: int) -> list[dict[str, float]]:
     """One optimizer step on each of the recorded batches; the loss and gradient norms of each."""
-    engine, rows = stage._setting.engine, []
-    for batch in batches:
-        metrics = Metrics()
-        micro_batches = engine.share(batch.split(micro_batch_size))
-        for index, micro in enumerate(micro_batches, 1):
-            losses, _ = stage.loss(micro)
-            engine.backward({name: loss / batch.weight for name, loss in losses.items()}, last=index == len(micro_batches))
-            metrics += {"loss": Mean(sum(loss.item() for loss in losses.values()), micro.weight)}
-        rows.append((engine.total(metrics) + engine.step()).values_by_name())
-    return rows
+    return updates.learn(stage, stage._setting.engine, batches, micro_batch_size)
 
 
 def score(stage: Stage, batches: list[Batch]) -> dict[str, float]:
@@ -81,20 +62,9 @@ def score(stage: Stage, batches: list[Batch]) -> dict[str, float]:
 
 def weights(stage: Stage) -> dict[str, torch.Tensor]:
     """What is trained, by name."""
-    return {name: tensor.clone() for name, tensor in stage._setting.engine.tensors().items() if "/weights/" in name}
+    return updates.weights(stage._setting.engine)
 
 
-def faults(expected: list[dict[str, float]], rows: list[dict[str, float]], tolerance: float = 1e-5) -> list[str]:
-    """Where ``rows`` are off by more than ``tolerance`` x max(0.1, |x|)."""
-    return [
-        f"update {update}: {name} is {got[name]}, not {value}"
-        for update, (want, got) in enumerate(zip(expected, rows, strict=True))
-        for name, value in want.items()
-        if not abs(got[name] - value) <= tolerance * max(0.1, abs(value))
-    ]
-
-
-def drift(expected: dict[str, torch.Tensor], got: dict[str, torch.Tensor]) -> float:
-    """Largest relative L2 difference of a tensor."""
-    assert expected.keys() == got.keys()
-    return max(((got[name] - tensor).norm() / tensor.norm().clamp(min=1e-12)).item() for name, tensor in expected.items())
+def faults(expected: list[dict[str, float]], rows: list[dict[str, float]]) -> list[str]:
+    """Where ``rows`` are off by more than the verb `invariants` allows."""
+    return [str(each) for each in compare.wrong_figures(expected, rows)]
