@@ -81,10 +81,11 @@ def test_more_padding_is_no_target_and_holds_nothing() -> None:
     assert not wide.mask[:, :2].any() and not wide.mask[:, 5:].any()
     assert torch.equal(wide.targets[:, 2:5], sequences.targets)
     numbers = torch.arange(6.0).view(2, 3)
-    rollout = Rollout(sequences.ids, sequences.mask, sequences.targets, *[numbers] * 4, ptx=sequences)
+    tokens, told = (sequences.ids, sequences.mask, sequences.targets), ("logprobs", "values", "advantages", "returns")
+    rollout = Rollout(*tokens, valued=sequences.targets, ptx=sequences, **dict.fromkeys(told, numbers))
     more = rollout.padded(1, 1)
     assert more.ptx is not None and more.ptx.ids.shape == (2, 5)
-    assert all(torch.equal(each[:, 1:-1], numbers) for each in (more.logprobs, more.values, more.advantages, more.returns))
+    assert all(torch.equal(getattr(more, name)[:, 1:-1], numbers) for name in told)
     assert more.select(torch.arange(2)).ids.shape == (2, 3)  # what nobody needs is left out again
     pairs = Comparisons([Ranked((([5], [6, 7]), ([5], [8])))], 0, torch.device("cpu"))
     assert pairs.padded(1, 2).answers.ids.shape == (2, 6) and pairs.answers.ids.shape == (2, 3)
