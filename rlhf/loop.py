@@ -6,11 +6,17 @@ from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 
 from rlhf.engine.base import Engine, NonFinite
 from rlhf.metrics import Mean, Metrics, Total
 from rlhf.selection import Selection
 from rlhf.stages.interface import Evaluation, Stage
+
+HANDED = "loss/handed"
+"""What the backward passes of a step got; never in the record."""
+SMALL_LOSS = 0.01
+"""Below it an error is told as if the loss were as large, since rounding does not shrink with it."""
 
 
 class Stopped(RuntimeError):
@@ -116,13 +122,28 @@ def learn(stage: Stage[Any], engine: Engine, batches: Iterable[Any], round_: int
         micro_batches = engine.share(batch.split(stage.micro_batch_size))
         for index, micro_batch in enumerate(micro_batches, 1):
             losses, measured = stage.loss(micro_batch)
-            engine.backward({name: loss / weight for name, loss in losses.items()}, last=index == len(micro_batches))
+            shares = {name: _share(loss, micro_batch.weight, weight) for name, loss in losses.items()}
+            engine.backward(shares, last=index == len(micro_batches))
             metrics += measured
             metrics += {"loss": Mean(sum(loss.item() for loss in losses.values()), micro_batch.weight)}
-        metrics = engine.total(metrics) + engine.step()
+            metrics += {HANDED: Total(sum(share.item() for share in shares.values()))}
+        metrics = _compared(engine.total(metrics)) + engine.step()
         _refuse_non_finite(metrics, round_)
         metrics_of_round += metrics
     return metrics_of_round
+
+
+def _share(loss: Tensor, weight: float, of: float) -> Tensor:
+    """What the summed ``loss`` of a micro-batch of ``weight`` units is of the mean over the whole batch, ``of`` units."""
+    return loss / of
+
+
+def _compared(metrics: Metrics) -> Metrics:
+    """``metrics`` of a step with, instead of what the backward passes got in all, how far that is from the loss."""
+    loss = metrics["loss"].value
+    error = abs(metrics[HANDED].value - loss) / max(abs(loss), SMALL_LOSS)
+    kept = {name: metric for name, metric in metrics.items() if name != HANDED}
+    return Metrics({**kept, "val/accumulation_error": Mean(error, 1)})
 
 
 def measure(stage: Stage[Any], engine: Engine, round_: int) -> Evaluation:

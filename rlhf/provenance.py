@@ -105,6 +105,7 @@ def environment(corpus: Corpus) -> dict[str, Any]:
         "variables": variables(),
         "data_digest": corpus.digest,
         "data": corpus.report,
+        "leaked": corpus.leaked(),
         "packages": packages(),
     }
 

@@ -65,6 +65,16 @@ class Corpus:
             raise Fault(f"data.sources: no {what} for stage {stage} ({split}); {fix}. " + "; ".join(self.report))
         return found
 
+    def leaked(self) -> dict[str, float]:
+        """Of each stage's held-out dialogues, the share that some stage trains on; documents have no prompt to compare."""
+        trained = {example.opening for (_, split), each in self.parts.items() if split == "train" for example in each}
+        shares = {}
+        for (stage, split), examples in self.parts.items():
+            asked = [example.opening in trained for example in examples if example.turns]
+            if split == "held_out" and asked:
+                shares[stage] = sum(asked) / len(asked)
+        return shares
+
     def _fix(self, stage: str, what: str) -> str:
         """What brings examples to ``stage``, which has none."""
         if other := [name for name, stages in self.fit.items() if stage in stages]:

@@ -2,14 +2,15 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from rlhf.report.curves import number
-from rlhf.report.folder import Row, RunFolder
+from rlhf.report.folder import Row, RunFolder, rows
 
 Severity = Enum("Severity", ["error", "warning"])
 """``error``: what the run computed is not what it was to compute, or its outcome is the opposite of what it looks like.
@@ -40,13 +41,23 @@ class History:
     rows: Sequence[Row]
     config: DictConfig
     """Empty where it cannot be read."""
+    facts: Row = field(default_factory=dict)
+    """What ``environment.json`` says, and as `tokens` the special tokens of the artifact."""
 
     @classmethod
     def of(cls, run: RunFolder) -> "History":
         """The record of a run."""
-        path = run.path / "config.yaml"
+        return cls.within(run.path, run.stage, run.metrics)
+
+    @classmethod
+    def within(cls, folder: Path, stage: str, metrics: Sequence[Row]) -> "History":
+        """``metrics`` of a run in ``folder``, with what else is known of it there."""
+        path = folder / "config.yaml"
         loaded = OmegaConf.load(path) if path.is_file() else OmegaConf.create({})
-        return cls(run.stage, run.metrics, loaded if isinstance(loaded, DictConfig) else OmegaConf.create({}))
+        config = loaded if isinstance(loaded, DictConfig) else OmegaConf.create({})
+        facts = next(rows(folder / "environment.json"), {})
+        tokens = next(rows(folder / "artifact" / "tokenizer_config.json"), {})
+        return cls(stage, metrics, config, {**facts, "tokens": tokens})
 
     def all(self, metric: str, kind: str | None = None) -> list[tuple[int, float]]:
         """(round, value) of each finite value of a metric, of rows of one kind or all."""

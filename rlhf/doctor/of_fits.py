@@ -57,6 +57,32 @@ def cheap_scorers(run: History) -> Iterator[Finding]:
         )
 
 
+def upside_down(run: History) -> Iterator[Finding]:
+    """A scorer that likes what people do not."""
+    for name, high in _last_row(run, "eval/accuracy_high/"):
+        if high < 0.5:
+            yield Finding(
+                "prefers-the-worse",
+                Severity.error,
+                f"{name} is {short(high)}: the interval of the accuracy lies below one half",
+                "It likes the answers that people liked less, so a policy that follows it becomes worse.",
+                "Look at which answer the data calls chosen, and at the sign of the loss.",
+            )
+
+
+def end_token(run: History) -> Iterator[Finding]:
+    """A tokenizer that pads with the end token."""
+    tokens = run.facts.get("tokens") or {}
+    if tokens and tokens.get("pad_token") == tokens.get("eos_token"):
+        yield Finding(
+            "pad-is-end",
+            Severity.error,
+            f"pad and end token of the artifact's tokenizer are both {tokens['pad_token']}",
+            "Who masks padding by its id masks the end, too, and a model that learns so never stops.",
+            "Give the tokenizer a pad token of its own.",
+        )
+
+
 def calibration(run: History) -> Iterator[Finding]:
     """Margins that are no probabilities."""
     error = run.last("eval/calibration_error")
@@ -93,6 +119,8 @@ RULES: tuple[Callable[[History], Iterator[Finding]], ...] = (
     overfitting,
     nothing_learnt,
     cheap_scorers,
+    upside_down,
+    end_token,
     calibration,
     length,
 )

@@ -5,8 +5,6 @@ from collections.abc import Callable, Iterator
 from rlhf.doctor.finding import Finding, History, Severity
 from rlhf.report.paper import short
 
-ROUNDING = 0.05
-"""Nats a response that two passes of the same weights may be apart in a low number format."""
 MOST_KL = 50.0
 """Nats a response from where it started: at about these the 1-B policies of Huang et al. 2024 are over-optimised."""
 MOST_REPETITION, LEAST_VARIETY = 0.1, 0.5
@@ -17,35 +15,18 @@ LEAST_ENTROPY = 0.1
 MOST_LONGER = 1.5
 """Length of answers over that of the start's."""
 MOST_CLIPPED, MOST_UPDATE_KL = 0.3, 0.05
-NEAR_CLIP = 0.9
+MOST_BIAS = 3.0
+"""Deviations of the returns that values may be off before the critic has learnt anything."""
+MOST_CUT = 0.5
+"""Share of scores."""
+MOST_LENGTH = 0.8
 MOST_LIKELIHOOD_LOST = 0.25
 """Share of its log-probability that the better answer may lose in preference optimisation."""
 
 
-def start(run: History) -> Iterator[Finding]:
-    """Before anything is learnt the policy is its reference."""
-    kl = run.start("eval/kl")
-    if kl is not None and abs(kl) > ROUNDING:
-        yield Finding(
-            "kl-not-zero-at-start",
-            Severity.error,
-            f"eval/kl is {short(kl)} nats before the first round",
-            "Policy and reference are not the same weights, or not computed alike, so the penalty pulls elsewhere.",
-            "Start both from the same artifact; look for dropout and for another number format.",
-        )
-
-
 def entropy(run: History) -> Iterator[Finding]:
-    """An entropy cannot be negative, and should not vanish."""
+    """An entropy should not vanish."""
     values = [value for _, value in run.all("objective/entropy")]
-    if values and min(values) < 0:
-        yield Finding(
-            "negative-entropy",
-            Severity.error,
-            f"objective/entropy falls to {short(min(values))}",
-            "No distribution has a negative entropy: padding or a placeholder was summed.",
-            "Look at the mask of the metric.",
-        )
     late = run.late("objective/entropy")
     if len(values) > 1 and late is not None and 0 <= late < LEAST_ENTROPY * values[0]:
         yield Finding(
@@ -57,9 +38,9 @@ def entropy(run: History) -> Iterator[Finding]:
         )
 
 
-def outcome(run: History) -> Iterator[Finding]:
-    """Gain in the reward, and in the known reward where there is one."""
-    low, high, gold_high = (run.last(f"reward/{name}") for name in ("gain_low", "gain_high", "gold_gain_high"))
+def hacked(run: History) -> Iterator[Finding]:
+    """Gain in the reward beside that in the known reward, where there is one."""
+    low, gold_high = run.last("reward/gain_low"), run.last("reward/gold_gain_high")
     if low is not None and gold_high is not None and low > 0 > gold_high:
         yield Finding(
             "over-optimised",
@@ -68,7 +49,12 @@ def outcome(run: History) -> Iterator[Finding]:
             "The score rose while the known reward fell: the reward model is being hacked.",
             "Raise ppo.kl_coef, stop earlier (early_stop.max_kl), or train the reward model on more.",
         )
-    elif low is not None and high is not None and low <= 0 <= high:
+
+
+def outcome(run: History) -> Iterator[Finding]:
+    """Whether there is any gain in the reward."""
+    low, high = run.last("reward/gain_low"), run.last("reward/gain_high")
+    if low is not None and high is not None and low <= 0 <= high:
         yield Finding(
             "no-gain",
             Severity.warning,
@@ -157,16 +143,42 @@ def critic(run: History) -> Iterator[Finding]:
         )
 
 
+def critic_start(run: History) -> Iterator[Finding]:
+    """Whether the critic begins near the returns that it is to predict."""
+    bias = run.first("val/value_bias")
+    if bias is not None and abs(bias) > MOST_BIAS:
+        yield Finding(
+            "critic-starts-biased",
+            Severity.warning,
+            f"in its first rollout values are {short(bias)} deviations of the returns off, on average",
+            "The first updates follow the critic's error and not the reward.",
+            "Raise ppo.critic_warmup, and look at how the critic's head begins (ppo.critic_init).",
+        )
+
+
 def scores(run: History) -> Iterator[Finding]:
     """Whether the clip of the score hides differences."""
-    clip, level = run.setting("ppo.reward_clip"), run.late("objective/scores")
-    if run.stage == "ppo" and clip and level is not None and abs(level) > NEAR_CLIP * clip:
+    clip, cut = run.setting("ppo.reward_clip"), run.late("objective/score_clipped")
+    if clip and cut is not None and cut > MOST_CUT:
         yield Finding(
             "scores-at-the-clip",
             Severity.warning,
-            f"objective/scores is {short(level)} on average and ppo.reward_clip {short(clip)}",
-            "Nearly all answers get the same clipped score, so none is better than another.",
+            f"ppo.reward_clip={short(clip)} cuts {short(100 * cut)} % of the scores of late",
+            "Most answers get the same clipped score, so none is better than another.",
             "Raise or drop ppo.reward_clip, or normalise the scores (ppo.reward_normalization=reference).",
+        )
+
+
+def score_length(run: History) -> Iterator[Finding]:
+    """Whether the score is little else than the length."""
+    correlation = run.late("objective/length_correlation")
+    if correlation is not None and abs(correlation) > MOST_LENGTH:
+        yield Finding(
+            "score-follows-length",
+            Severity.warning,
+            f"objective/length_correlation is {short(correlation)} of late",
+            "The policy is paid for the length of what it says.",
+            "Balance the reward model's pairs by length; see its eval/length_correlation.",
         )
 
 
@@ -181,6 +193,14 @@ def sampling(run: History) -> Iterator[Finding]:
             "Responses come from a part of the distribution and log-probabilities from all of it: each token is off by up to "
             f"log {short(mass)}, and KL and ratios with it.",
             "Train with rollout.top_p=1.",
+        )
+    if run.stage == "ppo" and run.setting("rollout.temperature") == 0:
+        yield Finding(
+            "sampled-greedily",
+            Severity.warning,
+            "rollout.temperature is 0",
+            "The policy sees no action but its likeliest, so it cannot find a better one, and ratios are those of no sample.",
+            "Train with rollout.temperature=1.",
         )
 
 
@@ -200,14 +220,16 @@ def likelihood(run: History) -> Iterator[Finding]:
 
 
 RULES: tuple[Callable[[History], Iterator[Finding]], ...] = (
-    start,
     entropy,
+    hacked,
     outcome,
     distance,
     answers,
     steps,
     critic,
+    critic_start,
     scores,
+    score_length,
     sampling,
     likelihood,
 )

@@ -177,6 +177,8 @@ class Rollout:
     critic_only: bool = False
     value_scale: float = 1.0
     """Response tokens of the whole minibatch for each place in it that the critic values."""
+    first: bool = False
+    """Whether nothing has been learnt from the rollout yet."""
     ptx: Sequences | None = None
     """Text for the language-modelling loss, as many sequences as responses; None: no such loss."""
     ptx_scale: float = 0.0
@@ -203,6 +205,7 @@ class Rollout:
             returns=self.returns[rows, columns],
             critic_only=self.critic_only,
             value_scale=self.value_scale,
+            first=self.first,
         )
 
     def with_value_scale(self) -> "Rollout":

@@ -39,6 +39,7 @@ from rlhf.metrics import Mean, Metric, Metrics, Total
 from rlhf.models.tokenizer import load_tokenizer
 from rlhf.rewards.model import brought_reward
 from rlhf.rewards.scale import Scale
+from rlhf.stages import signs
 from rlhf.stages.answers import plain_sampling
 from rlhf.stages.batches import Comparisons, Ranked
 from rlhf.stages.comparison import cheap_scorers, ends, marked, ordering, ranked, right
@@ -132,6 +133,8 @@ class DPO(Stage[Comparisons]):
             "loss/sft_avg": Mean(weighed.likelihood.item(), batch.weight),
             "policy/entropy": weighed.entropy,
             "perf/tokens": Total(batch.answers.mask.sum().item()),
+            **signs.of_demonstrations(batch.answers, self._tokenizer),
+            **signs.of_ties(logprobs[better], logprobs[worse]),
         }
         return {"policy": weighed.loss}, Metrics(metrics)
 

@@ -40,6 +40,7 @@ from rlhf.models.average import Average
 from rlhf.models.template import prompt_tokens, response_text
 from rlhf.rewards.scale import Scale
 from rlhf.rollout.sample import noise_keys, sample
+from rlhf.stages import signs
 from rlhf.stages.answers import answer
 from rlhf.stages.batches import Rollout, Sequences, Tokens
 from rlhf.stages.exam import Exam
@@ -120,7 +121,7 @@ class PPO(Stage[Rollout]):
                 if texts and not rollout.critic_only:
                     text = Sequences.of(texts[place : place + size], self._tokenizer.pad_token_id, device)
                     minibatch, place = minibatch.with_text(text), place + size
-                yield replace(minibatch, metrics=metrics)
+                yield replace(minibatch, metrics=metrics, first=bool(metrics))
                 metrics = Metrics()
             if config.max_update_kl is not None and self._moved_by_all() > config.max_update_kl:
                 break
@@ -176,6 +177,9 @@ class PPO(Stage[Rollout]):
         penalty = kl if config.kl_estimator is KLEstimator.k1 else k3(logprobs, reference)
         valued = self._valued(targets)
         rewards = token_rewards(scores, penalty[:, window], valued[:, window], self._kl_coef)
+        told = signs.of_sampling(logprobs, entropies, targets) | signs.of_ends(ids, targets, ended, eos)
+        told |= signs.of_clip(self._scale(raw), config.reward_clip)
+        told |= signs.of_rewards(rewards, self._kl_coef * penalty[:, window], scores, valued[:, window])
         if config.whiten_rewards:
             rewards = whiten(rewards, valued[:, window], shift_mean=False, unbiased=config.whiten_unbiased)
         learnt = (rewards, values[:, window], valued[:, window], config.gamma)
@@ -184,6 +188,8 @@ class PPO(Stage[Rollout]):
             _, returns = gae(*learnt, config.value_lambda)
         if config.whiten_advantages:
             advantages = whiten(advantages, targets[:, window], unbiased=config.whiten_unbiased)
+        credit = (rewards, values[:, window], advantages, returns)
+        told |= signs.of_advantages(*credit, targets[:, window], valued[:, window])
         penalty_B = self._kl_coef * (penalty * targets).sum(1)
         metrics: dict[str, Metric] = {
             "objective/scores": Mean.of(scores),
@@ -197,6 +203,7 @@ class PPO(Stage[Rollout]):
             "val/num_eos_tokens": Total(ended.sum().item()),
             "val/explained_variance": _explained_variance(values[:, window], returns, valued[:, window]),
             "perf/tokens": Total(mask.sum().item()),
+            **told,
         }
         advantages, returns = (pad_columns(each, (start, 0)) for each in (advantages, returns))
         return Rollout(ids, mask, targets, logprobs, valued, values, advantages, returns, metrics=Metrics(metrics))
@@ -246,8 +253,10 @@ class PPO(Stage[Rollout]):
             return {"critic": critic_loss}, Metrics(metrics)
         logprobs, entropies = self._policies.logprobs(batch)
         policy_loss = ppo_policy_loss(logprobs, batch.logprobs, batch.advantages, mask, config.clip_range)
-        policy_loss = policy_loss - config.entropy_coef * masked_sum(entropies, mask)
         ratio = policy_ratio(logprobs.detach(), batch.logprobs, mask)
+        if batch.first:
+            metrics |= signs.of_first_step(policy_loss, ratio, batch.advantages, mask)
+        policy_loss = policy_loss - config.entropy_coef * masked_sum(entropies, mask)
         metrics |= {
             "loss/policy_avg": Mean(policy_loss.item(), count),
             "policy/approxkl_avg": Mean.of(approximate_kl(logprobs, batch.logprobs), mask),

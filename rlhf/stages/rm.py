@@ -41,6 +41,7 @@ from rlhf.models.forward import recompute_activations, token_scores
 from rlhf.models.load import load_scorer
 from rlhf.models.tokenizer import load_tokenizer
 from rlhf.rewards.model import pooled_scores, score, set_pooling
+from rlhf.stages import signs
 from rlhf.stages.batches import Comparisons, Ranked
 from rlhf.stages.comparison import cheap_scorers, ends, marked, ordering, ranked, right, samples
 from rlhf.stages.examples import epoch_batches, in_turns, rows_per_epoch, tokenizer_texts, total_steps
@@ -138,12 +139,14 @@ class RewardModel(Stage[Comparisons]):
         loss = loss + config.score_l2 * (batch.shares * scores.square()).sum()
         loss = loss + config.center_coef * (share * (scores[better] + scores[worse]).square()).sum()
         metrics: dict[str, Metric] = {"perf/tokens": Total(answers.mask.sum().item())}
+        metrics |= signs.of_demonstrations(answers, self._tokenizer)
         if len(better):
             metrics |= {
                 "rewards/accuracies": Mean.of(right(scores[better], scores[worse])),
                 "rewards/margins": Mean.of(scores[better] - scores[worse]),
                 "rewards/chosen": Mean.of(scores[better]),
                 "rewards/rejected": Mean.of(scores[worse]),
+                **signs.of_ties(scores[better], scores[worse]),
             }
         return {"reward_model": loss}, Metrics(metrics)
 
@@ -157,10 +160,12 @@ class RewardModel(Stage[Comparisons]):
         self._scorer.eval()
         pad, engine = self._tokenizer.pad_token_id, self._setting.engine
         answers = [answer for _, row in usable for answer in row.answers]
-        flat = iter(score(self._scorer, answers, pad, engine, limit.micro_batch_size).tolist())
+        together = score(self._scorer, answers, pad, engine, limit.micro_batch_size)
+        alone = score(self._scorer, answers[: signs.PROBED], pad, engine, 1)
+        flat = iter(together.tolist())
         self._scorer.train()
         scores = [[next(flat) for _ in row.answers] for _, row in usable]
-        metrics: dict[str, Metric] = {}
+        metrics = signs.of_padding(together[: len(alone)], alone, together.std(correction=0).item())
         rates = self._config.loss is RewardModelLoss.mse
         if rated := [(each, row.ratings) for each, (_, row) in zip(scores, usable, strict=True) if rates and row.ratings]:
             errors = [(got - wanted) ** 2 for each, ratings in rated for got, wanted in zip(each, ratings, strict=True)]

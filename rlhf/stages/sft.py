@@ -28,6 +28,7 @@ from rlhf.models.load import load_policy
 from rlhf.models.tokenizer import load_tokenizer
 from rlhf.rewards.interface import Reward
 from rlhf.rewards.model import brought_reward
+from rlhf.stages import signs
 from rlhf.stages.answers import answer, plain_sampling
 from rlhf.stages.batches import Demonstration, Sequences, Tokens
 from rlhf.stages.conversations import with_targets
@@ -104,6 +105,7 @@ class SFT(Stage[Sequences]):
         metrics: dict[str, Metric] = {
             "policy/entropy": Mean.of(entropies, batch.targets),
             "perf/tokens": Total(batch.mask.sum().item()),
+            **signs.of_demonstrations(batch, self._tokenizer),
         }
         return {"policy": sft_loss(logprobs, batch.targets)}, Metrics(metrics)
 
@@ -124,6 +126,7 @@ class SFT(Stage[Sequences]):
         self._policy.eval()
         losses = [each for part in self._setting.engine.spread(groups, self._held_out_losses) for each in part]
         loss = sum(losses, Mean(0.0, 0))
+        alone = [self._held_out_losses([row])[0].value for _, row in usable[: signs.PROBED]]
         answered = answer(
             self._setting,
             self._policy,
@@ -133,8 +136,10 @@ class SFT(Stage[Sequences]):
             "evaluation",
         )
         self._policy.train()
-        metrics = {"eval/loss": loss, "eval/perplexity": Mean(math.exp(min(loss.value, 700.0)), 1)}
+        metrics: dict[str, Metric] = {"eval/loss": loss, "eval/perplexity": Mean(math.exp(min(loss.value, 700.0)), 1)}
         spread = {"loss": [each.value for each in losses], "tokens": [each.count for each in losses]}
+        each_loss = torch.tensor(spread["loss"])
+        metrics |= signs.of_padding(each_loss[: len(alone)], torch.tensor(alone), each_loss.std(correction=0).item())
         columns = {}
         if self._reward is not None:
             scores = self._reward.score(answered.examples, answered.texts, answered.tokens)

@@ -1,0 +1,314 @@
+"""Rules about what was computed: signs that have one value wherever a stage computes what it says (``rlhf/stages/signs.py``).
+
+Each can be judged from any one row, so they are also asked while a run goes on.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from rlhf.doctor.finding import Finding, History, Severity
+from rlhf.report.paper import short
+
+ROUNDING = 0.05
+"""Nats a response that two passes of the same weights may be apart in a low number format."""
+FULL = "fp32"
+LEAST_SURPRISE, LEAST_Z = 0.005, 6.0
+"""Nats a token, and standard errors, from which on sampled tokens are not those of the distributions they are judged by."""
+MOST_OFF_SCALE = 1.0
+"""Deviations that the first answers' normalised scores may be from 0."""
+MOST_OFF = 0.01
+"""Relative difference of two ways to work out one number."""
+MOST_OTHER_ENTROPY = 0.25
+"""The same of the entropies before and during an update, which moves them."""
+
+
+@dataclass(frozen=True)
+class Sign:
+    """A metric that has one value where all is well."""
+
+    metric: str
+    name: str
+    healthy: float
+    tolerance: float
+    """In fp32."""
+    coarse: float
+    """In a lower number format."""
+    meaning: str
+    fix: str
+
+
+SIGNS = (
+    Sign(
+        *("val/first_ratio_error", "ratio-not-one", 0.0, 1e-3, 0.03),
+        "Nothing is learnt yet, so the policy that trains must be the one that sampled, and is not: each update is off-policy.",
+        "Look for dropout, position ids under padding, and another temperature or number format in one of the two passes.",
+    ),
+    Sign(
+        *("val/first_loss_error", "loss-not-the-advantage", 0.0, MOST_OFF, 0.05),
+        "At ratio 1 the clipped loss is minus the sum of the advantages; this one weighs tokens otherwise.",
+        "Look at the mask, the sign and the average of the policy loss: a mean over responses favours short or long ones.",
+    ),
+    Sign(
+        *("val/padding_credit", "padding-gets-credit", 0.0, 1e-6, 1e-6),
+        "Advantages or returns stand where no token is.",
+        "Look at the mask in the advantage estimation.",
+    ),
+    Sign(
+        *("val/return_end_error", "return-beyond-the-end", 0.0, 1e-3, 0.05),
+        "Nothing follows the last token, so its return is its reward; here a value from behind the end is added.",
+        "Set values outside of the response to 0 before the advantages are estimated.",
+    ),
+    Sign(
+        *("val/score_at_end", "score-misplaced", 1.0, 1e-6, 1e-6),
+        "The score of a response must be the reward of its last token; here it stands elsewhere, and may be lost with padding.",
+        "Look at the index of the last token under the mask.",
+    ),
+    Sign(
+        *("val/ends_learnt", "end-not-learnt", 1.0, 1e-3, 1e-3),
+        "Answers must close with one end token that is learnt (in a reward model: read), or a policy never learns to stop.",
+        "Look for pad == eos, for a template that adds a second end token, and at the mask of the last token.",
+    ),
+    Sign(
+        *("val/begin_doubled", "begin-token-doubled", 0.0, 1e-3, 1e-3),
+        "Sequences begin with two begin tokens, which the network never saw before and will not see when it is used.",
+        "Let either the template or the tokenizer write it.",
+    ),
+    Sign(
+        *("val/padding_learnt", "padding-learnt", 0.0, 1e-6, 1e-6),
+        "Padding is among the targets: loss and perplexity speak of it.",
+        "Make targets from the attention mask.",
+    ),
+    Sign(
+        *("val/accumulation_error", "accumulation-changes-the-loss", 0.0, 1e-3, 0.01),
+        "The micro-batches of a step are not weighed by their tokens (pairs), so cutting a batch changes what is learnt.",
+        "Divide each summed loss by the units of the whole batch.",
+    ),
+    Sign(
+        *("eval/padding_error", "padding-changes-numbers", 0.0, 0.01, 0.2),
+        "A sequence gets another number alone than beside longer ones: padding is read.",
+        "Look at the attention mask, at position ids, and at the index where the score is read.",
+    ),
+)
+
+
+def signs(run: History) -> Iterator[Finding]:
+    """The first value of each sign that is not the healthy one."""
+    full = run.setting("precision") in (None, FULL)
+    for sign in SIGNS:
+        limit = sign.tolerance if full else sign.coarse
+        wrong = next((pair for pair in run.all(sign.metric) if abs(pair[1] - sign.healthy) > limit), None)
+        if wrong is not None:
+            evidence = f"{sign.metric} is {short(wrong[1])} in round {wrong[0]}, not {short(sign.healthy)}"
+            yield Finding(sign.name, Severity.error, evidence, sign.meaning, sign.fix)
+
+
+def prompts(run: History) -> Iterator[Finding]:
+    """Prompts among the targets, where only responses are to be learnt."""
+    learnt = run.first("val/prompt_learnt")
+    if learnt and (run.stage != "sft" or run.setting("sft.targets") in (None, "response")):
+        yield Finding(
+            "prompt-learnt",
+            Severity.error,
+            f"val/prompt_learnt is {short(learnt)}",
+            "Prompts are among the targets, though only responses are to be: what users write is imitated, too.",
+            "Look at the mask of the loss; sft.targets=all is how to ask for it.",
+        )
+
+
+def start(run: History) -> Iterator[Finding]:
+    """Before anything is learnt the policy is its reference, and scores are on the scale of its answers."""
+    kl, score = run.start("eval/kl"), run.start("eval/score_mean")
+    if kl is not None and abs(kl) > ROUNDING:
+        yield Finding(
+            "kl-not-zero-at-start",
+            Severity.error,
+            f"eval/kl is {short(kl)} nats before the first round",
+            "Policy and reference are not the same weights, or not computed alike, so the penalty pulls elsewhere.",
+            "Start both from the same artifact; look for dropout and for another number format.",
+        )
+    normalised = run.stage == "ppo" and run.setting("ppo.reward_normalization") == "reference"
+    if normalised and score is not None and abs(score) > MOST_OFF_SCALE:
+        yield Finding(
+            "scores-off-scale",
+            Severity.error,
+            f"eval/score_mean is {short(score)} deviations before the first round, not near 0",
+            "Normalised scores of the first answers are 0 on average; a shift was lost, so end penalty and clip are off.",
+            "Look at the reward model's bias and at ppo.normalization_prompts.",
+        )
+
+
+def reference(run: History) -> Iterator[Finding]:
+    """A reference stays where it is while the policy moves."""
+    trained = [at for at, _ in run.all("policy/approxkl_avg" if run.stage == "ppo" else "rewards/margins", "train")]
+    told = "objective/kl" if run.stage == "ppo" else "rewards/margins"
+    moved = [value for at, value in run.all(told, "train") if trained and at > trained[0] + 1]
+    if run.stage in ("ppo", "dpo") and moved and all(value == 0 for value in moved):
+        yield Finding(
+            "reference-moves-along",
+            Severity.error,
+            f"{told} is exactly 0 in {len(moved)} rows after the first update",
+            "Policy and reference are the same weights, so nothing holds the policy where it started, or nothing is learnt.",
+            "Copy the reference before the first step, and look at what the optimizer steps.",
+        )
+
+
+def negative(run: History) -> Iterator[Finding]:
+    """What cannot be negative."""
+    entropies = [value for _, value in run.all("objective/entropy")]
+    if entropies and min(entropies) < 0:
+        yield Finding(
+            "negative-entropy",
+            Severity.error,
+            f"objective/entropy falls to {short(min(entropies))}",
+            "No distribution has a negative entropy: padding or a placeholder was summed.",
+            "Look at the mask of the metric.",
+        )
+    latest = [value for _, value in run.all("objective/kl", "train")][-3:]
+    if latest and sum(latest) / len(latest) < -10 * ROUNDING:
+        yield Finding(
+            "negative-kl",
+            Severity.error,
+            f"objective/kl is {short(sum(latest) / len(latest))} nats a response over {len(latest)} rows",
+            "A divergence is not negative: its sign is turned, or responses do not come from the policy they are judged by.",
+            "Look at the sampler's settings and at the order of the two log-probabilities.",
+        )
+
+
+def sampler(run: History) -> Iterator[Finding]:
+    """Whether responses come from the distributions that their log-probabilities speak of."""
+    scores, gaps = ([value for _, value in run.all(f"val/surprise{end}", "train")] for end in ("_z", ""))
+    if not scores or run.setting("rollout.top_p") not in (None, 1) or run.setting("rollout.temperature") == 0:
+        return
+    z, gap = sum(scores) / len(scores) ** 0.5, sum(gaps) / len(gaps)
+    if abs(z) > LEAST_Z and abs(gap) > LEAST_SURPRISE:
+        yield Finding(
+            "sampler-and-training-differ",
+            Severity.error,
+            f"sampled tokens are {short(gap)} nats less likely than their entropies say, {short(abs(z))} standard errors",
+            "Responses were not sampled from the distribution that is trained: ratios and KL are those of other actions.",
+            "Look at temperature, forbidden tokens, position ids, number formats, and at whose weights the sampler has.",
+        )
+
+
+def sums(run: History) -> Iterator[Finding]:
+    """Numbers that must agree, since they are one quantity worked out twice."""
+    pairs = [
+        (
+            "objective/token_rewards",
+            "objective/rlhf_reward",
+            "reward-not-received",
+            "token_rewards and the penalty's coefficient",
+        ),
+    ]
+    for one, other, name, place in pairs:
+        both = zip(run.all(one), run.all(other), strict=False)
+        wrong = next(((first, second) for (_, first), (_, second) in both if _differ(first, second, MOST_OFF)), None)
+        if wrong is not None:
+            yield Finding(
+                name,
+                Severity.error,
+                f"{one} is {short(wrong[0])} and {other} {short(wrong[1])}",
+                "What the policy is rewarded with is not what is told of it: a score is lost, or another KL is used.",
+                f"Look at {place}.",
+            )
+    if run.setting("ppo.whiten_advantages") and (mean := run.first("val/advantage_mean")) is not None:
+        spread = run.first("val/advantage_sd") or 0.0
+        if abs(mean) > MOST_OFF or abs(spread - 1) > MOST_OFF:
+            yield Finding(
+                "whitening-wrong",
+                Severity.error,
+                f"advantages have mean {short(mean)} and deviation {short(spread)} over the responses' tokens",
+                "Whitened advantages have mean 0 and deviation 1: something else, such as padding, was counted.",
+                "Look at the mask of the whitening.",
+            )
+
+
+def entropies(run: History) -> Iterator[Finding]:
+    """The entropy of responses, told a response before an update and a token during it, is one and the same."""
+    whole, tokens = run.first("objective/entropy", "train"), run.first("response/length_mean", "train")
+    each = run.first("policy/entropy_avg", "train")
+    if whole and tokens and each and whole > 0 and _differ(whole / tokens, each, MOST_OTHER_ENTROPY, floor=0.05):
+        yield Finding(
+            "entropy-of-padding",
+            Severity.error,
+            f"objective/entropy is {short(whole)} over {short(tokens)} tokens, and policy/entropy_avg {short(each)} a token",
+            "One of them counts what is no token of a response.",
+            "Look at the mask of the metric.",
+        )
+
+
+def ends(run: History) -> Iterator[Finding]:
+    """Whether training and evaluation agree on which responses ended."""
+    trained, asked = run.first("response/eos_rate", "train"), run.start("response/eos_rate")
+    if run.stage == "ppo" and trained is not None and asked is not None and abs(trained - asked) > 0.5:
+        yield Finding(
+            "ends-miscounted",
+            Severity.error,
+            f"response/eos_rate is {short(trained)} in training and {short(asked)} in the evaluation before it",
+            "Which responses ended is found by another token in one of the two, so the end penalty hits the wrong ones.",
+            "Look at which token ends a response.",
+        )
+
+
+def pairs(run: History) -> Iterator[Finding]:
+    """Pairs whose answers get the same number."""
+    full = run.setting("precision") in (None, FULL)
+    ties = [value for _, value in run.all("rewards/ties")]
+    share = sum(ties) / len(ties) if ties else 0.0
+    if share > (0.02 if full else 0.2):
+        yield Finding(
+            "identical-pairs",
+            Severity.error,
+            f"both answers of {short(100 * share)} % of the training pairs get the very same number",
+            "The network reads the same tokens of both: they are equal, were cut to their common beginning, or are not read.",
+            "Cut prompts and not answers, pass over equal ones, and look at where the score is read.",
+        )
+
+
+def gradients(run: History) -> Iterator[Finding]:
+    """A trained network without a gradient."""
+    names = sorted({name for row in run.rows for name in row if name.startswith("grad_norm/")})
+    for name in names:
+        norms = [value for _, value in run.all(name)]
+        if norms and max(norms) == 0:
+            yield Finding(
+                "no-gradient",
+                Severity.error,
+                f"{name} is 0 in all of {len(norms)} rows",
+                "Its optimizer has nothing to follow: the network is cut off from its loss.",
+                "Look at which parameters are trained, and for a detached tensor.",
+            )
+
+
+def leaks(run: History) -> Iterator[Finding]:
+    """Held-out prompts that some stage trains on."""
+    shares = {stage: share for stage, share in (run.facts.get("leaked") or {}).items() if share}
+    if shares:
+        told = ", ".join(f"{short(100 * share)} % of {stage}'s" for stage, share in shares.items())
+        yield Finding(
+            "split-leak",
+            Severity.error,
+            f"training prompts are among the held-out ones: {told}",
+            "Held-out figures are those of training, and tell nothing about new prompts.",
+            "Split by a hash of the prompt, the same in every stage.",
+        )
+
+
+def _differ(one: float, other: float, most: float, floor: float = 1.0) -> bool:
+    return abs(one - other) > most * max(floor, abs(one), abs(other))
+
+
+RULES: tuple[Callable[[History], Iterator[Finding]], ...] = (
+    signs,
+    prompts,
+    start,
+    reference,
+    negative,
+    sampler,
+    sums,
+    entropies,
+    ends,
+    pairs,
+    gradients,
+    leaks,
+)
