@@ -143,7 +143,7 @@ def _compared(metrics: Metrics) -> Metrics:
     loss = metrics["loss"].value
     error = abs(metrics[HANDED].value - loss) / max(abs(loss), SMALL_LOSS)
     kept = {name: metric for name, metric in metrics.items() if name != HANDED}
-    return Metrics({**kept, "val/accumulation_error": Mean(error, 1)})
+    return Metrics({**kept, "signs/accumulation_error": Mean(error, 1)})
 
 
 def measure(stage: Stage[Any], engine: Engine, round_: int) -> Evaluation:

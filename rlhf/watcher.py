@@ -11,6 +11,7 @@ from torch import Tensor
 
 from rlhf import checkpoint, followed
 from rlhf.config import Run
+from rlhf.doctor.live import TOLD, Live
 from rlhf.engine.base import Engine
 from rlhf.identity import Identity
 from rlhf.metrics import Metrics
@@ -81,6 +82,7 @@ class Watcher:
         self._metrics = Record(identity.folder / "metrics.jsonl", state.metrics_rows)
         self._samples = Record(identity.folder / "samples.jsonl", state.samples_rows)
         self._scores = Record(identity.folder / "scores.jsonl", sys.maxsize)  # a row that comes again is the same
+        self._live = Live(identity.folder, identity.stage, self.first_round)
         self.final_metrics: dict[str, float] = {}
         self._tracker: Tracker = open_tracker(run, identity, self.first_round)
         price = per_second(run.hardware.usd_per_hour, run.ranks)
@@ -162,6 +164,7 @@ class Watcher:
         self._metrics.close()
         self._samples.close()
         self._scores.close()
+        self._live.close()
         self._tracker.finish(result)
 
     def abandon(self, result: Result) -> None:
@@ -172,9 +175,13 @@ class Watcher:
     def _write(self, kind: str, round_: int, row: dict[str, float]) -> None:
         if self._stage.rounds_per_epoch is not None:
             row["progress/epoch"] = round(float(round_ / self._stage.rounds_per_epoch), 6)
-        self._metrics.append({"round": round_, "kind": kind, "seconds": round(self.seconds, 3), **row})
+        whole = {"round": round_, "kind": kind, "seconds": round(self.seconds, 3), **row}
+        self._metrics.append(whole)
         self._tracker.log(round_, row, held_out=kind == "eval")
         self.screen.progress(round_, row, always=kind == "eval")
+        for finding in self._live.look(whole):
+            self.screen.say(f"{finding.severity.name}: {finding}")
+            self._tracker.alert(round_, finding.name, str(finding))
 
 
 def _selection(run: Run, stage: str, state: checkpoint.TrainState, keep: Callable[[int], None]) -> Selection:
@@ -213,5 +220,5 @@ def _resume(run: Run, folder: Path, stage: Stage[Any], engine: Engine) -> checkp
 def _clear(folder: Path) -> None:
     for name in (CHECKPOINTS, BEST, "artifact", "artifact_ema", "tensorboard"):
         shutil.rmtree(folder / name, ignore_errors=True)
-    for name in ("result.json", "metrics.jsonl", "samples.jsonl", "scores.jsonl", "crash.txt", "report.html"):
+    for name in ("result.json", "metrics.jsonl", "samples.jsonl", "scores.jsonl", TOLD, "crash.txt", "report.html"):
         (folder / name).unlink(missing_ok=True)

@@ -13,8 +13,8 @@ from rlhf.report.folder import Row
 
 INTERVAL = re.compile(r"^(?P<before>.+)_(?P<end>low|high)(?P<after>/.*)?$")
 NOT_METRICS = ("round", "kind", "seconds")
-NO_CURVES = ("baseline/", "progress/", "eval/pairs/")
-"""Levels on another metric's chart, axes, counts."""
+NO_CURVES = ("baseline/", "progress/", "eval/pairs/", "signs/")
+"""Levels on another metric's chart, axes, counts, and what has one value where all is well."""
 PEAK = "mem/peak_gib"
 OF_THE_REFERENCE = "_sft"
 """End of the names of what is measured on the SFT policy, and so never moves."""

@@ -26,10 +26,10 @@ def of_demonstrations(batch: Sequences, tokenizer: PreTrainedTokenizerBase) -> d
     counts = [learnt.sum(), begins.sum(), batch.targets[:, 1].sum(), (batch.targets & ~batch.mask).sum(), batch.targets.sum()]
     ended, doubled, prompts, padding, targets = torch.stack(counts).tolist()
     return {
-        "val/ends_learnt": Mean(ended, rows),
-        "val/begin_doubled": Mean(doubled, rows),
-        "val/prompt_learnt": Mean(prompts, rows),
-        "val/padding_learnt": Mean(padding, targets),
+        "signs/ends_learnt": Mean(ended, rows),
+        "signs/begin_doubled": Mean(doubled, rows),
+        "signs/prompt_learnt": Mean(prompts, rows),
+        "signs/padding_learnt": Mean(padding, targets),
     }
 
 
@@ -40,7 +40,10 @@ def of_sampling(logprobs: Tensor, entropies: Tensor, targets: Tensor) -> dict[st
     """
     beyond = -logprobs - entropies
     total, squares = masked_sum(beyond, targets).item(), masked_sum(beyond**2, targets).item()
-    return {"val/surprise": Mean(total, targets.sum().item()), "val/surprise_z": Mean(total / max(squares, 1e-12) ** 0.5, 1)}
+    return {
+        "signs/surprise": Mean(total, targets.sum().item()),
+        "signs/surprise_z": Mean(total / max(squares, 1e-12) ** 0.5, 1),
+    }
 
 
 def of_ends(ids: Tensor, targets: Tensor, ended: Tensor, eos: int) -> dict[str, Metric]:
@@ -48,7 +51,7 @@ def of_ends(ids: Tensor, targets: Tensor, ended: Tensor, eos: int) -> dict[str, 
     if not ended.any():
         return {}
     last = last_true(targets)[:, None]
-    return {"val/ends_learnt": Mean.of(ids.gather(1, last).squeeze(1).eq(eos).float(), ended)}
+    return {"signs/ends_learnt": Mean.of(ids.gather(1, last).squeeze(1).eq(eos).float(), ended)}
 
 
 def of_rewards(rewards: Tensor, costs: Tensor, scores: Tensor, targets: Tensor) -> dict[str, Metric]:
@@ -62,8 +65,8 @@ def of_rewards(rewards: Tensor, costs: Tensor, scores: Tensor, targets: Tensor) 
     at_end = received.gather(1, last_true(targets)[:, None]).squeeze(1)
     missed = (at_end - scores).abs() > 1e-3 * scores.abs().clamp(min=1.0)
     return {
-        "objective/token_rewards": Mean.of(rewards.masked_fill(~targets, 0.0).sum(1)),
-        "val/score_at_end": Mean.of(1.0 - missed.float()),
+        "signs/token_rewards": Mean.of(rewards.masked_fill(~targets, 0.0).sum(1)),
+        "signs/score_at_end": Mean.of(1.0 - missed.float()),
         **of_lengths(scores, targets),
     }
 
@@ -95,10 +98,10 @@ def of_advantages(
     spread = got.std(correction=0).clamp(min=1e-6)
     outside = torch.maximum(advantages.abs(), returns.abs()).masked_fill(valued, 0.0)
     return {
-        "val/advantage_mean": Mean.of(kept),
-        "val/advantage_sd": Mean(kept.std(correction=0).item(), 1),
-        "val/padding_credit": Peak(outside.max().item()),
-        "val/return_end_error": Mean.of(at_end),
+        "signs/advantage_mean": Mean.of(kept),
+        "signs/advantage_sd": Mean(kept.std(correction=0).item(), 1),
+        "signs/padding_credit": Peak(outside.max().item()),
+        "signs/return_end_error": Mean.of(at_end),
         "val/value_bias": Mean(((values[valued] - got).mean() / spread).item(), 1),
     }
 
@@ -107,16 +110,16 @@ def of_first_step(loss: Tensor, ratio: Tensor, advantages: Tensor, targets: Tens
     """Before anything is learnt from a rollout: how far ratios are from 1, and the loss from minus the advantages' sum."""
     expected, scale = masked_sum(advantages, targets), masked_sum(advantages.abs(), targets)
     return {
-        "val/first_ratio_error": Mean.of((ratio - 1).abs(), targets),
-        "val/first_loss_error": Mean((loss.detach() + expected).abs().item(), scale.item()),
+        "signs/first_ratio_error": Mean.of((ratio - 1).abs(), targets),
+        "signs/first_loss_error": Mean((loss.detach() + expected).abs().item(), scale.item()),
     }
 
 
 def of_ties(better: Tensor, worse: Tensor) -> dict[str, Metric]:
     """The share of pairs whose two answers get the very same number."""
-    return {"rewards/ties": Mean.of((better == worse).float())}
+    return {"signs/ties": Mean.of((better == worse).float())}
 
 
 def of_padding(among_others: Tensor, alone: Tensor, spread: float) -> dict[str, Metric]:
     """How far numbers of sequences that were read alone are from those they got beside longer ones, in deviations."""
-    return {"eval/padding_error": Mean((among_others - alone).abs().mean().item() / max(spread, 1e-6), 1)}
+    return {"signs/padding_error": Mean((among_others - alone).abs().mean().item() / max(spread, 1e-6), 1)}

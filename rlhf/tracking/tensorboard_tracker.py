@@ -35,6 +35,10 @@ class TensorboardTracker:
         lines = [f"{name}: {value}" for row in rows for name, value in [*row.items(), ("", "")]]
         self._guarded(lambda writer: writer.add_text("samples", _plain("\n".join(lines)), step))
 
+    def alert(self, step: int, name: str, text: str) -> None:
+        """A text under ``doctor/``."""
+        self._guarded(lambda writer: writer.add_text(f"doctor/{name}", _plain(text), step))
+
     def finish(self, result: Result) -> None:
         """Close the file."""
         self._guarded(lambda writer: writer.close())

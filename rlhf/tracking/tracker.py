@@ -1,4 +1,4 @@
-"""The window on a run: four calls, none of which may fail, block or lose the run."""
+"""The window on a run: five calls, none of which may fail, block or lose the run."""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -23,6 +23,10 @@ class Tracker(Protocol):
         """Answers to the fixed evaluation prompts after ``step`` rounds."""
         ...
 
+    def alert(self, step: int, name: str, text: str) -> None:
+        """What is wrong with the run, as its record shows after ``step`` rounds; each ``name`` once."""
+        ...
+
     def finish(self, result: Result) -> None:
         """The end of the run."""
         ...
@@ -35,6 +39,9 @@ class NoTracker:
         """Do nothing."""
 
     def table(self, step: int, rows: Sequence[Mapping[str, str | float]]) -> None:
+        """Do nothing."""
+
+    def alert(self, step: int, name: str, text: str) -> None:
         """Do nothing."""
 
     def finish(self, result: Result) -> None:

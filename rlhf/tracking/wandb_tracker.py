@@ -48,6 +48,10 @@ class WandbTracker:
         """Queue a table of answers."""
         self._queue.put(("table", (step, [dict(row) for row in rows])))
 
+    def alert(self, step: int, name: str, text: str) -> None:
+        """Queue an alert."""
+        self._queue.put(("alert", (step, name, text)))
+
     def finish(self, result: Result) -> None:
         """Queue the end, and wait a bounded time for the thread."""
         self._queue.put(("finish", (result,)))
@@ -83,6 +87,10 @@ class WandbTracker:
                 columns = ["round", *rows[0]]
                 data = [[step, *(row.get(column) for column in columns[1:])] for row in rows]
                 run.log({"samples": wandb.Table(columns=columns, data=data)}, step=step)
+            elif call == "alert":
+                step, name, text = arguments
+                run.alert(title=f"doctor: {name}", text=text, level="WARN")
+                run.summary[f"doctor/{name}"] = step  # the round it was found in: a column of the table of runs
             else:
                 (result,) = arguments
                 run.log({}, commit=True)  # else the last row comes behind the summary, and hides it

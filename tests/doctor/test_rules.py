@@ -13,7 +13,12 @@ from rlhf.doctor.finding import Finding, History, Severity
 from rlhf.report.folder import RunFolder, read
 
 Rows = list[dict[str, Any]]
-CONFIG = "rollout: {top_p: 1.0}\nppo: {reward_clip: null}\n"
+CONFIG = """
+precision: fp32
+rollout: {top_p: 1.0, temperature: 1.0}
+sft: {targets: response, learning_rate: 0.01, schedule: linear, warmup_steps: 0}
+ppo: {reward_clip: null, whiten_advantages: true, reward_normalization: reference, kl_estimator: k1, kl_target: null}
+"""
 
 
 def record(folder: Path, stage: str, rows: Rows, config: str = CONFIG) -> RunFolder:
@@ -39,7 +44,47 @@ def record(folder: Path, stage: str, rows: Rows, config: str = CONFIG) -> RunFol
 
 SICK: list[tuple[str, str, Rows]] = [
     ("kl-not-zero-at-start", "ppo", [{"eval/kl": 0.4}]),
+    ("ratio-not-one", "ppo", [{"signs/first_ratio_error": 1e-8}, {"signs/first_ratio_error": 0.02}]),
+    ("loss-not-the-advantage", "ppo", [{"signs/first_loss_error": 0.1}]),
+    ("padding-gets-credit", "ppo", [{"signs/padding_credit": 0.3}]),
+    ("return-beyond-the-end", "ppo", [{"signs/return_end_error": 0.1}]),
+    ("score-misplaced", "ppo", [{"signs/score_at_end": 0.9}]),
+    ("end-not-learnt", "sft", [{"signs/ends_learnt": 0.5}]),
+    ("begin-token-doubled", "rm", [{"signs/begin_doubled": 1.0}]),
+    ("padding-learnt", "sft", [{"signs/padding_learnt": 0.2}]),
+    ("accumulation-changes-the-loss", "rm", [{"signs/accumulation_error": 0.01}]),
+    ("padding-changes-numbers", "rm", [{"signs/padding_error": 0.3}]),
+    ("prompt-learnt", "sft", [{"signs/prompt_learnt": 1.0}]),
+    ("scores-off-scale", "ppo", [{"eval/score_mean": -2.5}]),
+    (
+        "policy-equals-reference",
+        "ppo",
+        [{"policy/approxkl_avg": 0.01, "objective/kl": 0.0}, {"objective/kl": 0.0}, {"objective/kl": 0.0}],
+    ),
+    ("policy-equals-reference", "dpo", [{"rewards/margins": 0.0}, {"rewards/margins": 0.0}, {"rewards/margins": 0.0}]),
     ("negative-entropy", "ppo", [{"objective/entropy": 3.0}, {"objective/entropy": -0.1}]),
+    ("negative-kl", "ppo", [{"objective/kl": -1.0}, {"objective/kl": -1.5}]),
+    ("sampler-and-training-differ", "ppo", [{"signs/surprise": 0.02, "signs/surprise_z": 5.0}] * 2),
+    ("reward-not-received", "ppo", [{"signs/token_rewards": 0.0, "objective/rlhf_reward": 1.0}]),
+    ("whitening-wrong", "ppo", [{"signs/advantage_mean": 0.2, "signs/advantage_sd": 1.0}]),
+    ("whitening-wrong", "ppo", [{"signs/advantage_mean": 0.0, "signs/advantage_sd": 1.2}]),
+    (
+        "entropy-of-padding",
+        "ppo",
+        [{"kind": "train", "objective/entropy": 20.0, "response/length_mean": 20.0, "policy/entropy_avg": 0.5}],
+    ),
+    ("ends-miscounted", "ppo", [{"response/eos_rate": 0.9}, {"kind": "train", "response/eos_rate": 0.0}]),
+    ("identical-pairs", "rm", [{"signs/ties": 0.1}, {"signs/ties": 0.2}]),
+    ("no-gradient", "sft", [{"grad_norm/policy": 0.0}, {"grad_norm/policy": 0.0}]),
+    (
+        "penalty-is-not-the-kl",
+        "ppo",
+        [{"objective/kl": 4.0, "objective/kl_coef": 0.1, "objective/non_score_reward": -0.2}],
+    ),
+    ("learning-rate-off", "sft", [{"learning_rate/policy": each} for each in (0.01, 0.005, 0.0, 0.0, 0.0)]),
+    ("critic-starts-biased", "ppo", [{"val/value_bias": -6.0}, {"val/value_bias": 0.1}]),
+    ("score-follows-length", "ppo", [{"objective/length_correlation": 0.95}]),
+    ("prefers-the-worse", "rm", [{"eval/accuracy_high/a": 0.45}]),
     ("entropy-collapse", "ppo", [{"objective/entropy": 20.0}, {"objective/entropy": 0.5}]),
     ("over-optimised", "ppo", [{"reward/gain_low": 0.1, "reward/gain_high": 0.3, "reward/gold_gain_high": -0.2}]),
     ("no-gain", "ppo", [{"reward/gain_low": -0.1, "reward/gain_high": 0.3}]),
@@ -105,11 +150,46 @@ def test_healthy_figures_are_passed_over(stage: str, tmp_path: Path) -> None:
 
 
 def test_settings_count_too(tmp_path: Path) -> None:
-    config = "rollout: {top_p: 0.9}\nppo: {reward_clip: 2.0}\n"
-    found = examine(record(tmp_path, "ppo", [{"objective/scores": 1.95}], config))
-    assert {each.name for each in found} == {"scores-at-the-clip", "sampled-from-another-distribution"}
+    config = "rollout: {top_p: 0.9, temperature: 0}\nppo: {reward_clip: 2.0}\n"
+    found = examine(record(tmp_path, "ppo", [{"objective/score_clipped": 0.7}], config))
+    assert {each.name for each in found} == {"scores-at-the-clip", "sampled-from-another-distribution", "sampled-greedily"}
     (tmp_path / "again").mkdir()
-    assert examine(record(tmp_path / "again", "sft", [{"objective/scores": 1.95}], config)) == []
+    assert examine(record(tmp_path / "again", "sft", [{"loss": 1.0}], config)) == []
+
+
+IGNORED = [
+    ("kl_target: 1.0", [{"objective/kl_coef": 0.1}] * 3),
+    ("ema_decay: 0.9", [{"eval/kl": 0.0}] * 2),
+    ("ptx_coef: 1.0", [{"loss/policy_avg": 0.0}]),
+    ("critic_warmup: 2, log_every: 1", [{"loss": 0.0}, {"loss/policy_avg": 0.0}]),
+    ("kl_coef: 0.1", [{"objective/kl": 4.0, "objective/non_score_reward": 0.0}]),
+]
+
+
+@pytest.mark.parametrize(("setting", "rows"), IGNORED)
+def test_a_setting_that_leaves_no_trace_is_named(setting: str, rows: Rows, tmp_path: Path) -> None:
+    (found,) = examine(record(tmp_path, "ppo", rows, f"ppo: {{{setting}}}\n"))
+    assert (found.name, setting.partition(":")[0] in found.evidence) == ("setting-without-effect", True)
+
+
+def test_a_low_number_format_may_round(tmp_path: Path) -> None:
+    config = CONFIG.replace("fp32", "bf16")
+    assert examine(record(tmp_path, "ppo", [{"signs/first_ratio_error": 0.02}], config)) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "content"),
+    [
+        ("split-leak", "environment.json", {"leaked": {"sft": 0.0, "rm": 0.25}}),
+        ("pad-is-end", "artifact/tokenizer_config.json", {"pad_token": "</s>", "eos_token": "</s>"}),
+    ],
+)
+def test_what_stands_beside_the_record_counts(name: str, file: str, content: dict[str, Any], tmp_path: Path) -> None:
+    run = record(tmp_path, "sft", [{"loss": 1.0}])
+    (run.path / file).parent.mkdir(exist_ok=True)
+    (run.path / file).write_text(json.dumps(content))
+    (found,) = examine(run)
+    assert found.name == name
 
 
 def test_every_rule_is_shown_to_fire(tmp_path: Path) -> None:
@@ -118,7 +198,7 @@ def test_every_rule_is_shown_to_fire(tmp_path: Path) -> None:
         (tmp_path / str(number)).mkdir()
         history = History.of(record(tmp_path / str(number), stage, rows))
         fired |= {rule for rule in RULES if list(rule(history))}
-    assert {rule.__name__ for rule in RULES if rule not in fired} == {"scores", "sampling"}  # which ask for a setting
+    assert {rule.__name__ for rule in RULES if rule not in fired} == {"scores", "sampling", "ignored", "leaks", "end_token"}
 
 
 def test_the_verb_tells_and_its_exit_code_says_whether_there_is_an_error(

@@ -35,6 +35,7 @@ def tracked(told: About, config: TrackerConfig = CONFIG) -> None:
         row = {"loss": 1.0 / step, "response/length_mean": 3.0, "progress/tokens": 100.0 * step, "time/train_s": 1.0}
         tracker.log(step, row, held_out=False)
     tracker.log(first + 2, {"eval/kl": 0.5, "response/length_mean": 5.0}, held_out=True)
+    tracker.alert(first + 2, f"late-{first}", "something is off")
     ended = Result(Status.finished, "ppo", "tiny", "0123", "4567", metrics={"reward/gain": 0.25, "response/length_mean": 5.0})
     tracker.finish(replace(ended, seconds=12.5, peak_memory_gib=1.5, artifact=str(told.folder / "artifact")))
 

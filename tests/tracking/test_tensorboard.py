@@ -23,6 +23,7 @@ def track(told: About, steps: range) -> None:
         tracker.log(step, {"loss": float(step), "response/length_mean": 2.0}, held_out=False)
         tracker.log(step, {"response/length_mean": 3.0}, held_out=True)
     tracker.table(steps[-1], [{"prompt": "<b>a</b>", "response": "# b"}])
+    tracker.alert(steps[-1], "pad-is-end", "a text")
     tracker.finish(Result(Status.finished, "ppo", "tiny", "", ""))
 
 
@@ -37,6 +38,8 @@ def test_the_event_file_holds_what_was_logged(told: About) -> None:
     found = read(told)
     assert [(event.step, event.value) for event in found.Scalars("loss")] == [(1, 1.0), (2, 2.0), (3, 3.0)]
     assert [event.value for event in found.Scalars("eval/response/length_mean")] == [3.0, 3.0, 3.0]
+    (alert,) = found.Tensors("doctor/pad-is-end/text_summary")
+    assert (alert.step, alert.tensor_proto.string_val[0].decode()) == (3, "    a text\n")
     (text,) = found.Tensors("samples/text_summary")
     assert text.tensor_proto.string_val[0].decode().startswith("    prompt: <b>a</b>\n    response: # b")
 

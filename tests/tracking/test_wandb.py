@@ -33,6 +33,14 @@ def test_the_offline_file_holds_what_was_logged(told: About) -> None:
     assert (summary["reward/gain"], summary["status"]) == (0.25, "finished")
 
 
+def test_a_finding_is_an_alert_and_a_column_of_the_table_of_runs(told: About) -> None:
+    tracked(told)
+    (file,) = files(told.folder)
+    assert [(row["title"], row["text"]) for row in records(file, "alert")] == [("doctor: late-0", "something is off")]
+    summary = {key: value for row in records(file, "summary") for key, value in row["update"].items()}
+    assert summary["doctor/late-0"] == 2
+
+
 def test_metrics_are_drawn_over_samples_and_costs_over_tokens(told: About) -> None:
     tracked(told)
     axes = {row.get("glob_name", row.get("name")): row.get("step_metric") for row in records(files(told.folder)[0], "metric")}
