@@ -79,3 +79,32 @@ def test_a_step_moves_by_the_formula_of_adamw() -> None:
     optimizer.step()
     assert module.weight.item() == pytest.approx(2.0 - 0.5 * 0.1 * 2.0 - 0.5, abs=1e-6)
     assert module.bias.item() == pytest.approx(2.0 + 0.5, abs=1e-6)
+
+
+def of_torch(t: int, gradient: float, eps: float) -> float:
+    """How far step ``t`` of equal gradients goes, over the learning rate: eps stands beside the corrected root."""
+    return gradient / (gradient + eps)
+
+
+def of_tensorflow(t: int, gradient: float, eps: float) -> float:
+    """The same with eps beside the root that is not corrected: early steps see it sqrt(1 - beta2^t) times as large."""
+    return gradient / (gradient + eps / (1 - 0.999**t) ** 0.5)
+
+
+@pytest.mark.parametrize(
+    ("eps", "first", "in_tensorflow"), [(1e-8, 0.999, 0.9694), (1e-5, 0.5, 0.03065), (1e-3, 0.0099, 3.161e-4)]
+)
+def test_epsilon_counts_as_in_torch(eps: float, first: float, in_tensorflow: float) -> None:
+    """Gradients of 1e-5, as in RLHF (Huang et al. 2023, "The N Implementation Details", the last of them)."""
+    module = nn.Linear(1, 1, bias=False)
+    with torch.no_grad():
+        module.weight.zero_()
+    optimizer = optimizer_of(module, replace(SPEC, adam_beta1=0.9, adam_beta2=0.999, adam_eps=eps, weight_decay=0.0))
+    for group in optimizer.param_groups:
+        group["lr"] = 1.0
+    assert (of_torch(1, 1e-5, eps), of_tensorflow(1, 1e-5, eps)) == pytest.approx((first, in_tensorflow), rel=1e-2)
+    for step in range(1, 6):
+        before = module.weight.item()
+        module.weight.grad = torch.tensor([[1e-5]])
+        optimizer.step()
+        assert before - module.weight.item() == pytest.approx(of_torch(step, 1e-5, eps), rel=1e-4)
