@@ -12,7 +12,7 @@ NODES, EDGE, SEED, LONGEST = 21, 0.1, 1002, 10
 NAMES = "abcdefghijklmnopqrstu"
 GOAL = "a"
 SHOWN, ASKED = 3, 4
-"""Digits of a prompt, and how many are to follow."""
+"""Fewest digits of a prompt, and how many are to follow."""
 
 
 def graph() -> dict[str, list[str]]:
@@ -66,15 +66,16 @@ def walk(drawn: random.Random, start: str) -> list[str]:
     return nodes
 
 
-def walk_rows(count: int = 1000) -> list[dict[str, str]]:
-    """Random walks, cut after their third node: what came first is the prompt."""
+def walk_rows(count: int = 3000) -> list[dict[str, str]]:
+    """Random walks, cut after one to six nodes: what came first is the prompt."""
     drawn = random.Random(SEED)
     rows = []
     while len(rows) < count:
         start = drawn.choice(NAMES[1:])
         nodes = [start, *walk(drawn, start)]
-        if GOAL not in nodes[:3] and len(nodes) > 3:
-            rows.append({"prompt": " ".join(nodes[:3]), "response": " ".join(nodes[3:])})
+        cut = drawn.randint(1, 6)
+        if cut < len(nodes):
+            rows.append({"prompt": " ".join(nodes[:cut]), "response": " ".join(nodes[cut:])})
     return rows
 
 
@@ -96,7 +97,7 @@ def digit_rows(count: int = 3000, right: float = 0.5) -> list[dict[str, str]]:
     rows = []
     for _ in range(count):
         first, step = drawn.randrange(10), drawn.randrange(10)
-        shown = [(first + step * each) % 10 for each in range(SHOWN + drawn.randrange(2))]
+        shown = [(first + step * each) % 10 for each in range(SHOWN + drawn.randrange(6))]
         told = [each if drawn.random() < right else drawn.randrange(10) for each in digits_after(shown)]
         rows.append({"prompt": " ".join(map(str, shown)), "response": " ".join(map(str, told))})
     return rows
