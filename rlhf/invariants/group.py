@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -38,7 +39,7 @@ def outcomes(ways: Sequence[Way], truth: Truth, updates: int) -> Iterator[Outcom
             if process.poll() is None:
                 try:
                     process.wait(30 if len(_lines(folder)) == len(ways) else 0)
-                except Exception:
+                except subprocess.TimeoutExpired:
                     os.killpg(process.pid, signal.SIGKILL)
                     process.wait()
 

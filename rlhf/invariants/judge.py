@@ -24,7 +24,8 @@ class Judged:
     verdict: Verdict
     why: str = ""
     farthest: dict[str, float] = field(default_factory=dict)
-    """Largest distance of the loss and of the gradient norms, in parts of max(0.1, |x|), and of a tensor's weights."""
+    """Largest distance of the loss and of the gradient norms, in parts of max(0.1, |x|), and of a tensor's weights and of its
+    running gradients."""
     update: int | None = None
     """The first at which something differs."""
     tensor: str | None = None
@@ -41,6 +42,7 @@ def judge(way: Way, outcome: Outcome, truth: Truth, again: Again) -> Judged:
         "loss": compare.farthest(truth.rows, outcome.rows, "loss"),
         "gradient norm": compare.farthest(truth.rows, outcome.rows, "grad_norm/"),
         "weights": max(each.weights for each in outcome.apart.values()),
+        "gradients": max(each.gradient for each in outcome.apart.values()),
     }
     wrong = compare.wrong_figures(truth.rows, outcome.rows)
     if wrong:

@@ -75,7 +75,10 @@ class Series:
             yield told
 
     def _repeat(self, way: Way, updates: int) -> Outcome:
-        return repeat(way, self._truth, updates)
+        try:
+            return repeat(way, self._truth, updates)
+        except Exception as error:  # the other ways may do
+            return Outcome(broke=f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}")
 
     def _again(self, way: Way, updates: int) -> Outcome:
         """A way up to an update, on its ranks if it has any."""

@@ -7,7 +7,9 @@ from torch import Tensor, nn
 from rlhf.engine.base import Trainable
 from rlhf.engine.optimizer import OptimizerSpec
 from rlhf.invariants.compare import ForwardOrder, distances, off, wrong_figures
+from rlhf.invariants.judge import Judged, Verdict, sum_up
 from rlhf.invariants.rollouts import parting
+from rlhf.invariants.ways import Invariance, Way
 from rlhf.stages.batches import Comparisons, Ranked, Rollout, Sequences
 
 
@@ -89,3 +91,16 @@ def test_more_padding_is_no_target_and_holds_nothing() -> None:
     assert more.select(torch.arange(2)).ids.shape == (2, 3)  # what nobody needs is left out again
     pairs = Comparisons([Ranked((([5], [6, 7]), ([5], [8])))], 0, torch.device("cpu"))
     assert pairs.padded(1, 2).answers.ids.shape == (2, 6) and pairs.answers.ids.shape == (2, 3)
+
+
+def test_an_invariance_is_as_good_as_its_worst_way() -> None:
+    far = {"loss": 1e-7, "weights": 2e-6}
+    ok, lost = Judged("a", Verdict.ok, farthest=far), Judged("b", Verdict.not_tried, "no such engine")
+    broke, differs = Judged("c", Verdict.broke, "RuntimeError: x"), Judged("d", Verdict.differs, "update 1: loss is 2, not 1")
+    ways = Invariance("ranks", (Way("a"), Way("b"), Way("c"), Way("d")), "for no reason")
+    assert sum_up(ways, [ok, lost, broke, differs], 0) == (Verdict.differs, "d: update 1: loss is 2, not 1")
+    assert sum_up(ways, [ok, lost, broke], 0) == (Verdict.broke, "c: RuntimeError: x")
+    said = "a; off by at most loss 1e-07, weights 2e-06; 8 answers token-equal; not b: no such engine"
+    assert sum_up(ways, [ok, lost], 8) == (Verdict.ok, said)
+    assert sum_up(ways, [lost], 8) == (Verdict.not_tried, "no such engine")
+    assert sum_up(ways, [], 8) == (Verdict.not_tried, "for no reason")

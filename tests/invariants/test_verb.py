@@ -13,7 +13,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
-from rlhf import config, preflight
+from rlhf import checkpoint, config, preflight
 from rlhf.engine.torch_engine import TorchEngine
 from rlhf.invariants import command
 from rlhf.invariants.truth import typed
@@ -119,6 +119,17 @@ def test_one_tensor_that_is_not_resumed_is_named(tmp_path: Path, monkeypatch: py
     (way,) = told["resume"]["ways"]
     assert (way["update"], way["tensor"]) == (3, lost.replace("exp_avg/", ""))
     assert "1 of 20 tensors differ)" in way["why"]
+
+
+@pytest.mark.slow
+def test_a_way_that_breaks_ends_neither_the_others_nor_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def save(*_: object) -> None:
+        raise RuntimeError("disk full\nand more")
+
+    monkeypatch.setattr(checkpoint, "save", save)
+    code, told = tried(tmp_path, "stage=sft", "only=resume,KV cache")
+    assert code == 1 and told["KV cache"]["verdict"] == "ok" and told["resume"]["verdict"] == "broke"
+    assert told["resume"]["said"] == "after update 2: RuntimeError: disk full"
 
 
 @pytest.mark.slow
