@@ -20,7 +20,7 @@ from rlhf.stages.sft import SFT
 from tests.comparison.inputs import EOS, MARGINS, PAD, Rollout, pairs, policy, scorer
 
 CPU = torch.device("cpu")
-TOKENIZER = SimpleNamespace(pad_token_id=PAD, eos_token_id=EOS, decode=lambda *_, **__: "")
+TOKENIZER = SimpleNamespace(pad_token_id=PAD, bos_token_id=1, eos_token_id=EOS, decode=lambda *_, **__: "")
 
 
 def bare(kind: type, run: Run, **parts: object) -> Any:
