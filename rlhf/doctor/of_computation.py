@@ -232,7 +232,9 @@ def sums(run: History) -> Iterator[Finding]:
 def entropies(run: History) -> Iterator[Finding]:
     """The entropy of responses, told a response before an update and a token during it, is one and the same."""
     whole, tokens = run.first("objective/entropy", "train"), run.first("response/length_mean", "train")
-    each = run.first("policy/entropy_avg", "train")
+    each, moved = run.first("policy/entropy_avg", "train"), run.first("policy/approxkl_avg", "train")
+    if moved is not None and moved > ROUNDING:
+        return  # it became another policy meanwhile
     if whole and tokens and each and whole > 0 and _differ(whole / tokens, each, MOST_OTHER_ENTROPY, floor=0.05):
         yield Finding(
             "entropy-of-padding",

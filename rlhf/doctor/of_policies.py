@@ -14,9 +14,11 @@ LEAST_ENTROPY = 0.1
 """Of the entropy that the policy began with."""
 MOST_LONGER = 1.5
 """Length of answers over that of the start's."""
-MOST_CLIPPED, MOST_UPDATE_KL = 0.3, 0.05
+MOST_CLIPPED, MOST_UPDATE_KL, MOST_IN_ONE_UPDATE = 0.3, 0.05, 0.5
 MOST_BIAS = 3.0
 """Deviations of the returns that values may be off before the critic has learnt anything."""
+LEAST_EXPLAINED = -10.0
+"""Explained variance, below which they are no values of these returns."""
 MOST_CUT = 0.5
 """Share of scores."""
 MOST_LENGTH = 0.8
@@ -120,11 +122,14 @@ def answers(run: History) -> Iterator[Finding]:
 def steps(run: History) -> Iterator[Finding]:
     """How far single updates move the policy."""
     clipped, moved = run.late("policy/clipfrac_avg"), run.late("policy/approxkl_avg")
-    if (clipped is not None and clipped > MOST_CLIPPED) or (moved is not None and moved > MOST_UPDATE_KL):
+    once = max((value for _, value in run.all("policy/approxkl_avg")), default=0.0)
+    too_far = once > MOST_IN_ONE_UPDATE or (moved is not None and moved > MOST_UPDATE_KL)
+    if too_far or (clipped is not None and clipped > MOST_CLIPPED):
+        told = f"policy/clipfrac_avg is {short(clipped or 0.0)} and policy/approxkl_avg {short(moved or 0.0)} of late"
         yield Finding(
             "steps-too-large",
             Severity.warning,
-            f"policy/clipfrac_avg is {short(clipped or 0.0)} and policy/approxkl_avg {short(moved or 0.0)} of late",
+            f"{told}, at most {short(once)}",
             "Updates leave the region in which the rollout still tells the truth about the policy.",
             "Lower ppo.learning_rate or ppo.inner_epochs, or set ppo.max_update_kl.",
         )
@@ -145,12 +150,12 @@ def critic(run: History) -> Iterator[Finding]:
 
 def critic_start(run: History) -> Iterator[Finding]:
     """Whether the critic begins near the returns that it is to predict."""
-    bias = run.first("val/value_bias")
-    if bias is not None and abs(bias) > MOST_BIAS:
+    bias, explained = run.first("val/value_bias"), run.first("val/explained_variance")
+    if bias is not None and explained is not None and (abs(bias) > MOST_BIAS or explained < LEAST_EXPLAINED):
         yield Finding(
             "critic-starts-biased",
             Severity.warning,
-            f"in its first rollout values are {short(bias)} deviations of the returns off, on average",
+            f"values of the first rollout are {short(bias)} deviations of the returns off, and explain {short(explained)}",
             "The first updates follow the critic's error and not the reward.",
             "Raise ppo.critic_warmup, and look at how the critic's head begins (ppo.critic_init).",
         )

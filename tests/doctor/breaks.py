@@ -168,12 +168,7 @@ def end_forbidden(patch: Patch) -> None:
     stream = rollout.stream
 
     def broken(model: Any, prompts: Any, noise: Tensor, sampling: Any, eos: int, pad: int) -> Iterator[Tensor]:
-        steps = iter(range(sampling.max_new_tokens))
-
-        def bend(logits: Tensor) -> Tensor:
-            return logits.index_fill(1, torch.tensor([eos]), -1e9) if next(steps) < 15 else logits
-
-        return stream(model, prompts, noise, sampling, eos, pad, bend)
+        return stream(model, prompts, noise, sampling, eos, pad, lambda logits: logits.index_fill(1, torch.tensor([eos]), -1e9))
 
     patch.setattr(rollout, "stream", broken)
 
@@ -295,8 +290,8 @@ def values_of_padding(patch: Patch) -> None:
 
 
 def whitening_counts_padding(patch: Patch) -> None:
-    def broken(values: Tensor, mask: Tensor, shift_mean: bool = True) -> Tensor:
-        return masks.whiten(values, torch.ones_like(mask), shift_mean).masked_fill(~mask, 0.0)
+    def broken(values: Tensor, mask: Tensor, **options: bool) -> Tensor:
+        return masks.whiten(values, torch.ones_like(mask), **options).masked_fill(~mask, 0.0)
 
     patch.setattr(ppo, "whiten", broken)
 

@@ -61,6 +61,8 @@ class Mutant:
     """How it is put back."""
     put_back: Callable[[pytest.MonkeyPatch], None] = breaks.nothing
     settings: tuple[str, ...] = ()
+    own_parents: bool = False
+    """Another architecture, whose parents are trained for two steps."""
 
 
 MUTANTS = (
@@ -87,7 +89,7 @@ MUTANTS = (
         *("the loss is divided by the batch size once more", breaks.loss_divided_twice),
     ),
     Mutant(
-        *("score-read-on-padding", "DSE 571, 455", "rm", "padding-changes-numbers"),
+        *("score-read-on-padding", "TRL 937; DSE 571", "rm", "padding-changes-numbers"),
         *("the score is read in the last column", breaks.score_on_padding),
     ),
     Mutant(
@@ -100,7 +102,7 @@ MUTANTS = (
         ("evaluation.examples=600", "rm.max_steps=60", "rm.epochs=4", "rm.learning_rate=2e-3"),
     ),
     Mutant(
-        *("length-is-liked", "DSE 491", "rm", "length-biased"),
+        *("length-is-liked", "CoursIA 16063", "rm", "length-biased"),
         *("in training the longer answer is the chosen one", breaks.longer_is_chosen),
         ("rm.max_steps=60", "rm.epochs=4", "rm.learning_rate=2e-3"),
     ),
@@ -125,11 +127,13 @@ MUTANTS = (
     ),
     Mutant(
         *("end-forbidden", "TRL 235, 1002; DeepSpeed-Chat, min_length", "ppo", "sampler-and-training-differ"),
-        *("the sampler forbids the end token in the first 15", breaks.end_forbidden),
+        *("the sampler forbids the end token", breaks.end_forbidden),
     ),
     Mutant(
-        *("positions-ignore-padding", "lm-human-preferences, detail 3", "ppo", "sampler-and-training-differ"),
-        *("positions in training count padding", breaks.positions_ignore_padding),
+        *("positions-ignore-padding", "lm-human-preferences, detail 3", "ppo", "ratio-not-one"),
+        *("positions in training count padding (learned positions)", breaks.positions_ignore_padding),
+        ("model.arch.family=opt", "reward_model.arch.family=opt"),
+        own_parents=True,
     ),
     Mutant(
         *("sampler-broken", "DSE 864, 821, 794", "ppo", "sampler-and-training-differ"),
@@ -145,7 +149,7 @@ MUTANTS = (
         *("the sampler's weights are rounded to bfloat16", breaks.sampler_rounded),
     ),
     Mutant(
-        *("one-noise-for-all", "verl 5179", "ppo", ""),
+        *("one-noise-for-all", "verl 5179", "ppo", "sampler-and-training-differ"),
         *("all prompts share their noise", breaks.noise_shared),
     ),
     Mutant(
@@ -229,7 +233,7 @@ MUTANTS = (
         ("reward=file", f"reward.path={Path(__file__).with_name('thanks.py')}:score", "ppo.updates=20", *FAST, "ppo.kl_coef=0"),
     ),
     Mutant(
-        *("reference-shared", "TRL 495, on pairs", "dpo", "policy-equals-reference"),
+        *("reference-shared", "TRL 1311; POVID 11", "dpo", "policy-equals-reference"),
         *("the reference is the policy itself", breaks.reference_shared),
     ),
 )
@@ -245,10 +249,12 @@ def parents(outputs: Path) -> tuple[str, ...]:
 
 def diagnosed(mutant: Mutant, outputs: Path, given: Sequence[str], patch: pytest.MonkeyPatch) -> list[Finding]:
     """Put the bug back, train, and ask."""
-    wanted = [each for each in given if mutant.stage != "sft"]
+    wanted = () if mutant.stage == "sft" or mutant.own_parents else given
     run = make_run(outputs, f"stage={mutant.stage}", *SIZE, *SHORT[mutant.stage], *wanted, *mutant.settings)
     mutant.put_back(patch)
-    return examine(read(Path(chain.execute(run, pages=False).folder)))
+    result = chain.execute(run, pages=False)
+    assert result.reason != "crash", result.message  # that would be this file's own bug
+    return examine(read(Path(result.folder)))
 
 
 def main(*names: str) -> None:

@@ -82,7 +82,17 @@ SICK: list[tuple[str, str, Rows]] = [
         [{"objective/kl": 4.0, "objective/kl_coef": 0.1, "objective/non_score_reward": -0.2}],
     ),
     ("learning-rate-off", "sft", [{"learning_rate/policy": each} for each in (0.01, 0.005, 0.0, 0.0, 0.0)]),
-    ("critic-starts-biased", "ppo", [{"val/value_bias": -6.0}, {"val/value_bias": 0.1}]),
+    (
+        "critic-starts-biased",
+        "ppo",
+        [{"val/value_bias": bias, "val/explained_variance": explained} for bias, explained in ((-6.0, -1.0), (0.1, 0.5))],
+    ),
+    (
+        "critic-starts-biased",
+        "ppo",
+        [{"val/value_bias": 0.0, "val/explained_variance": explained} for explained in (-30.0, 0.5)],
+    ),
+    ("steps-too-large", "ppo", [{"policy/approxkl_avg": each} for each in (2.0, 0.0, 0.0, 0.0)]),
     ("score-follows-length", "ppo", [{"objective/length_correlation": 0.95}]),
     ("prefers-the-worse", "rm", [{"eval/accuracy_high/a": 0.45}]),
     ("entropy-collapse", "ppo", [{"objective/entropy": 20.0}, {"objective/entropy": 0.5}]),
