@@ -14,7 +14,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SMALL = (
     *("stage=sft", "debug=smoke", "data.sources.demonstrations.cap=200", "sft.micro_batch_size=2"),
-    *("sft.max_steps=40", "sft.log_every=5", "sft.save_every=7", "zero=2", "ranks=2"),
+    *("sft.max_steps=16", "sft.log_every=2", "sft.save_every=5", "zero=2", "ranks=2"),
+    *("evaluation.examples=8", "evaluation.prompts=2", "evaluation.samples=1"),
 )
 
 

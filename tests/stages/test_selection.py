@@ -174,7 +174,13 @@ def test_ppo_ends_when_it_has_gone_too_far(make_run: Callable[..., Run]) -> None
     assert result.reason == "early_stop" and result.metrics["eval/kl"] > 0.05
 
 
-@pytest.mark.parametrize("system", [(), ("zero=1", "ranks=2", "offload=optimizer")], ids=["plain", "two ranks"])
+@pytest.mark.parametrize(
+    "system",
+    [
+        pytest.param((), id="plain"),
+        pytest.param(("zero=1", "ranks=2", "offload=optimizer"), id="two ranks", marks=pytest.mark.slow),
+    ],
+)
 def test_a_resume_keeps_the_same_weights(
     system: tuple[str, ...], make_run: Callable[..., Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
