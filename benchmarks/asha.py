@@ -20,6 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from rlhf import config
@@ -138,10 +139,10 @@ def seed_interval(arguments: argparse.Namespace, trial: Path, overrides: list[st
 
 def settings(pruner: str, overrides: list[str]) -> SweepConfig:
     """The pruner's settings: the defaults, and what the command line says."""
-    mine = [each.removeprefix("sweep.") for each in overrides if each.startswith("sweep.")]
-    defaults = OmegaConf.load(config.CONF / "sweep" / "default.yaml")
-    changed = OmegaConf.from_dotlist([f"pruner={pruner}", *mine])
-    sweep = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(SweepConfig), defaults, changed))
+    mine = [each for each in overrides if each.startswith("sweep.")]
+    config.register()
+    with initialize_config_dir(str(config.CONF), version_base="1.3"):
+        sweep = OmegaConf.to_object(compose("config", [f"sweep.pruner={pruner}", *mine]).sweep)
     assert isinstance(sweep, SweepConfig)
     return sweep
 

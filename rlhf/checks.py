@@ -19,7 +19,7 @@ from rlhf.config import (
     TrackerKind,
 )
 from rlhf.engine import checks as engine
-from rlhf.lineage import LEARNS, chain, parents
+from rlhf.lineage import LEARNS, ONLINE, chain, parents
 from rlhf.models import packaged
 
 
@@ -95,7 +95,7 @@ def _lengths(run: Run) -> Iterator[str]:
     rollout = run.rollout
     if run.model.arch is not None:
         limit = run.model.arch.max_positions
-        longest = {f"{name}.max_length": getattr(run, name).max_length for name in STAGES if name != "ppo"}
+        longest = {f"{name}.max_length": getattr(run, name).max_length for name in STAGES if name not in ONLINE}
         longest = {key: length for key, length in longest.items() if key.split(".")[0] in chain(run, run.stage)}
         longest["rollout.max_prompt_tokens + rollout.max_new_tokens"] = rollout.max_prompt_tokens + rollout.max_new_tokens
         for key, length in longest.items():
@@ -112,7 +112,8 @@ def _parents(run: Run) -> Iterator[str]:
             continue
         key = f"parents.{name}={given}"
         if name not in read:
-            reasons = {"rm": "rm.init=base", "dpo": f"dpo.init={run.dpo.init.name}", "ppo": f"reward={run.reward.kind.name}"}
+            reasons = {"rm": "rm.init=base", "dpo": f"dpo.init={run.dpo.init.name}"}
+            reasons |= dict.fromkeys(ONLINE, f"reward={run.reward.kind.name}")
             why = f" with {reasons[run.stage]}" if run.stage in reasons else ""
             yield f"{key}: stage={run.stage}{why} does not start from one; leave it out"
         elif (Path(given) / "artifact").is_dir():

@@ -37,6 +37,11 @@ def system(**ends: Any) -> Any:
     return field(default=MISSING, metadata={"affects": "system", "bounds": bounds.Bounds(**ends)})
 
 
+def composition() -> Any:
+    """Declare a field that has done all it does once a run is composed, and names no result."""
+    return field(default=MISSING, metadata={"affects": "system", "signed": False})
+
+
 def place() -> Any:
     """Declare a field that says where something is whose content, which is signed itself, can change the weights."""
     return field(default=MISSING, metadata={"affects": "system", "content": True})
@@ -71,6 +76,9 @@ DPOInit = Enum("DPOInit", ["sft", "pretrain", "base"])
 DPOLoss = Enum("DPOLoss", ["sigmoid", "ipo", "orpo", "simpo"])
 Likelihood = Enum("Likelihood", ["answers", "tokens", "all"])
 RewardNormalization = Enum("RewardNormalization", ["none", "reference"])
+AdvantageScale = Enum("AdvantageScale", ["group", "batch", "none"])
+TokenWeighting = Enum("TokenWeighting", ["sequence", "token", "constant"])
+PolicyRatio = Enum("PolicyRatio", ["token", "sequence"])
 Pruner = Enum("Pruner", ["none", "asha", "hyperband", "median"])
 Resource = Enum("Resource", ["tokens", "rounds"])
 MissingParents = Enum("MissingParents", ["train", "require"])
@@ -143,7 +151,7 @@ class ModelConfig:
     """Sizes of the network; null: read from `path`."""
     params: Optional[int] = system(at_least=1)
     """Published parameter count, for plans and a test; null: unknown."""
-    usual: dict[str, str] = system()
+    usual: dict[str, str] = composition()
     """Options this model usually goes with, by group; filled in, visibly, where the command line leaves a group at `auto`."""
 
 
@@ -323,15 +331,15 @@ class DPOConfig(TrainConfig):
 
 
 @dataclass
-class PPOConfig:
-    """Proximal policy optimisation (Schulman et al. 2017) against the reward model, with a KL penalty to the SFT policy."""
+class OnlineConfig:
+    """What the stages have in common whose policy learns from responses that it samples, with a price on its KL to where it started."""
 
     init: PPOInit = result()
-    """The policy PPO starts from and is measured against: that of stage `sft` or that of stage `pretrain`."""
+    """The policy the stage starts from and is measured against: that of stage `sft` or that of stage `pretrain`."""
     updates: int = result(at_least=1)
     """Rollouts; each is followed by `inner_epochs` passes over it."""
     batch_size: int = result(at_least=1)
-    """Prompts of one rollout, over all ranks."""
+    """Responses of one rollout, over all ranks; of `ppo` one a prompt, else `group_size`."""
     inner_epochs: int = result(at_least=1)
     """Passes over one rollout."""
     minibatches: int = result(at_least=1)
@@ -340,12 +348,10 @@ class PPOConfig:
     """Sequences a rank holds at once while scoring and training. Must divide `batch_size / minibatches`."""
     learning_rate: float = result(above=0)
     """Peak learning rate of the policy's AdamW."""
-    critic_learning_rate: float = result(above=0)
-    """Peak learning rate of the critic's AdamW."""
     optimizer: Optimizer = result()
     """`adamw_8bit` keeps the moments in 8 bits (Dettmers et al. 2022) through bitsandbytes: 2 bytes a weight instead of 8; `zero=none` only."""
     weight_decay: float = result(at_least=0)
-    """Decoupled weight decay of both, on matrices only."""
+    """Decoupled weight decay, on matrices only."""
     adam_beta1: float = result(at_least=0, below=1)
     """Decay of AdamW's first moment."""
     adam_beta2: float = result(at_least=0, below=1)
@@ -353,7 +359,7 @@ class PPOConfig:
     adam_eps: float = result(above=0)
     """Added to the root of the second moment; 1e-5 is PPO's tradition."""
     schedule: Schedule = result()
-    """Shape of both learning rates over the run."""
+    """Shape of the learning rates over the run."""
     schedule_power: float = result(above=0)
     """Of `schedule=polynomial`: 1 is linear, 2 falls faster at first."""
     schedule_cycles: int = result(at_least=1)
@@ -363,47 +369,13 @@ class PPOConfig:
     final_lr_fraction: float = result(at_least=0, at_most=1)
     """Share of the peak learning rates left at the last step (linear and cosine)."""
     max_grad_norm: float = result(above=0, infinite=True)
-    """Gradients of policy and critic are each scaled down to this L2 norm."""
-    critic_init: CriticInit = result()
-    """What the critic starts from: the `reward_model`, or the `sft` policy's trunk with a new head; `auto`: the reward model if there is one that reads the policy's tokens."""
-    critic_warmup: int = result(at_least=0)
-    """First updates in which only the critic learns."""
+    """The gradient of each network is scaled down to this L2 norm."""
     kl_coef: float = result(at_least=0)
-    """Weight of the per-token KL penalty to the SFT policy in the reward; with `kl_target` its first value."""
-    kl_target: Optional[float] = result(above=0)
-    """Adapt `kl_coef` until a response's KL to the SFT policy is this many nats (Ziegler et al. 2019, section 2.2); null: keep it."""
-    kl_horizon: int = result(at_least=1)
-    """Responses over which an adaptive `kl_coef` may move by a fifth of itself; read with `kl_target` only."""
-    kl_estimator: KLEstimator = result()
-    """Of the penalty, for a sampled token (Schulman 2020): `k1` log pi - log pi_SFT, whose optimum is pi_SFT exp(reward / kl_coef); `k3` r - 1 - log r with r = pi_SFT / pi, which is never negative, but pulls to another optimum."""
+    """Price of a nat of KL to the policy it started from, in scores."""
     entropy_coef: float = result(at_least=0)
     """Weight of the policy's entropy in its objective; 0: none."""
-    gamma: float = result(at_least=0, at_most=1)
-    """Discount of future rewards."""
-    gae_lambda: float = result(at_least=0, at_most=1)
-    """Lambda of generalised advantage estimation (Schulman et al. 2016)."""
-    value_lambda: Optional[float] = result(at_least=0, at_most=1)
-    """Lambda of the returns the critic learns (VC-PPO: 1, while the policy's may be lower; Yuan et al. 2025); null: `gae_lambda`."""
-    max_update_kl: Optional[float] = result(above=0)
-    """End an update's inner epochs once the policy is this far (approximate KL in nats a token) from the one that sampled; null: never."""
-    ptx_coef: float = result(at_least=0)
-    """Weight of the language-modelling loss that is mixed into each step (PPO-ptx, Ouyang et al. 2022, equation 2), a mean over its tokens; 0: none."""
-    ptx_data: PtxData = result()
-    """Where its text comes from: the demonstrations of stage `sft`, or the documents of stage `pretrain`."""
-    ema_decay: Optional[float] = result(at_least=0, below=1)
-    """Keep a running average of the policy, old weights weighing this much after an update; evaluated and saved beside the policy. null: none."""
     clip_range: float = result(above=0)
     """The probability ratio is clipped to 1 +- this."""
-    value_clip_range: Optional[float] = result(above=0)
-    """Values may move this far from the rollout's before the loss is clipped; null: no clipping."""
-    whiten_rewards: bool = result()
-    """Scale the per-token rewards of a rollout to variance 1, their mean kept (Ziegler et al. 2019; Huang et al. 2024, detail 18)."""
-    whiten_advantages: bool = result()
-    """Shift and scale the advantages of a rollout to mean 0 and variance 1."""
-    whiten_unbiased: bool = result()
-    """In both, divide squared distances by one token less than there are, as torch and TRL do; false: by all, as Ziegler et al. 2019."""
-    score_after_end: bool = result()
-    """Pay the score one step after the end token, a step that the critic values too, as the code of Ziegler et al. 2019 and TRL; false: on the end token itself. The same for a response that fills its window."""
     reward_normalization: RewardNormalization = result()
     """`reference`: scores are shifted and scaled by their mean and deviation on responses of the SFT policy; `none`: raw scores."""
     normalization_prompts: int = result(at_least=1)
@@ -429,11 +401,88 @@ class PPOConfig:
 
 
 @dataclass
+class PPOConfig(OnlineConfig):
+    """Proximal policy optimisation (Schulman et al. 2017): a critic, and the KL penalty on each token's reward."""
+
+    critic_learning_rate: float = result(above=0)
+    """Peak learning rate of the critic's AdamW."""
+    critic_init: CriticInit = result()
+    """What the critic starts from: the `reward_model`, or the `sft` policy's trunk with a new head; `auto`: the reward model if there is one that reads the policy's tokens."""
+    critic_warmup: int = result(at_least=0)
+    """First updates in which only the critic learns."""
+    kl_target: Optional[float] = result(above=0)
+    """Adapt `kl_coef` until a response's KL to the SFT policy is this many nats (Ziegler et al. 2019, section 2.2); null: keep it."""
+    kl_horizon: int = result(at_least=1)
+    """Responses over which an adaptive `kl_coef` may move by a fifth of itself; read with `kl_target` only."""
+    kl_estimator: KLEstimator = result()
+    """Of the penalty, for a sampled token (Schulman 2020): `k1` log pi - log pi_SFT, whose optimum is pi_SFT exp(reward / kl_coef); `k3` r - 1 - log r with r = pi_SFT / pi, which is never negative, but pulls to another optimum."""
+    gamma: float = result(at_least=0, at_most=1)
+    """Discount of future rewards."""
+    gae_lambda: float = result(at_least=0, at_most=1)
+    """Lambda of generalised advantage estimation (Schulman et al. 2016)."""
+    value_lambda: Optional[float] = result(at_least=0, at_most=1)
+    """Lambda of the returns the critic learns (VC-PPO: 1, while the policy's may be lower; Yuan et al. 2025); null: `gae_lambda`."""
+    max_update_kl: Optional[float] = result(above=0)
+    """End an update's inner epochs once the policy is this far (approximate KL in nats a token) from the one that sampled; null: never."""
+    ptx_coef: float = result(at_least=0)
+    """Weight of the language-modelling loss that is mixed into each step (PPO-ptx, Ouyang et al. 2022, equation 2), a mean over its tokens; 0: none."""
+    ptx_data: PtxData = result()
+    """Where its text comes from: the demonstrations of stage `sft`, or the documents of stage `pretrain`."""
+    ema_decay: Optional[float] = result(at_least=0, below=1)
+    """Keep a running average of the policy, old weights weighing this much after an update; evaluated and saved beside the policy. null: none."""
+    value_clip_range: Optional[float] = result(above=0)
+    """Values may move this far from the rollout's before the loss is clipped; null: no clipping."""
+    whiten_rewards: bool = result()
+    """Scale the per-token rewards of a rollout to variance 1, their mean kept (Ziegler et al. 2019; Huang et al. 2024, detail 18)."""
+    whiten_advantages: bool = result()
+    """Shift and scale the advantages of a rollout to mean 0 and variance 1."""
+    whiten_unbiased: bool = result()
+    """In both, divide squared distances by one token less than there are, as torch and TRL do; false: by all, as Ziegler et al. 2019."""
+    score_after_end: bool = result()
+    """Pay the score one step after the end token, a step that the critic values too, as the code of Ziegler et al. 2019 and TRL; false: on the end token itself. The same for a response that fills its window."""
+
+
+@dataclass
+class GroupedConfig(OnlineConfig):
+    """Several responses to each prompt, each judged beside the others: no critic."""
+
+    group_size: int = result(at_least=2)
+    """Responses to a prompt. Must divide `batch_size`."""
+
+
+@dataclass
+class RLOOConfig(GroupedConfig):
+    """REINFORCE on whole responses, the baseline of each the mean of the others (Ahmadian et al. 2024); KL is paid by the reward."""
+
+
+@dataclass
+class GRPOConfig(GroupedConfig):
+    """Group-relative policy optimisation (Shao et al. 2024), with what Dr. GRPO, DAPO and GSPO changed as switches."""
+
+    scale_by: AdvantageScale = result()
+    """What a score's distance from its group's mean is divided by: the deviation of the `group`, that of the whole `batch`, or `none` (Dr. GRPO, Liu et al. 2025)."""
+    weighting: TokenWeighting = result()
+    """How much a token counts: `sequence`: responses count alike, the tokens of one share its weight; `token`: all tokens alike (DAPO, Yu et al. 2025); `constant`: as `token`, but divided by responses x `rollout.max_new_tokens` whatever was sampled (Dr. GRPO)."""
+    ratio: PolicyRatio = result()
+    """Of the new to the old probability, which is clipped: of each `token`, or of the whole `sequence`, as the geometric mean over its tokens (GSPO, Zheng et al. 2025)."""
+    clip_range_high: Optional[float] = result(above=0)
+    """The ratio is clipped above at 1 + this (DAPO); null: `clip_range`."""
+    kl_in_reward: bool = result()
+    """true: KL is subtracted from the score, as in `rloo`, with the optimum pi_SFT exp(score / kl_coef); false: its estimate k3 is a term of the loss, as published, which pulls to another optimum (docs/grpo.md)."""
+    mask_truncated: bool = result()
+    """Learn nothing from responses that did not end by themselves (DAPO's overlong filtering)."""
+    overlong_tokens: int = result(at_least=0)
+    """Over the last so many tokens before `rollout.max_new_tokens` a response's score falls by up to 1 (DAPO's soft punishment); 0: it does not."""
+    max_resamples: int = result(at_least=0)
+    """How often groups whose responses all score alike, which teach nothing, are replaced by responses to other prompts (DAPO's dynamic sampling); 0: never."""
+
+
+@dataclass
 class EarlyStopConfig:
     """When the stage that is asked for ends before its time; also which metric its `keep_best` follows. Its parents neither read nor sign it."""
 
     metric: Optional[str] = result()
-    """Metric of the evaluations to follow; null: the stage's own (loss of `pretrain` and `sft`, accuracy of `dpo` and `rm` or with `rm.loss=mse` its squared error, reward gain of `ppo`)."""
+    """Metric of the evaluations to follow; null: the stage's own (loss of `pretrain` and `sft`, accuracy of `dpo` and `rm` or with `rm.loss=mse` its squared error, reward gain of `ppo`, `rloo` and `grpo`)."""
     goal: Optional[Goal] = result()
     """Which way `metric` is better; null: as is known of the metric. Needed where it depends (`response/length_mean`); the stage's own metric has its own goal."""
     patience: Optional[int] = result(at_least=1)
@@ -441,7 +490,7 @@ class EarlyStopConfig:
     min_delta: float = result(at_least=0)
     """An improvement must be larger than this."""
     max_kl: Optional[float] = result(above=0)
-    """End PPO once its responses are this many nats a response from the policy it started from; null: never."""
+    """End `ppo`, `rloo` or `grpo` once its responses are this many nats a response from the policy it started from; null: never."""
 
 
 @dataclass
@@ -659,7 +708,7 @@ class Run:
     """One run: a stage with all it needs. Composed by Hydra, checked, and never written to."""
 
     stage: str = result()
-    """What to produce: `pretrain`, `sft`, `rm`, `ppo` or `dpo`. Missing parents are trained first."""
+    """What to produce: `pretrain`, `sft`, `rm`, `ppo`, `dpo`, `rloo` or `grpo`. Missing parents are trained first."""
     seed: int = result(at_least=0, at_most=2**32 - 1)
     """Seed of initial weights, data order and sampling."""
     precision: Precision = result()
@@ -700,12 +749,16 @@ class Run:
     """PPO."""
     dpo: DPOConfig = result()
     """DPO and its relatives."""
+    rloo: RLOOConfig = result()
+    """RLOO."""
+    grpo: GRPOConfig = result()
+    """GRPO and its relatives."""
     early_stop: EarlyStopConfig = result()
     """An end before the time."""
     reward: RewardConfig = result()
-    """Where PPO's score comes from."""
+    """Where the score of `ppo`, `rloo` and `grpo` comes from."""
     rollout: RolloutConfig = result()
-    """Sampling of responses, in PPO and in evaluations."""
+    """Sampling of responses, in training and in evaluations."""
     evaluation: EvaluationConfig = result()
     """Held-out measurements."""
     hardware: HardwareConfig = system()
@@ -722,7 +775,7 @@ class Run:
     """Conversations in the terminal."""
 
 
-STAGES = ("pretrain", "sft", "rm", "ppo", "dpo")
+STAGES = ("pretrain", "sft", "rm", "ppo", "dpo", "rloo", "grpo")
 """Options of the `stage` group; each after those it builds on."""
 
 PARTS = ("pretrain", "sft", "rm", "ppo")

@@ -2,7 +2,8 @@
 
 import re
 
-from rlhf.config import EarlyStopConfig, Goal, PPOConfig, RewardModelLoss, Run, TrainConfig
+from rlhf.config import EarlyStopConfig, Goal, OnlineConfig, RewardModelLoss, Run, TrainConfig
+from rlhf.lineage import ONLINE
 from rlhf.result import OBJECTIVES, Objective
 
 _UP, _DOWN = Goal.maximize, Goal.minimize
@@ -45,7 +46,7 @@ MEASURED: dict[str, dict[str, Goal | None]] = {
         **_SCORES,
         **_AGAINST_THE_START,
     },
-    "ppo": {**_AGAINST_THE_START},
+    **{stage: {**_AGAINST_THE_START} for stage in ONLINE},
 }
 """The metrics of each stage's evaluations that change as it learns, and which way is better; None: it depends.
 
@@ -71,7 +72,7 @@ BESIDE: dict[str, tuple[str, ...]] = {
     "sft": (),
     "rm": _COMPARISONS,
     "dpo": (*_COMPARISONS, *_THE_START),
-    "ppo": _THE_START,
+    **dict.fromkeys(ONLINE, _THE_START),
 }
 """What the evaluations of each stage measure besides, which does not change as it learns."""
 OF_TRAINING = ("loss", "perf/tokens_per_second")
@@ -86,7 +87,7 @@ def early_stop(run: Run, stage: str) -> EarlyStopConfig:
     return run.early_stop if stage == run.stage else NEVER
 
 
-def on_the_way(config: TrainConfig | PPOConfig) -> bool:
+def on_the_way(config: TrainConfig | OnlineConfig) -> bool:
     """Whether a stage is evaluated between its first round and its last."""
     return config.eval_every > 0 or (isinstance(config, TrainConfig) and config.eval_every_epoch)
 
@@ -103,7 +104,7 @@ def measured(run: Run, stage: str) -> dict[str, Goal | None]:
 def can_measure(stage: str, metric: str) -> bool:
     """Whether a result of ``stage`` can hold ``metric``, whatever its data, its sources, and whether it keeps an average."""
     known = (*MEASURED[stage], *BESIDE[stage])
-    alike = metric.removeprefix("ema/") if stage == "ppo" else metric
+    alike = metric.removeprefix("ema/") if stage in ONLINE else metric
     return metric in OF_TRAINING or any(re.fullmatch(re.escape(name).replace(_EACH, ".+"), alike) for name in known)
 
 

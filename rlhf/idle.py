@@ -8,12 +8,13 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from rlhf.config import STAGES, DPOLoss, RewardFunction, RewardKind, RewardNormalization, Run, Schedule, TrackerKind, Zero
-from rlhf.lineage import READS, chain
+from rlhf.lineage import ONLINE, READS, chain
 
 RECIPES = ("experiment", "debug", "model")
 """Groups that set keys of other groups."""
 PARENTS = (
-    *("reward", "reward.kind", "sft.init", "rm.init", "ppo.init", "dpo.init"),
+    *("reward", "reward.kind", "sft.init", "rm.init", "dpo.init"),
+    *(f"{stage}.init" for stage in ONLINE),
     *("parents.pretrain", "parents.sft", "parents.rm"),
 )
 """What decides which stages are trained."""
@@ -35,8 +36,11 @@ def _other(*choices: Enum) -> Callable[[Any], bool]:
 RULES = (
     Rule(("ppo.ptx_data",), "ppo.ptx_coef", lambda coefficient: coefficient == 0),
     Rule(("ppo.kl_horizon",), "ppo.kl_target", lambda target: target is None),
-    Rule(("ppo.normalization_prompts",), "ppo.reward_normalization", _other(RewardNormalization.reference)),
-    Rule(("ppo.reward_device",), "reward.kind", _other(RewardKind.model)),
+    *(
+        Rule((f"{stage}.normalization_prompts",), f"{stage}.reward_normalization", _other(RewardNormalization.reference))
+        for stage in ONLINE
+    ),
+    *(Rule((f"{stage}.reward_device",), "reward.kind", _other(RewardKind.model)) for stage in ONLINE),
     Rule(("dpo.label_smoothing",), "dpo.loss", _other(DPOLoss.sigmoid)),
     Rule(("dpo.margin",), "dpo.loss", _other(DPOLoss.simpo)),
     Rule(("dpo.average_logprobs",), "dpo.loss", _other(DPOLoss.sigmoid, DPOLoss.ipo)),

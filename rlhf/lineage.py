@@ -2,24 +2,31 @@
 
 from rlhf.config import DPOInit, PPOInit, RewardKind, RewardModelInit, Run, SFTInit
 
+_ONLINE = ("seed", "model", "reward_model", "data", "lora", "reward", "rollout", "evaluation")
+
 READS: dict[str, tuple[str, ...]] = {
     "pretrain": ("seed", "model", "data", "lora", "pretrain", "evaluation"),
     "sft": ("seed", "model", "data", "lora", "sft", "evaluation"),
     "rm": ("seed", "reward_model", "data", "reward_lora", "rm", "evaluation"),
     "dpo": ("seed", "model", "data", "lora", "dpo", "evaluation"),
-    "ppo": ("seed", "model", "reward_model", "data", "lora", "reward_lora", "ppo", "reward", "rollout", "evaluation"),
+    "ppo": (*_ONLINE, "reward_lora", "ppo"),
+    "rloo": (*_ONLINE, "rloo"),
+    "grpo": (*_ONLINE, "grpo"),
 }
 """Parts of a run that each stage is handed; its engine reads some more (``signature.ENGINE_READS``)."""
 
-LEARNS = {"pretrain": "pretrain", "sft": "sft", "rm": "rm", "ppo": "ppo", "dpo": "rm"}
+ONLINE = ("ppo", "rloo", "grpo")
+"""Stages whose policy learns from responses that it samples and a reward scores."""
+
+LEARNS = {"pretrain": "pretrain", "sft": "sft", "rm": "rm", "dpo": "rm", **dict.fromkeys(ONLINE, "ppo")}
 """The part of the data that each stage learns from, of ``config.PARTS``."""
 
 BUILDS_ON: dict[str, tuple[str, ...]] = {
     "pretrain": (),
     "sft": ("pretrain",),
     "rm": ("pretrain", "sft"),
-    "ppo": ("pretrain", "sft", "rm"),
     "dpo": ("pretrain", "sft"),
+    **dict.fromkeys(ONLINE, ("pretrain", "sft", "rm")),
 }
 """Every stage that can stand under each one; ``chain`` says which do in a run."""
 
@@ -34,8 +41,8 @@ def parents(run: Run, stage: str) -> list[str]:
             return ["pretrain"] if run.sft.init is SFTInit.pretrain else []
         case "rm":
             return ["sft"] if run.rm.init is RewardModelInit.sft else []
-        case "ppo":
-            policy = "sft" if run.ppo.init is PPOInit.sft else "pretrain"
+        case online if online in ONLINE:
+            policy = "sft" if getattr(run, online).init is PPOInit.sft else "pretrain"
             return [policy, *(["rm"] if run.reward.kind is RewardKind.model else [])]
         case "dpo":
             return [] if run.dpo.init is DPOInit.base else [run.dpo.init.name]

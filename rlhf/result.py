@@ -10,12 +10,15 @@ Status = Enum("Status", ["finished", "failed", "infeasible", "stopped", "pruned"
 
 EXIT_CODES = {Status.finished: 0, Status.failed: 1, Status.infeasible: 3, Status.stopped: 75, Status.pruned: 0, Status.lost: 1}
 
+_ONLINE = ("reward/gain", "reward/gold_gain", "reward/gold_correlation", "eval/kl", "response/repetition")
 HEADLINES = {
     "pretrain": ("eval/perplexity",),
     "sft": ("eval/perplexity", "response/repetition"),
     "rm": ("eval/accuracy", "baseline/bayes", "baseline/longer_wins", "baseline/bag_of_words", "eval/rating_mse"),
     "dpo": ("eval/accuracy", "baseline/bayes", "reward/gain", "reward/gold_gain", "eval/kl", "response/repetition"),
-    "ppo": ("reward/gain", "reward/gold_gain", "reward/gold_correlation", "eval/kl", "response/repetition"),
+    "ppo": _ONLINE,
+    "rloo": _ONLINE,
+    "grpo": _ONLINE,
 }
 """Metrics of the closing table and the head of the report, by stage; one that has an interval is shown with it."""
 
@@ -37,6 +40,8 @@ OBJECTIVES = {
     "rm": Objective("eval/accuracy", "maximize"),
     "ppo": Objective("reward/gain", "maximize"),
     "dpo": Objective("eval/accuracy", "maximize"),
+    "rloo": Objective("reward/gain", "maximize"),
+    "grpo": Objective("reward/gain", "maximize"),
 }
 """What a study of each stage optimises, and what `keep_best` and `early_stop` follow unless told otherwise (``followed``)."""
 

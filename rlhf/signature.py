@@ -50,7 +50,7 @@ def _plain(value: Any, affects: set[str]) -> Any:
         plain = {}
         without_adapters = isinstance(value, LoraConfig) and value.dim == 0  # then its other fields have nothing to act on
         for item in dataclasses.fields(value):
-            if without_adapters and item.name != "dim":
+            if (without_adapters and item.name != "dim") or not item.metadata.get("signed", True):
                 continue
             inner = getattr(value, item.name)
             if item.metadata["affects"] in affects or _holds_dataclasses(inner):

@@ -11,6 +11,8 @@ from rlhf import followed
 from rlhf.config import (
     CriticInit,
     DPOConfig,
+    GroupedConfig,
+    OnlineConfig,
     Pooling,
     PPOConfig,
     RewardFunction,
@@ -22,7 +24,7 @@ from rlhf.config import (
     TrainConfig,
 )
 from rlhf.fault import Fault
-from rlhf.lineage import chain
+from rlhf.lineage import ONLINE, chain
 from rlhf.rewards.own import looked_at
 from rlhf.rewards.server import is_loopback
 from rlhf.runs import artifact_in
@@ -33,16 +35,19 @@ def faults(run: Run) -> Iterator[str]:
     """What is wrong with the stages that ``run`` may train, one line each."""
     yield from _early_stop(run)
     yield from _judge(run)
-    if run.stage == "ppo":
+    if run.stage in ONLINE:
         yield from _reward(run)
-        yield from _ppo_extras(run)
     for name in chain(run, run.stage):
         config = getattr(run, name)
         yield from _selection(run, name, config)
-        yield from _ppo(run, config) if isinstance(config, PPOConfig) else _train(run, name, config)
+        yield from _online(run, name, config) if isinstance(config, OnlineConfig) else _train(run, name, config)
+        if isinstance(config, PPOConfig):
+            yield from _critic(run, config)
+        if isinstance(config, GroupedConfig):
+            yield from _groups(name, config)
 
 
-def _selection(run: Run, name: str, config: TrainConfig | PPOConfig) -> Iterator[str]:
+def _selection(run: Run, name: str, config: TrainConfig | OnlineConfig) -> Iterator[str]:
     wants = [f"{name}.keep_best=true"] * config.keep_best
     if name == run.stage and run.early_stop.patience is not None:
         wants.append(f"early_stop.patience={run.early_stop.patience}")
@@ -66,8 +71,8 @@ def _early_stop(run: Run) -> Iterator[str]:
     config = run.early_stop
     if config.metric is not None:
         yield from _metric(run, config.metric)
-    if config.max_kl is not None and run.stage != "ppo":
-        yield f"early_stop.max_kl={config.max_kl}: stage={run.stage} has no such KL; it is for stage=ppo"
+    if config.max_kl is not None and run.stage not in ONLINE:
+        yield f"early_stop.max_kl={config.max_kl}: stage={run.stage} has no such KL; it is for {', '.join(ONLINE)}"
 
 
 def _metric(run: Run, metric: str) -> Iterator[str]:
@@ -106,8 +111,6 @@ def _reward(run: Run) -> Iterator[str]:
             yield from _address(reward.url or "null", reward.allow_remote)
         case RewardKind.model:
             pass
-    if run.ppo.critic_init is CriticInit.reward_model and reward.kind is not RewardKind.model:
-        yield f"ppo.critic_init=reward_model: there is none with reward={reward.kind.name}; use ppo.critic_init=sft or auto"
 
 
 def _address(url: str, allow_remote: bool) -> Iterator[str]:
@@ -135,14 +138,6 @@ def _pattern(pattern: str, group: bool) -> Iterator[str]:
         yield f"reward.pattern={pattern}: reward.function=answer takes the answer from the first group; put it in brackets"
 
 
-def _ppo_extras(run: Run) -> Iterator[str]:
-    config = run.ppo
-    if config.kl_target is not None and config.kl_coef == 0:
-        yield "ppo.kl_coef=0: an adaptive coefficient changes in proportion to itself, so it needs a first value above 0"
-    if config.kl_target is not None and config.kl_horizon < config.batch_size:
-        yield f"ppo.kl_horizon={config.kl_horizon}: must be at least ppo.batch_size={config.batch_size}"
-
-
 def _train(run: Run, name: str, config: TrainConfig) -> Iterator[str]:
     if isinstance(config, DPOConfig):
         yield from _no_dropout(run, name, config.gradient_checkpointing, "model")
@@ -154,21 +149,34 @@ def _train(run: Run, name: str, config: TrainConfig) -> Iterator[str]:
     yield from _batch(run, name, config.batch_size, config.micro_batch_size, "batch_size")
 
 
-def _ppo(run: Run, config: PPOConfig) -> Iterator[str]:
-    if config.minibatches > 0 and config.batch_size % config.minibatches:
-        yield (
-            f"ppo.minibatches={config.minibatches} does not divide ppo.batch_size={config.batch_size}; "
-            "choose a batch that is a multiple"
-        )
-    elif config.minibatches > 0:
-        yield from _batch(
-            run, "ppo", config.batch_size // config.minibatches, config.micro_batch_size, "batch_size / minibatches"
-        )
+def _online(run: Run, name: str, config: OnlineConfig) -> Iterator[str]:
+    size, steps = config.batch_size, config.minibatches
+    if steps > 0 and size % steps:
+        yield f"{name}.minibatches={steps} does not divide {name}.batch_size={size}; choose a batch that is a multiple"
+    elif steps > 0:
+        yield from _batch(run, name, size // steps, config.micro_batch_size, "batch_size / minibatches")
     if config.normalization_prompts < 2 and config.reward_normalization is RewardNormalization.reference:
-        yield f"ppo.normalization_prompts={config.normalization_prompts}: must be at least 2, or there is no deviation"
+        yield f"{name}.normalization_prompts={config.normalization_prompts}: must be at least 2, or there is no deviation"
+    networks = ("model", "reward_model") if isinstance(config, PPOConfig) else ("model",)
+    yield from _no_dropout(run, name, config.gradient_checkpointing, *networks)
+
+
+def _critic(run: Run, config: PPOConfig) -> Iterator[str]:
+    kind = run.reward.kind
+    if config.critic_init is CriticInit.reward_model and kind is not RewardKind.model:
+        yield f"ppo.critic_init=reward_model: there is none with reward={kind.name}; use ppo.critic_init=sft or auto"
+    if config.kl_target is not None and config.kl_coef == 0:
+        yield "ppo.kl_coef=0: an adaptive coefficient changes in proportion to itself, so it needs a first value above 0"
+    if config.kl_target is not None and config.kl_horizon < config.batch_size:
+        yield f"ppo.kl_horizon={config.kl_horizon}: must be at least ppo.batch_size={config.batch_size}"
     if config.critic_warmup >= config.updates:
         yield f"ppo.critic_warmup={config.critic_warmup}: must be below ppo.updates={config.updates}, or nothing learns"
-    yield from _no_dropout(run, "ppo", config.gradient_checkpointing, "model", "reward_model")
+
+
+def _groups(name: str, config: GroupedConfig) -> Iterator[str]:
+    size, group = config.batch_size, config.group_size
+    if group > 0 and size % group:
+        yield f"{name}.group_size={group} does not divide {name}.batch_size={size}; choose a batch that is a multiple"
 
 
 def _no_dropout(run: Run, name: str, recomputes: bool, *networks: str) -> Iterator[str]:

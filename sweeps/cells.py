@@ -4,7 +4,8 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from enum import Enum
 from typing import Any
 
 from hydra import compose
@@ -14,9 +15,10 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from rlhf import checks, preflight
+from rlhf import checks, lineage, preflight
 from rlhf.config import Run
 from rlhf.fault import Fault
+from rlhf.signature import signed_fields
 from sweeps.space import Point, Space, text
 
 OF_THE_STUDY = ("sweep", "paths", "tracker", "fresh", "stage")
@@ -78,12 +80,10 @@ class Composer:
             if missing:
                 return [f"{key}: needs a value; write {key}=..." for key in missing]
             run = OmegaConf.to_object(composed)
-            content = OmegaConf.to_container(composed, resolve=True, enum_to_str=True)
         except (HydraException, OmegaConfBaseException, Fault) as error:
             return [_first_line(error)]
-        assert isinstance(run, Run) and isinstance(content, dict)
-        computes = {key: value for key, value in content.items() if key == "stage" or key not in OF_THE_STUDY}
-        return Cell(point, overrides, companions, composed, run, _digest(computes))
+        assert isinstance(run, Run)
+        return Cell(point, overrides, companions, composed, run, _digest(_computes(run)))
 
     def _set(self, overrides: list[str], companions: list[str]) -> DictConfig:
         """What Hydra composes of both; it takes options first and then sets values in their order, whatever stands first."""
@@ -91,6 +91,13 @@ class Composer:
         if chosen not in self._bases:
             self._bases[chosen] = compose("config", list(chosen))
         return preflight.with_values(self._bases[chosen], [each for each in overrides if not preflight.chooses(each)])
+
+
+def _computes(run: Run) -> dict[str, Any]:
+    """What its stages read of a run, and the device's limits; a part that none of them reads makes no other cell."""
+    asked = {"stage": run.stage, **{name: asdict(getattr(run, name)) for name in ("early_stop", "parents", "hardware")}}
+    stages = lineage.chain(run, run.stage)
+    return asked | {name: signed_fields(run, name, lineage.READS[name], {"result", "system"}) for name in stages}
 
 
 def label(point: Point) -> str:
@@ -210,7 +217,11 @@ def _where(labels: list[str], count: int) -> str:
 
 
 def _digest(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=_name).encode()).hexdigest()[:8]
+
+
+def _name(choice: Enum) -> str:
+    return choice.name
 
 
 def _first_line(error: BaseException) -> str:

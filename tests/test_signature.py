@@ -20,11 +20,13 @@ PARENTS = {"sft": "0123456789abcdef"}
 DIGEST = "d" * 64
 
 GOLDEN = {
-    "pretrain": ("6b319bf267c8a1c3", "87bcd5dc"),
-    "sft": ("e082786f14613b5c", "d28ddf5b"),
-    "rm": ("bd3f1ec9c89765b4", "40eafede"),
-    "ppo": ("e14f73207891b165", "5a6f799f"),
-    "dpo": ("ad8f7c006d75e142", "b447a9f5"),
+    "pretrain": ("6b319bf267c8a1c3", "00ab6a91"),
+    "sft": ("e082786f14613b5c", "ecd7689d"),
+    "rm": ("bd3f1ec9c89765b4", "b2c33750"),
+    "ppo": ("e14f73207891b165", "545dedf1"),
+    "dpo": ("ad8f7c006d75e142", "8042b9e5"),
+    "rloo": ("f8bab9afc205cdec", "9368fc6c"),
+    "grpo": ("badeb2c614f23cbc", "9a397719"),
 }
 """Result and run signatures of the hand-made run. A change here makes every artifact on people's disks unknown: if a field
 was added or `reads` changed on purpose, write the new values down; if the meaning of a field changed, raise `FORMAT` too."""

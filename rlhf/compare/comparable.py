@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from rlhf.compare.differences import affects
 from rlhf.compare.groups import Group
 from rlhf.compare.subject import PARENT, Subject
+from rlhf.lineage import ONLINE
 
 HELD_OUT = ("eval/", "reward/", "response/", "rewards/", "baseline/", "ema/")
 BY_THE_JUDGE = (
@@ -65,7 +66,7 @@ def same_exam(base: Subject, other: Subject) -> bool:
 
 
 def _judge_differs(base: Group, other: Group) -> str:
-    if base.first.stage != "ppo" or other.first.stage != "ppo":
+    if not {base.first.stage, other.first.stage} <= {*ONLINE}:
         return ""
     changed = _unequal_parts(base, other, ("reward", "reward_model", "rm"))[:3]
     names = (("rm", "another reward model"), ("sft", "another SFT policy to measure by"))

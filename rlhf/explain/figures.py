@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Iterator
 
-from rlhf.config import PPOConfig, Run, TrainConfig, Zero
-from rlhf.lineage import chain
+from rlhf.config import GroupedConfig, OnlineConfig, PPOConfig, Run, TrainConfig, Zero
+from rlhf.lineage import ONLINE, chain
 
 
 def of(term: str, run: Run) -> list[str]:
@@ -12,11 +12,20 @@ def of(term: str, run: Run) -> list[str]:
 
 
 def _supervised(run: Run) -> Iterator[tuple[str, TrainConfig]]:
-    yield from ((name, getattr(run, name)) for name in chain(run, run.stage) if name != "ppo")
+    yield from ((name, getattr(run, name)) for name in chain(run, run.stage) if name not in ONLINE)
 
 
-def _ppo(run: Run) -> Iterator[PPOConfig]:
-    yield from [run.ppo] if run.stage == "ppo" else []
+def _online(run: Run) -> Iterator[tuple[str, OnlineConfig]]:
+    yield from [(run.stage, getattr(run, run.stage))] if run.stage in ONLINE else []
+
+
+def _group(online: OnlineConfig) -> int:
+    return online.group_size if isinstance(online, GroupedConfig) else 1
+
+
+def _rollout_of(online: OnlineConfig) -> str:
+    group = _group(online)
+    return f"{online.batch_size // group} prompts{f' × {group} responses' if group > 1 else ''}"
 
 
 def _many(count: int, what: str) -> str:
@@ -36,11 +45,11 @@ def _batch(run: Run) -> Iterator[str]:
     for name, config in _supervised(run):
         pieces = _pieces(config.batch_size, config.micro_batch_size, run.ranks)
         yield f"{name}: {_many(config.batch_size, _noun(name))} an optimizer step; {pieces}"
-    for ppo in _ppo(run):
-        whole = ppo.batch_size // ppo.minibatches
+    for name, online in _online(run):
+        whole = online.batch_size // online.minibatches
         yield (
-            f"ppo: {ppo.batch_size} prompts a rollout; {_many(whole, 'response')} an optimizer step; "
-            f"{_pieces(whole, ppo.micro_batch_size, run.ranks)}"
+            f"{name}: {_rollout_of(online)} a rollout; {_many(whole, 'response')} an optimizer step; "
+            f"{_pieces(whole, online.micro_batch_size, run.ranks)}"
         )
 
 
@@ -52,8 +61,9 @@ def _epoch(run: Run) -> Iterator[str]:
             seen = _many(config.max_steps * size, noun)
             limit = f", but no more than {name}.max_steps = {config.max_steps} of them ({seen})"
         yield f"{name}: {config.epochs:g} × (training {noun}s / {size}) steps{limit}; the data has the number of {noun}s"
-    for ppo in _ppo(run):
-        yield f"ppo: counts updates instead: {ppo.updates} × {ppo.batch_size} prompts = {ppo.updates * ppo.batch_size:,} in all"
+    for name, online in _online(run):
+        prompts = online.batch_size // _group(online)
+        yield f"{name}: counts updates instead: {online.updates} × {prompts} prompts = {online.updates * prompts:,} in all"
 
 
 def _step(run: Run) -> Iterator[str]:
@@ -64,27 +74,26 @@ def _step(run: Run) -> Iterator[str]:
 
 
 def _update(run: Run) -> Iterator[str]:
-    for ppo in _ppo(run):
-        steps = ppo.inner_epochs * ppo.minibatches
+    for name, online in _online(run):
+        steps = online.inner_epochs * online.minibatches
         yield (
-            f"ppo: {ppo.updates} updates; each has {ppo.inner_epochs} inner epochs × {ppo.minibatches} minibatches = "
-            f"{_many(steps, 'optimizer step')}, {ppo.updates * steps:,} in all"
+            f"{name}: {online.updates} updates; each has {online.inner_epochs} inner epochs × {online.minibatches} minibatches "
+            f"= {_many(steps, 'optimizer step')}, {online.updates * steps:,} in all"
         )
 
 
 def _rollout(run: Run) -> Iterator[str]:
-    rollout = run.rollout
-    for ppo in _ppo(run):
-        most = ppo.batch_size * rollout.max_new_tokens
-        yield f"ppo: {ppo.batch_size} responses of up to {rollout.max_new_tokens} tokens, so at most {most:,} tokens a rollout"
-        yield f"ppo: {_pieces(ppo.batch_size, min(rollout.micro_batch_size, ppo.batch_size // run.ranks), run.ranks)}".replace(
-            "accumulation step", "turn"
-        ).replace("in a micro-batch", "sampled at once")
-        yield f"ppo: {ppo.updates} rollouts, each learnt from {ppo.inner_epochs} times"
+    length, together = run.rollout.max_new_tokens, run.rollout.micro_batch_size
+    for name, online in _online(run):
+        size = online.batch_size
+        yield f"{name}: {size} responses of up to {length} tokens, so at most {size * length:,} tokens a rollout"
+        turns = _pieces(size, min(together, size // run.ranks), run.ranks)
+        yield f"{name}: {turns}".replace("accumulation step", "turn").replace("in a micro-batch", "sampled at once")
+        yield f"{name}: {online.updates} rollouts, each learnt from {online.inner_epochs} times"
 
 
 def _warm_up(run: Run) -> Iterator[str]:
-    configs: list[tuple[str, TrainConfig | PPOConfig]] = [*_supervised(run), *(("ppo", ppo) for ppo in _ppo(run))]
+    configs: list[tuple[str, TrainConfig | OnlineConfig]] = [*_supervised(run), *_online(run)]
     for name, config in configs:
         size = f"{config.learning_rate:g}"
         rise = f"from 0 to {size} over {config.warmup_steps} steps" if config.warmup_steps else f"{size} from the first step"
@@ -92,14 +101,13 @@ def _warm_up(run: Run) -> Iterator[str]:
 
 
 def _kl(run: Run) -> Iterator[str]:
-    for ppo in _ppo(run):
-        yield (
-            f"ppo: {ppo.kl_coef:g} deviations of score are paid for each nat"
-            if (ppo.kl_target is None)
-            else f"ppo: the price starts at {ppo.kl_coef:g} and moves until a response costs {ppo.kl_target:g} nats"
-        )
-        if ppo.kl_coef:
-            yield f"ppo: a response that is 10 nats away needs a score {10 * ppo.kl_coef:g} higher to be worth it"
+    for name, online in _online(run):
+        if isinstance(online, PPOConfig) and online.kl_target is not None:
+            yield f"{name}: the price starts at {online.kl_coef:g} and moves until a response costs {online.kl_target:g} nats"
+        else:
+            yield f"{name}: {online.kl_coef:g} deviations of score are paid for each nat"
+        if online.kl_coef:
+            yield f"{name}: a response that is 10 nats away needs a score {10 * online.kl_coef:g} higher to be worth it"
 
 
 def _lora(run: Run) -> Iterator[str]:
@@ -127,9 +135,9 @@ def _zero(run: Run) -> Iterator[str]:
 def _length(run: Run) -> Iterator[str]:
     for name, config in _supervised(run):
         yield f"{name}: up to {config.max_length} tokens"
-    for _ in _ppo(run):
+    for name, _ in _online(run):
         prompt, response = run.rollout.max_prompt_tokens, run.rollout.max_new_tokens
-        yield f"ppo: up to {prompt} tokens of prompt + {response} of response = {prompt + response}"
+        yield f"{name}: up to {prompt} tokens of prompt + {response} of response = {prompt + response}"
     if run.model.arch is not None:
         yield f"model={run.model.name} reads up to {run.model.arch.max_positions}"
 

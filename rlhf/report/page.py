@@ -14,6 +14,7 @@ from markupsafe import Markup
 from rlhf.calibration import reliability
 from rlhf.doctor.examine import examine
 from rlhf.fault import Fault
+from rlhf.lineage import ONLINE
 from rlhf.report import changes, chart, costs, curves, findings, paper, published
 from rlhf.report.folder import Row, RunFolder, last_samples, read
 from rlhf.result import HEADLINES, Result
@@ -27,6 +28,8 @@ TURNS = {
     "sft": ("before", "after SFT"),
     "dpo": ("before", "after DPO"),
     "ppo": ("SFT policy", "after PPO"),
+    "rloo": ("SFT policy", "after RLOO"),
+    "grpo": ("SFT policy", "after GRPO"),
 }
 """What the first and the last answers of a stage are called."""
 
@@ -109,6 +112,7 @@ def contents(run: RunFolder) -> dict[str, Any]:
     problems, theirs = list(findings.problems(run)), published.of(run)
     return {
         "run": run,
+        "online": ONLINE,
         "result": run.result,
         "device": run.environment.get("device", ""),
         "problems": problems,

@@ -18,8 +18,8 @@ class Scale:
     deviation: float = 1.0
 
     @classmethod
-    def of(cls, raw: Tensor) -> "Scale":
-        """The scale on which ``raw`` [N] has mean 0 and deviation 1.
+    def of(cls, raw: Tensor, stage: str) -> "Scale":
+        """The scale on which ``raw`` [N], scores that ``stage`` is to learn from, has mean 0 and deviation 1.
 
         Raises:
             Fault: all scores are the same.
@@ -27,9 +27,9 @@ class Scale:
         mean, deviation = raw.mean().item(), raw.std().item()
         if deviation < SMALLEST_DEVIATION:
             raise Fault(
-                f"ppo.reward_normalization=reference: the reward scores {len(raw)} different responses alike (deviation "
+                f"{stage}.reward_normalization=reference: the reward scores {len(raw)} different responses alike (deviation "
                 f"{deviation:.1e}), so it cannot be learned from; train the reward model longer or choose another reward, "
-                "or use ppo.reward_normalization=none"
+                f"or use {stage}.reward_normalization=none"
             )
         return cls(mean, deviation)
 

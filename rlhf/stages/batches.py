@@ -192,8 +192,7 @@ class Rollout:
 
     def select(self, rows: Tensor) -> "Rollout":
         """Some of the sequences, without the columns in which none of them has a token, and without metrics and text."""
-        used = (self.mask | self.valued)[rows].any(0)
-        columns = slice(int(used.int().argmax()), len(used) - int(used.flip(0).int().argmax()))
+        columns = _used((self.mask | self.valued)[rows])
         return Rollout(
             ids=self.ids[rows, columns],
             mask=self.mask[rows, columns],
@@ -232,6 +231,53 @@ class Rollout:
             return parts
         texts = self.ptx.split(size)
         return [replace(part, ptx=text, ptx_scale=self.ptx_scale) for part, text in zip(parts, texts, strict=True)]
+
+
+@dataclass(frozen=True)
+class Responses:
+    """Sampled responses, each with one advantage. Prompts are padded on the left, responses on the right."""
+
+    ids: Tensor  # [B, P + R] int64
+    mask: Tensor  # [B, P + R] bool
+    targets: Tensor  # [B, P + R] bool, true on response tokens, the end token included
+    logprobs: Tensor  # [B, P + R] of the policy that sampled
+    reference: Tensor  # [B, P + R] log-probabilities of the policy it started from
+    advantages: Tensor  # [B]
+    shares: Tensor  # [B] weight of each of a response's tokens
+    units: Tensor  # [B] what a response counts for in the number that the loss is divided by
+    first: bool = False
+    """Whether nothing has been learnt from the rollout yet."""
+    metrics: Metrics = field(default_factory=Metrics)
+
+    @property
+    def weight(self) -> float:
+        """What the responses count for; 1 where none counts, and there is no loss to divide."""
+        return self.units.sum().item() or 1.0
+
+    def select(self, rows: Tensor) -> "Responses":
+        """Some of the responses, without the columns in which none of them has a token, and without metrics."""
+        columns = _used(self.mask[rows])
+        return Responses(
+            ids=self.ids[rows, columns],
+            mask=self.mask[rows, columns],
+            targets=self.targets[rows, columns],
+            logprobs=self.logprobs[rows, columns],
+            reference=self.reference[rows, columns],
+            advantages=self.advantages[rows],
+            shares=self.shares[rows],
+            units=self.units[rows],
+            first=self.first,
+        )
+
+    def split(self, size: int) -> list["Responses"]:
+        """Micro-batches of at most ``size`` responses."""
+        return [self.select(rows) for rows in torch.arange(len(self.ids), device=self.ids.device).split(size)]
+
+
+def _used(mask_BT: Tensor) -> slice:
+    """The columns from the first to the last in which any row has a token."""
+    used = mask_BT.any(0)
+    return slice(int(used.int().argmax()), len(used) - int(used.flip(0).int().argmax()))
 
 
 def _trim_right(ids_BT: Tensor, mask_BT: Tensor, targets_BT: Tensor) -> Sequences:

@@ -1,7 +1,5 @@
 """The networks of PPO: policy and reference, a critic, and a reward."""
 
-import copy
-
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -11,18 +9,14 @@ from rlhf.models.adapters import add_adapters
 from rlhf.models.forward import token_scores
 from rlhf.models.load import load_scorer
 from rlhf.models.tokenizer import load_tokenizer, same_tokens
-from rlhf.rewards.interface import Reward
-from rlhf.rewards.model import reads_policy
 from rlhf.rewards.scale import Scale
-from rlhf.rewards.text import text_reward
 from rlhf.stages.interface import Setting
+from rlhf.stages.online import load_reward
 from rlhf.stages.policies import Padded, Policies, recompute
 
 
 class Networks:
     """A policy and a critic that learn, the frozen policy they are measured against, and a reward."""
-
-    reward: Reward
 
     def __init__(self, setting: Setting) -> None:
         run, engine = setting.run, setting.engine
@@ -32,7 +26,8 @@ class Networks:
         entropies = run.ppo.entropy_coef != 0
         self.policies = Policies(setting, self.tokenizer, start, run.ppo.reference_device, run.rollout.temperature, entropies)
         self.notes: list[str] = []
-        self.reward, self.critic, self.critic_speaks_scores = self._judges(setting)
+        self.reward = load_reward(setting, run.ppo, self.policies)
+        self.critic, self.critic_speaks_scores = self._load_critic(setting)
         self.critic_scale = Scale()
         """On which the critic's head speaks; for one that began as the reward model, that of the scores."""
         add_adapters(self.critic, run.reward_lora, "reward_lora", run.seed, keep=["score"])
@@ -41,26 +36,17 @@ class Networks:
         if run.ppo.gradient_checkpointing:
             recompute(self.policies.policy, self.critic)
 
-    def _judges(self, setting: Setting) -> tuple[Reward, PreTrainedModel, bool]:
-        """The reward, the critic as it starts, and whether the critic's head speaks raw scores."""
-        run, size = self._run, self._run.ppo.micro_batch_size
-        reward: Reward
-        critic: PreTrainedModel | None = None
+    def _load_critic(self, setting: Setting) -> tuple[PreTrainedModel, bool]:
+        """The critic as it starts, and whether its head speaks raw scores."""
+        run = self._run
         if run.reward.kind is RewardKind.model:
-            reader = load_tokenizer(run.reward_model, (), setting.parents["rm"])
-            alike = same_tokens(self.tokenizer, reader)
-            scorer = load_scorer(run.reward_model, reader, setting.parents["rm"], run.seed, fresh_head=False)
-            if not alike:
+            place = setting.parents["rm"]
+            reader = load_tokenizer(run.reward_model, (), place)
+            if not same_tokens(self.tokenizer, reader):
                 self._note_other_tokens()
             elif run.ppo.critic_init is not CriticInit.sft:
-                critic = copy.deepcopy(scorer)
-            self._engine.freeze(scorer, run.ppo.reward_device)
-            reward = reads_policy(scorer, reader, self.tokenizer, run.rollout.max_prompt_tokens, self._engine, size)
-        else:
-            reward = text_reward(run.reward, self._engine, size)
-        if critic is not None:
-            return reward, critic, True
-        return reward, load_scorer(run.model, self.tokenizer, self._start, run.seed, fresh_head=True), False
+                return load_scorer(run.reward_model, reader, place, run.seed, fresh_head=False), True
+        return load_scorer(run.model, self.tokenizer, self._start, run.seed, fresh_head=True), False
 
     def _note_other_tokens(self) -> None:
         """Say what follows from a reward model with a tokenizer of its own.

@@ -30,24 +30,19 @@ from rlhf.algorithms.advantages import gae, token_rewards
 from rlhf.algorithms.kl import adapted_coefficient, approximate_kl, k1, k3
 from rlhf.algorithms.losses import policy_ratio, ppo_policy_loss, sft_loss, value_loss
 from rlhf.algorithms.masks import masked_sum, whiten, with_next
-from rlhf.config import KLEstimator, RewardNormalization
+from rlhf.config import KLEstimator
 from rlhf.data.records import Example
 from rlhf.engine.base import Trainable
 from rlhf.engine.optimizer import OptimizerSpec
 from rlhf.lineage import READS
 from rlhf.metrics import Mean, Metric, Metrics, Peak, Total
 from rlhf.models.average import Average
-from rlhf.models.template import prompt_tokens, response_text
-from rlhf.rewards.scale import Scale
-from rlhf.rollout.sample import noise_keys, sample
 from rlhf.stages import signs
-from rlhf.stages.answers import answer
 from rlhf.stages.batches import Rollout, Sequences, Tokens
-from rlhf.stages.exam import Exam
 from rlhf.stages.examples import epoch_batches, tokens_of
 from rlhf.stages.interface import Evaluation, Setting, Stage
 from rlhf.stages.networks import Networks
-from rlhf.stages.shown import examples_shown
+from rlhf.stages.online import Online, Prompt
 
 
 class PPO(Stage[Rollout]):
@@ -58,33 +53,22 @@ class PPO(Stage[Rollout]):
 
     def __init__(self, setting: Setting) -> None:
         self._setting, self._run, self._config = setting, setting.run, setting.run.ppo
+        config = self._config
         self._networks = Networks(setting)
-        self._policies, self._reward = self._networks.policies, self._networks.reward
-        self._tokenizer = self._networks.tokenizer
-        self._prompts = [
-            (example, prompt_tokens(self._tokenizer, example.turns, self._run.rollout.max_prompt_tokens))
-            for example in setting.corpus.examples("ppo", "train")
-        ]
+        self._policies, self._tokenizer = self._networks.policies, self._networks.tokenizer
+        self._online = Online(setting, config, "ppo", self._policies, self._networks.reward)
         self._texts = self._ptx_rows()
-        self.rounds, self.micro_batch_size = self._config.updates, self._config.micro_batch_size
-        self.log_every, self.eval_every, self.save_every = (
-            self._config.log_every,
-            self._config.eval_every,
-            self._config.save_every,
-        )
+        self.rounds, self.micro_batch_size = config.updates, config.micro_batch_size
+        self.log_every, self.eval_every, self.save_every = config.log_every, config.eval_every, config.save_every
         setting.engine.prepare(self.trainable())
-        self._scale = self._reference_scale()
+        self._online.begin()
         if self._networks.critic_speaks_scores:
-            self._networks.critic_scale = self._scale
-        self.notes = [*self._networks.notes, f"scores are (raw - {self._scale.mean:.3f}) / {self._scale.deviation:.3f}"]
-        marked = [[(ids, [(len(ids), len(ids))])] for _, ids in self._prompts]
-        self.notes += examples_shown(self._tokenizer, setting.corpus, "ppo", self._run.seed, marked)
-        self._kl_coef = self._config.kl_coef
-        decay = self._config.ema_decay
+            self._networks.critic_scale = self._online.scale
+        self.notes = [*self._networks.notes, *self._online.notes]
+        self._kl_coef = config.kl_coef
+        decay = config.ema_decay
         self._average = None if decay is None else Average(setting.engine, self._policies.policy, decay)
         self._moved = Mean(0.0, 0)
-        held_out = setting.corpus.examples("ppo", "held_out")
-        self._exam = Exam(setting, self._policies, self._reward, self._scale, held_out, self._run.rollout)
 
     def trainable(self) -> dict[str, Trainable]:
         """Policy and critic, each with an optimizer of its own."""
@@ -104,23 +88,20 @@ class PPO(Stage[Rollout]):
         if self._texts is not None:
             per_update = config.inner_epochs * config.batch_size
             texts = epoch_batches(corpus, config.ptx_data.name, seed, self._texts, per_update, first_round)
-        prompts = epoch_batches(corpus, "ppo", seed, self._prompts, config.batch_size, first_round)
-        for update, rows in enumerate(prompts, first_round):
+        for update, rows in enumerate(self._online.prompts(config.batch_size, first_round), first_round):
             rollout = replace(self.rollout(rows, f"rollout/{update}"), critic_only=update < config.critic_warmup)
             yield self._minibatches(rollout, update, [] if texts is None else next(texts))
 
     def _minibatches(self, rollout: Rollout, update: int, texts: list[Tokens]) -> Iterator[Rollout]:
         config, device = self._config, self._setting.engine.device
-        shuffling = torch.Generator().manual_seed(self._run.seed * 1_000_003 + update)
-        size, metrics, place = config.batch_size // config.minibatches, rollout.metrics, 0
-        for _ in range(config.inner_epochs):
+        metrics, place = rollout.metrics, 0
+        for minibatches in self._online.passes(update):
             self._moved = Mean(0.0, 0)
-            order = torch.randperm(config.batch_size, generator=shuffling).to(device)
-            for rows in order.split(size):
+            for rows in minibatches:
                 minibatch = rollout.select(rows).with_value_scale()
                 if texts and not rollout.critic_only:
-                    text = Sequences.of(texts[place : place + size], self._tokenizer.pad_token_id, device)
-                    minibatch, place = minibatch.with_text(text), place + size
+                    text = Sequences.of(texts[place : place + len(rows)], self._tokenizer.pad_token_id, device)
+                    minibatch, place = minibatch.with_text(text), place + len(rows)
                 yield replace(minibatch, metrics=metrics, first=bool(metrics))
                 metrics = Metrics()
             if config.max_update_kl is not None and self._moved_by_all() > config.max_update_kl:
@@ -148,37 +129,31 @@ class PPO(Stage[Rollout]):
 
     # rollout
 
-    def rollout(self, prompts: Sequence[tuple[Example, list[int]]], purpose: str) -> Rollout:
+    def rollout(self, prompts: Sequence[Prompt], purpose: str) -> Rollout:
         """Sample and score one response for each prompt, and work out advantages."""
-        eos, pad = self._tokenizer.eos_token_id, self._tokenizer.pad_token_id
-        examples, ids = [example for example, _ in prompts], [ids for _, ids in prompts]
-        keys, engine = noise_keys(f"{self._run.seed}/{purpose}", [example.key for example in examples]), self._setting.engine
-        with engine.phase("rollout"):
-            responses = sample(engine, self._policies.policy, ids, keys, self._run.rollout, eos, pad)
-        with engine.phase("score"):
-            return self.score_rollout(examples, list(zip(ids, responses, strict=True)))
+        rows = self._online.sample(prompts, purpose)
+        with self._setting.engine.phase("score"):
+            return self.score_rollout([example for example, _ in prompts], rows)
 
     @torch.no_grad()
     def score_rollout(self, examples: Sequence[Example], rows: list[Tokens]) -> Rollout:
         """Log-probabilities, values, scores and advantages of sampled responses."""
-        config, device, eos = self._config, self._setting.engine.device, self._tokenizer.eos_token_id
+        config = self._config
         padded = self._policies.pad(rows)
         ids, mask, targets = padded.ids, padded.mask, padded.targets
         size = config.micro_batch_size
         columns = zip(ids.split(size), mask.split(size), targets.split(size), strict=True)
         parts = self._setting.engine.spread([Sequences(*each) for each in columns], self._measure)
         logprobs, entropies, reference, values = (torch.cat(each) for each in zip(*parts, strict=True))
-        raw = self._reward.score(examples, [response_text(self._tokenizer, response) for _, response in rows], rows)
-        ended = torch.tensor([response[-1] == eos for _, response in rows], device=device)
-        scores = self._shape(raw, ended)
+        scores, ended, told = self._online.scores(examples, rows)
         start = mask.shape[1] - max(len(response) for _, response in rows)
         window = slice(start, None)
         kl = k1(logprobs, reference)
         penalty = kl if config.kl_estimator is KLEstimator.k1 else k3(logprobs, reference)
         valued = self._valued(targets)
         rewards = token_rewards(scores, penalty[:, window], valued[:, window], self._kl_coef)
-        told = signs.of_sampling(logprobs, entropies, targets) | signs.of_ends(ids, targets, ended, eos)
-        told |= signs.of_clip(self._scale(raw), config.reward_clip)
+        told |= signs.of_sampling(logprobs, entropies, targets)
+        told |= signs.of_ends(ids, targets, ended, self._tokenizer.eos_token_id)
         told |= signs.of_rewards(rewards, self._kl_coef * penalty[:, window], scores, valued[:, window])
         if config.whiten_rewards:
             rewards = whiten(rewards, valued[:, window], shift_mean=False, unbiased=config.whiten_unbiased)
@@ -217,23 +192,6 @@ class PPO(Stage[Rollout]):
         logprobs, entropies = self._policies.logprobs(padded)
         values = self._networks.values(replace(padded, targets=self._valued(padded.targets)))
         return logprobs, entropies, self._policies.reference_logprobs(padded), values
-
-    def _shape(self, raw: Tensor, ended: Tensor) -> Tensor:
-        scores = self._scale(raw)
-        if self._config.reward_clip is not None:
-            scores = scores.clamp(-self._config.reward_clip, self._config.reward_clip)
-        return scores - self._config.missing_eos_penalty * (~ended).float()
-
-    def _reference_scale(self) -> Scale:
-        """The scale of raw scores on the SFT policy's responses to some training prompts."""
-        if self._config.reward_normalization is RewardNormalization.none:
-            return Scale()
-        count = self._config.normalization_prompts
-        prompts = next(epoch_batches(self._setting.corpus, "ppo", self._run.seed, self._prompts, count, 0))
-        examples = [example for example, _ in prompts]
-        with self._policies.reference() as start:
-            answers = answer(self._setting, start, self._tokenizer, examples, self._run.rollout, "normalisation")
-        return Scale.of(self._reward.score(answers.examples, answers.texts, answers.tokens))
 
     # loss
 
@@ -276,7 +234,7 @@ class PPO(Stage[Rollout]):
 
     def evaluate(self, round_: int) -> Evaluation:
         """Answers to the fixed held-out prompts, paired with those of the policy it started from under the same noise."""
-        return self._exam.take(self._average, first=round_ == 0)
+        return self._online.exam.take(self._average, first=round_ == 0)
 
     # between rounds
 

@@ -4,12 +4,14 @@ import sys
 import time
 from collections.abc import Mapping
 
+from rlhf.lineage import ONLINE
+
 SHOWN = {
     "pretrain": ("loss", "eval/perplexity"),
     "sft": ("loss", "eval/perplexity"),
     "rm": ("loss", "rewards/accuracies", "eval/accuracy", "eval/rating_mse"),
     "dpo": ("loss", "rewards/accuracies", "eval/accuracy", "reward/gain", "reward/gold_gain"),
-    "ppo": ("objective/scores", "objective/kl", "reward/gain", "reward/gold_gain"),
+    **dict.fromkeys(ONLINE, ("objective/scores", "objective/kl", "reward/gain", "reward/gold_gain")),
 }
 """Metrics worth a place on the line, by stage."""
 

@@ -25,6 +25,7 @@ Cell = tuple[str, str, str, bool, bool]
 EVERY: list[Cell] = list(itertools.product(FAMILIES, STAGES, SHARDINGS, (False, True), (False, True)))
 SOME: list[Cell] = [EVERY[index] for index in range(0, len(EVERY), 37)]  # 37: each value meets many of the others
 SOME += [("llama", "dpo", "3 optimizer", True, False), ("llama", "dpo", "2 none", False, True)]
+SOME += [("llama", "grpo", "3 none", False, False)]
 
 
 def learns_at_once(family: str, adapters: bool) -> list[str]:
@@ -32,7 +33,7 @@ def learns_at_once(family: str, adapters: bool) -> list[str]:
         *(["lora=dim8", "reward_lora=dim8"] if adapters else []),
         *(f"{slot}.arch.family={family}" for slot in ("model", "reward_model")),
         *("ppo.critic_warmup=0", "ppo.learning_rate=1e-3", "sft.warmup_steps=0", "rm.warmup_steps=0"),
-        *("dpo.warmup_steps=0", "dpo.learning_rate=1e-3"),
+        *("dpo.warmup_steps=0", "dpo.learning_rate=1e-3", "grpo.learning_rate=1e-3"),
     ]
 
 

@@ -30,6 +30,8 @@ def frozen(tmp_path: Path) -> Path:
         "rm=tiny",
         "ppo=tiny",
         "dpo=tiny",
+        "rloo=tiny",
+        "grpo=tiny",
         "rollout=tiny",
         "evaluation=default",
     ]

@@ -55,7 +55,7 @@ def score(stage: Stage, batches: list[Batch]) -> dict[str, float]:
         for batch in batches[:2]
         for ids, mask, targets in zip(batch.ids, batch.mask, batch.targets, strict=True)
     ]
-    examples = [example for example, _ in stage._prompts[: len(rows)]]
+    examples = [example for example, _ in stage._online._prompts[: len(rows)]]
     measured = stage.score_rollout(examples, rows).metrics.values_by_name()
     return {name: measured[name] for name in ("objective/kl", "objective/scores", "objective/entropy")}
 

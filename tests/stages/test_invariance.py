@@ -25,6 +25,8 @@ LEARNS_AT_ONCE = (
         ("ppo", ["ppo.kl_estimator=k3", "ppo.entropy_coef=0.01", "ppo.score_after_end=true"]),
         ("ppo", ["lora=dim8", "reward_lora=dim8"]),
         ("dpo", ["dpo.learning_rate=1e-3"]),
+        ("rloo", ["rloo.learning_rate=1e-3"]),
+        ("grpo", ["grpo.learning_rate=1e-3", "grpo.weighting=token"]),
         ("dpo", ["dpo.loss=orpo", "dpo.likelihood=all", "dpo.learning_rate=1e-3"]),
     ],
 )

@@ -23,9 +23,9 @@ OTHER = ("reward_model.arch.vocab_size=400", "reward_model.template=dialogue", "
 def test_reading_the_text_anew_changes_nothing_where_the_tokens_are_the_same(build: Callable[..., Stage]) -> None:
     """Ended and cut off responses alike."""
     ppo = build("ppo")
-    assert isinstance(ppo, PPO) and isinstance(ppo._reward, ModelReward)
-    tokenizer, direct = ppo._tokenizer, ppo._reward
-    examples, prompts = zip(*ppo._prompts[:4], strict=True)
+    assert isinstance(ppo, PPO) and isinstance(ppo._networks.reward, ModelReward)
+    tokenizer, direct = ppo._tokenizer, ppo._networks.reward
+    examples, prompts = zip(*ppo._online._prompts[:4], strict=True)
     texts = ["It opens at six.", "The bakery, on Mondays", "Hello!", "At two"]
     responses = response_tokens(tokenizer, texts)
     rows = [
@@ -39,12 +39,12 @@ def test_reading_the_text_anew_changes_nothing_where_the_tokens_are_the_same(bui
 
 def test_what_the_reward_model_reads_is_what_it_was_trained_on(build: Callable[..., Stage]) -> None:
     ppo = build("ppo", *OTHER)
-    assert isinstance(ppo, PPO) and isinstance(ppo._reward, RereadingReward)
-    reader = ppo._reward.tokenizer
+    assert isinstance(ppo, PPO) and isinstance(ppo._networks.reward, RereadingReward)
+    reader = ppo._networks.reward.tokenizer
     assert reader.get_vocab() != ppo._tokenizer.get_vocab()
-    example, prompt = ppo._prompts[0]
+    example, prompt = ppo._online._prompts[0]
     answer = response_tokens(ppo._tokenizer, ["It opens at six."])[0]
-    read = ppo._reward.reread([example] * 2, ["It opens at six."] * 2, [(prompt, answer), (prompt, answer[:-1])])
+    read = ppo._networks.reward.reread([example] * 2, ["It opens at six."] * 2, [(prompt, answer), (prompt, answer[:-1])])
     assert reader.decode(read[0][0] + read[0][1]).endswith("\n\nAssistant: It opens at six.<|eos|>")
     assert read[0] == (prompt_tokens(reader, example.turns, 48), response_tokens(reader, ["It opens at six."])[0])
     assert read[1] == (read[0][0], read[0][1][:-1])
@@ -52,8 +52,8 @@ def test_what_the_reward_model_reads_is_what_it_was_trained_on(build: Callable[.
 
 def test_what_does_not_fit_the_reward_models_positions_is_cut(build: Callable[..., Stage]) -> None:
     ppo = build("ppo", *OTHER)
-    assert isinstance(ppo, PPO) and isinstance(ppo._reward, RereadingReward)
-    reward, (example, prompt) = replace(ppo._reward, max_prompt_tokens=1000), ppo._prompts[0]
+    assert isinstance(ppo, PPO) and isinstance(ppo._networks.reward, RereadingReward)
+    reward, (example, prompt) = replace(ppo._networks.reward, max_prompt_tokens=1000), ppo._online._prompts[0]
     long = "word " * 600
     ((asked, answer),) = reward.reread([example], [long], [(prompt, [5, ppo._tokenizer.eos_token_id])])
     assert len(asked) + len(answer) <= 512 and len(answer) == 504
@@ -69,7 +69,7 @@ def test_the_critic_starts_as_the_sft_policy_and_the_run_says_so(make_run: Calla
     trunk, policy = ppo._networks.critic.base_model.state_dict(), ppo._policies.policy.base_model.state_dict()
     assert trunk.keys() == policy.keys() and all(torch.equal(trunk[name], policy[name]) for name in trunk)
     assert not ppo._networks.critic_speaks_scores
-    assert ppo._networks.critic.config.vocab_size != ppo._reward.scorer.config.vocab_size
+    assert ppo._networks.critic.config.vocab_size != ppo._networks.reward.scorer.config.vocab_size
 
     forced = make_run("stage=ppo", *OTHER, "ppo.critic_init=reward_model")
     with pytest.raises(Fault, match=r"ppo\.critic_init=reward_model: it reads other tokens"):

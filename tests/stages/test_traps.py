@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -110,7 +111,7 @@ def test_trap_runs_with_other_system_prompts_are_measured_on_the_same_questions(
 
 def test_trap_a_prompt_that_comes_twice_gets_two_responses(build: Callable[..., Stage]) -> None:
     ppo = build("ppo")
-    prompt = ppo._prompts[0]
+    prompt = ppo._online._prompts[0]
     rollout = ppo.rollout([prompt, prompt, prompt], "rollout/0")
     responses = {tuple(row[mask].tolist()) for row, mask in zip(rollout.ids, rollout.targets, strict=True)}
     assert len(responses) == 3
@@ -119,9 +120,9 @@ def test_trap_a_prompt_that_comes_twice_gets_two_responses(build: Callable[..., 
 def test_trap_a_reward_model_that_says_nothing_is_refused_instead_of_blown_up(build: Callable[..., Stage]) -> None:
     ppo = build("ppo")
     with torch.no_grad():
-        ppo._reward.scorer.score.weight.zero_()
+        ppo._networks.reward.scorer.score.weight.zero_()
     with pytest.raises(Fault, match=r"ppo\.reward_normalization=reference: .* alike"):
-        ppo._reference_scale()
+        ppo._online.begin()
 
 
 def test_trap_identical_pairs_are_passed_over(build: Callable[..., Stage]) -> None:
@@ -135,7 +136,7 @@ def test_trap_the_decision_to_stop_is_rewarded_and_trained(build: Callable[..., 
     ppo = build("ppo")
     eos = ppo.export()[1].eos_token_id
     rows = [([1, 9, 10], [20, eos]), ([1, 9], [21, 22, 23])]
-    rollout = ppo.score_rollout([example for example, _ in ppo._prompts[:2]], rows)
+    rollout = ppo.score_rollout([example for example, _ in ppo._online._prompts[:2]], rows)
     stops = (rollout.ids == eos) & rollout.targets
     assert stops.sum() == 1
     assert rollout.logprobs[stops].item() != 0 and rollout.advantages[stops].item() != 0
@@ -147,14 +148,16 @@ def test_trap_the_decision_to_stop_is_rewarded_and_trained(build: Callable[..., 
 def test_trap_scores_far_from_zero_do_not_saturate(build: Callable[..., Stage]) -> None:
     """A reward model whose scores average 9.7 was clipped at 5: every response had the same reward."""
     ppo = build("ppo", "ppo.reward_clip=5.0")
-    ppo._scale = Scale(9.7, 2.0)
-    shaped = ppo._shape(torch.tensor([7.7, 9.7, 11.7]), torch.tensor([True, True, True]))
-    assert shaped.tolist() == pytest.approx([-1.0, 0.0, 1.0])
+    online, eos = ppo._online, ppo.export()[1].eos_token_id
+    online.scale = Scale(9.7, 2.0)
+    online._reward = SimpleNamespace(score=lambda *_: torch.tensor([7.7, 9.7, 11.7]))
+    scores, ended, _ = online.scores([example for example, _ in online._prompts[:3]], [([1, 9], [20, eos])] * 3)
+    assert scores.tolist() == pytest.approx([-1.0, 0.0, 1.0]) and ended.all()
 
 
 def test_trap_rollouts_are_sampled_not_greedy(build: Callable[..., Stage]) -> None:
     ppo = build("ppo")
-    prompts = ppo._prompts[:4]
+    prompts = ppo._online._prompts[:4]
     first, second = ppo.rollout(prompts, "a"), ppo.rollout(prompts, "b")
     assert first.ids.shape != second.ids.shape or not torch.equal(first.ids, second.ids)
     again = ppo.rollout(prompts, "a")
@@ -200,7 +203,7 @@ def test_trap_a_response_may_end_at_once(build: Callable[..., Stage]) -> None:
             parameter.zero_()
             parameter[tokenizer.eos_token_id] = 0.0
         policy.get_input_embeddings().weight.zero_()
-    rollout = ppo.rollout(ppo._prompts[:8], "uniform")  # every token equally likely, the end token among them
+    rollout = ppo.rollout(ppo._online._prompts[:8], "uniform")  # every token equally likely, the end token among them
     assert rollout.targets.sum(1).min() >= 1
 
 
@@ -254,6 +257,6 @@ def test_trap_the_k3_penalty_never_pays_for_leaving_the_sft_policy(build: Callab
     with torch.no_grad():
         for parameter in ppo.trainable()["policy"].module.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.02)
-    rollouts = [ppo.rollout([prompt], "rollout/0").metrics for prompt in ppo._prompts[:8]]
+    rollouts = [ppo.rollout([prompt], "rollout/0").metrics for prompt in ppo._online._prompts[:8]]
     assert all(metrics["objective/non_score_reward"].value < 0 for metrics in rollouts)
     assert any(metrics["objective/kl"].value < 0 for metrics in rollouts)  # as k1 would have done

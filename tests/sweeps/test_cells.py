@@ -40,3 +40,20 @@ def test_a_cell_is_what_hydra_composes(words: list[str]) -> None:
             expected = compose("config", [*space.overrides(point), *cell.companions])
             assert OmegaConf.to_container(cell.composed) == OmegaConf.to_container(expected), cell.label
     assert made > 1
+
+
+def digests(*words: str) -> set[str]:
+    """Names of the cells of a space."""
+    listed = [*words, "debug=smoke"]
+    space = Space.of(listed, preflight.sweep_config(listed))
+    cells = [Composer(space).cell(point) for point in space.points()]
+    return {cell.digest for cell in cells if isinstance(cell, Cell)}
+
+
+def test_a_cell_is_told_apart_by_what_its_stages_read() -> None:
+    """So that a study keeps its rows when stages and groups are added that it has nothing to do with."""
+    assert len(digests("stage=sft", "dpo.beta=0.1,0.2", "chat.seed=1,2")) == 1
+    assert len(digests("stage=sft", "sft.learning_rate=1e-3,2e-3", "zero=none,0")) == 4
+    assert len(digests("stage=ppo", "sft.learning_rate=1e-3,2e-3")) == 2  # of a parent
+    assert len(digests("stage=sft", "sft.eval_every=1", "early_stop.patience=null,3")) == 2
+    assert len(digests("stage=ppo", "parents.rm=hub/one,hub/two")) == 2

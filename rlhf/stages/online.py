@@ -1,0 +1,127 @@
+"""What the stages have in common whose policy learns from responses that it samples: prompts, scores, passes, an exam."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from rlhf.config import OnlineConfig, RewardKind, RewardNormalization
+from rlhf.data.records import Example
+from rlhf.metrics import Metric
+from rlhf.models.load import load_scorer
+from rlhf.models.template import prompt_tokens, response_text
+from rlhf.models.tokenizer import load_tokenizer
+from rlhf.rewards.interface import Reward
+from rlhf.rewards.model import reads_policy
+from rlhf.rewards.scale import Scale
+from rlhf.rewards.text import text_reward
+from rlhf.rollout.sample import noise_keys, sample
+from rlhf.stages import signs
+from rlhf.stages.answers import answer
+from rlhf.stages.batches import Tokens
+from rlhf.stages.exam import Exam
+from rlhf.stages.examples import epoch_batches
+from rlhf.stages.interface import Setting
+from rlhf.stages.policies import Policies
+from rlhf.stages.shown import examples_shown
+
+PART = "ppo"
+"""The part of the data that holds prompts to answer (``config.PARTS``)."""
+
+Prompt = tuple[Example, list[int]]
+"""An example and the token ids of its prompt."""
+
+
+class Online:
+    """A policy that answers prompts, and the reward that scores its responses."""
+
+    def __init__(self, setting: Setting, config: OnlineConfig, name: str, policies: Policies, reward: Reward) -> None:
+        """Read the prompts. ``begin`` must follow once the networks are placed.
+
+        Args:
+            name: of the stage.
+        """
+        self._setting, self._run, self._config, self._name = setting, setting.run, config, name
+        self._policies, self._reward = policies, reward
+        self._prompts: list[Prompt] = [
+            (example, prompt_tokens(policies.tokenizer, example.turns, self._run.rollout.max_prompt_tokens))
+            for example in setting.corpus.examples(PART, "train")
+        ]
+        self.scale = Scale()
+        """On which scores are told and learnt from."""
+        self.exam: Exam
+        self.notes: list[str] = []
+
+    def begin(self) -> None:
+        """Work out the scale of the scores, and set the exam.
+
+        Raises:
+            Fault: all responses score alike.
+        """
+        self.scale = self._reference_scale()
+        self.notes.append(f"scores are (raw - {self.scale.mean:.3f}) / {self.scale.deviation:.3f}")
+        marked = [[(ids, [(len(ids), len(ids))])] for _, ids in self._prompts]
+        corpus = self._setting.corpus
+        self.notes += examples_shown(self._policies.tokenizer, corpus, PART, self._run.seed, marked)
+        held_out = corpus.examples(PART, "held_out")
+        self.exam = Exam(self._setting, self._policies, self._reward, self.scale, held_out, self._run.rollout)
+
+    def prompts(self, count: int, first_round: int) -> Iterator[list[Prompt]]:
+        """``count`` prompts for each round from ``first_round`` on."""
+        return epoch_batches(self._setting.corpus, PART, self._run.seed, self._prompts, count, first_round)
+
+    def other_prompts(self, count: int, round_: int, attempt: int) -> list[Prompt]:
+        """``count`` prompts drawn at random from all, a function of round and attempt."""
+        drawing = torch.Generator().manual_seed((self._run.seed * 1_000_003 + round_) * 101 + attempt)
+        return [self._prompts[index] for index in torch.randint(len(self._prompts), (count,), generator=drawing).tolist()]
+
+    def sample(self, prompts: Sequence[Prompt], purpose: str) -> list[Tokens]:
+        """One response to each of ``prompts``; the same prompt again gets another one. ``purpose`` decides the noise."""
+        tokenizer, ids = self._policies.tokenizer, [ids for _, ids in prompts]
+        keys = noise_keys(f"{self._run.seed}/{purpose}", [example.key for example, _ in prompts])
+        engine = self._setting.engine
+        with engine.phase("rollout"):
+            responses = sample(
+                engine, self._policies.policy, ids, keys, self._run.rollout, tokenizer.eos_token_id, tokenizer.pad_token_id
+            )
+        return list(zip(ids, responses, strict=True))
+
+    def scores(self, examples: Sequence[Example], rows: list[Tokens]) -> tuple[Tensor, Tensor, dict[str, Metric]]:
+        """The score [B] each response is learnt from, whether [B] it ended by itself, and what the clip cut."""
+        tokenizer, config = self._policies.tokenizer, self._config
+        texts = [response_text(tokenizer, response) for _, response in rows]
+        scores = self.scale(self._reward.score(examples, texts, rows))
+        told = signs.of_clip(scores, config.reward_clip)
+        if config.reward_clip is not None:
+            scores = scores.clamp(-config.reward_clip, config.reward_clip)
+        ends = [response[-1] == tokenizer.eos_token_id for _, response in rows]
+        ended = torch.tensor(ends, device=self._setting.engine.device)
+        return scores - config.missing_eos_penalty * (~ended).float(), ended, told
+
+    def passes(self, update: int) -> Iterator[tuple[Tensor, ...]]:
+        """For each inner epoch of ``update`` the responses of its minibatches, shuffled anew."""
+        config = self._config
+        shuffling = torch.Generator().manual_seed(self._run.seed * 1_000_003 + update)
+        for _ in range(config.inner_epochs):
+            order = torch.randperm(config.batch_size, generator=shuffling).to(self._setting.engine.device)
+            yield order.split(config.batch_size // config.minibatches)
+
+    def _reference_scale(self) -> Scale:
+        """The scale of raw scores on the SFT policy's responses to some training prompts."""
+        if self._config.reward_normalization is RewardNormalization.none:
+            return Scale()
+        examples = [example for example, _ in next(self.prompts(self._config.normalization_prompts, 0))]
+        with self._policies.reference() as start:
+            answers = answer(self._setting, start, self._policies.tokenizer, examples, self._run.rollout, "normalisation")
+        return Scale.of(self._reward.score(answers.examples, answers.texts, answers.tokens), self._name)
+
+
+def load_reward(setting: Setting, config: OnlineConfig, policies: Policies) -> Reward:
+    """The reward of the run: its reward model, frozen, or what scores texts."""
+    run, engine, size = setting.run, setting.engine, config.micro_batch_size
+    if run.reward.kind is not RewardKind.model:
+        return text_reward(run.reward, engine, size)
+    reader = load_tokenizer(run.reward_model, (), setting.parents["rm"])
+    scorer = load_scorer(run.reward_model, reader, setting.parents["rm"], run.seed, fresh_head=False)
+    engine.freeze(scorer, config.reward_device)
+    return reads_policy(scorer, reader, policies.tokenizer, run.rollout.max_prompt_tokens, engine, size)
