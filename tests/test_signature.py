@@ -118,7 +118,7 @@ def test_each_field_changes_the_names_it_should_and_no_other(stage: str) -> None
         read = path[0] in (*ENGINE_READS, *TABLE[stage].reads)
         new_result, new_own = signatures(run, stage)
         assert (new_result != result) == (read and affects == "result"), path
-        assert (new_own != own) == read, path
+        assert (new_own != own) == (read and path[-1] != "usual"), path  # which has done all it does before a run is signed
         heard |= {path[0]} if read else set()
     assert heard == {*ENGINE_READS, *TABLE[stage].reads}  # a name in `reads` that is no field would be heard by nobody
 
