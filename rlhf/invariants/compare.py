@@ -81,13 +81,16 @@ def distances(expected: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> dict
     found = {}
     for network in dict.fromkeys(name.partition("/weights/")[0] for name in expected if "/weights/" in name):
         noise = NOISE * _mean(expected, network, "exp_avg_sq") ** 0.5
+        floors = [
+            (kind, share * _mean(expected, network, kind, square=True) ** 0.5)
+            for kind, share in (("weights", 1.0), ("exp_avg", 0.01))
+        ]
         for key in _keys(expected, network):
             squares = expected.get(f"{network}/exp_avg_sq/{key}")
             live = None if squares is None else squares.cpu().sqrt() > noise
             apart = []
-            for kind, share in (("weights", 1.0), ("exp_avg", 0.01)):
+            for kind, floor in floors:
                 name = f"{network}/{kind}/{key}"
-                floor = share * _mean(expected, network, kind, square=True) ** 0.5
                 apart.append(_apart(expected.get(name), got.get(name), live, floor))
             found[f"{network}/{key}"] = Distance(*apart)
     return found
