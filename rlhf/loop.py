@@ -13,7 +13,7 @@ from rlhf.metrics import Mean, Metrics, Total
 from rlhf.selection import Selection
 from rlhf.stages.interface import Evaluation, Stage
 
-HANDED = "loss/handed"
+HANDED = "handed"
 """What the backward passes of a step got; never in the record."""
 SMALL_LOSS = 0.01
 """Below it an error is told as if the loss were as large, since rounding does not shrink with it."""
