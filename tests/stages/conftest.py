@@ -27,13 +27,19 @@ def make_run(tmp_path: Path) -> Callable[..., Run]:
     return lambda *overrides: small.make_run(tmp_path, *overrides)
 
 
+@pytest.fixture(scope="session")
+def forebears(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the parents of built stages are, each trained once and found by its signature."""
+    return tmp_path_factory.mktemp("forebears")
+
+
 @pytest.fixture
-def build(tmp_path: Path) -> Callable[..., Stage]:
+def build(tmp_path: Path, forebears: Path) -> Callable[..., Stage]:
     """Build a stage on plain torch, its parents trained for two steps first."""
 
     def make(stage: str, *overrides: str) -> Stage:
         run = small.make_run(tmp_path, f"stage={stage}", *overrides)
         engine = TorchEngine(run.device, run.precision, run.deterministic)
-        return small.build(run, engine, small.train_parents(tmp_path, stage, *overrides))
+        return small.build(run, engine, small.train_parents(forebears, stage, *overrides))
 
     return make

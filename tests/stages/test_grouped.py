@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from rlhf import chain
-from rlhf.engine.torch_engine import TorchEngine
 from rlhf.models.forward import token_logprobs
 from rlhf.result import Status
 from rlhf.stages.batches import Responses
@@ -28,24 +27,6 @@ MOVES = (
     "rloo.kl_coef=0.3",
     "rollout.temperature=0.7",
 )
-
-
-@pytest.fixture(scope="module")
-def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the parents of all of them are trained once."""
-    return tmp_path_factory.mktemp("outputs")
-
-
-@pytest.fixture
-def build(outputs: Path) -> Build:
-    """Build a stage on plain torch."""
-
-    def make(stage: str, *overrides: str) -> Stage:
-        run = small.make_run(outputs, f"stage={stage}", *overrides)
-        engine = TorchEngine(run.device, run.precision, run.deterministic)
-        return small.build(run, engine, small.train_parents(outputs, stage))
-
-    return make
 
 
 def logprobs(stage: Grouped, batch: Responses) -> Tensor:
@@ -184,8 +165,8 @@ def test_groups_that_teach_nothing_are_replaced(build: Build) -> None:
 
 
 @pytest.mark.parametrize("option", ["default", "dr_grpo", "dapo", "gspo"])
-def test_each_option_of_grpo_runs(option: str, outputs: Path) -> None:
+def test_each_option_of_grpo_runs(option: str, forebears: Path) -> None:
     rule = ("reward=function", "reward.function=length", "reward.target_words=5", "evaluation.prompts=4")
-    result = chain.execute(small.make_run(outputs, "stage=grpo", f"grpo={option}", *rule, "grpo.minibatches=2"))
+    result = chain.execute(small.make_run(forebears, "stage=grpo", f"grpo={option}", *rule, "grpo.minibatches=2"))
     assert result.status is Status.finished, result.message
     assert math.isfinite(result.metrics["reward/gain"])
