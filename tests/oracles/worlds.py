@@ -91,7 +91,7 @@ def digits_after(shown: Sequence[int]) -> list[int]:
     return [(shown[-1] + step * each) % 10 for each in range(1, ASKED + 1)]
 
 
-def digit_rows(count: int = 3000, right: float = 0.5) -> list[dict[str, str]]:
+def digit_rows(count: int = 6000, right: float = 0.7) -> list[dict[str, str]]:
     """Rows that go on rightly, each digit with probability ``right`` and else by chance."""
     drawn = random.Random(SEED)
     rows = []
