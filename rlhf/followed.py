@@ -29,13 +29,14 @@ _EACH = "<source>"
 
 MEASURED: dict[str, dict[str, Goal | None]] = {
     "pretrain": {**_LANGUAGE},
-    "sft": {**_LANGUAGE, **_ANSWERS, "eval/score_mean": _UP},
+    "sft": {**_LANGUAGE, **_ANSWERS, "eval/score_mean": _UP, "signs/padding_error": _DOWN},
     "rm": {
         **{f"eval/accuracy{bound}/{_EACH}": _UP for bound in ("", "_low", "_high")},
         "eval/accuracy": _UP,
         "eval/loss": _DOWN,
         "eval/kendall_tau": _UP,
         "eval/rating_mse": _DOWN,
+        "signs/padding_error": _DOWN,
         **_SCORES,
     },
     "dpo": {
