@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from rlhf.doctor.finding import Finding, History, Severity
+from rlhf.lineage import ONLINE
 from rlhf.report.paper import short
 
 ROUNDING = 0.05
@@ -132,23 +133,23 @@ def start(run: History) -> Iterator[Finding]:
             "Policy and reference are not the same weights, or not computed alike, so the penalty pulls elsewhere.",
             "Start both from the same artifact; look for dropout and for another number format.",
         )
-    normalised = run.stage == "ppo" and run.setting("ppo.reward_normalization") == "reference"
+    normalised = run.setting(f"{run.stage}.reward_normalization") == "reference"
     if normalised and score is not None and abs(score) > MOST_OFF_SCALE:
         yield Finding(
             "scores-off-scale",
             Severity.error,
             f"eval/score_mean is {short(score)} deviations before the first round, not near 0",
             "Normalised scores of the first answers are 0 on average; a shift was lost, so end penalty and clip are off.",
-            "Look at the reward model's bias and at ppo.normalization_prompts.",
+            f"Look at the reward model's bias and at {run.stage}.normalization_prompts.",
         )
 
 
 def reference(run: History) -> Iterator[Finding]:
     """A reference stays where it is while the policy moves."""
-    trained = [at for at, _ in run.all("policy/approxkl_avg" if run.stage == "ppo" else "rewards/margins", "train")]
-    told = "objective/kl" if run.stage == "ppo" else "rewards/margins"
+    trained = [at for at, _ in run.all("policy/approxkl_avg" if run.stage in ONLINE else "rewards/margins", "train")]
+    told = "objective/kl" if run.stage in ONLINE else "rewards/margins"
     moved = [value for at, value in run.all(told, "train") if trained and at > trained[0] + 1]
-    if run.stage in ("ppo", "dpo") and moved and all(value == 0 for value in moved):
+    if run.stage in (*ONLINE, "dpo") and moved and all(value == 0 for value in moved):
         yield Finding(
             "policy-equals-reference",
             Severity.error,
@@ -248,7 +249,7 @@ def entropies(run: History) -> Iterator[Finding]:
 def ends(run: History) -> Iterator[Finding]:
     """Whether training and evaluation agree on which responses ended."""
     trained, asked = run.first("response/eos_rate", "train"), run.start("response/eos_rate")
-    if run.stage == "ppo" and trained is not None and asked is not None and abs(trained - asked) > 0.5:
+    if run.stage in ONLINE and trained is not None and asked is not None and abs(trained - asked) > 0.5:
         yield Finding(
             "ends-miscounted",
             Severity.error,

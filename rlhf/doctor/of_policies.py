@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from rlhf.doctor.finding import Finding, History, Severity
+from rlhf.lineage import ONLINE
 from rlhf.report.paper import short
 
 MOST_KL = 50.0
@@ -36,7 +37,7 @@ def entropy(run: History) -> Iterator[Finding]:
             Severity.warning,
             f"objective/entropy went from {short(values[0])} to {short(late)} nats a response",
             "The policy hardly samples any more, so it has nothing left to learn from.",
-            "Raise ppo.kl_coef or ppo.entropy_coef, or lower ppo.learning_rate.",
+            f"Raise {run.stage}.kl_coef or {run.stage}.entropy_coef, or lower {run.stage}.learning_rate.",
         )
 
 
@@ -49,7 +50,7 @@ def hacked(run: History) -> Iterator[Finding]:
             Severity.error,
             f"reward/gain is at least {short(low)} and reward/gold_gain at most {short(gold_high)}",
             "The score rose while the known reward fell: the reward model is being hacked.",
-            "Raise ppo.kl_coef, stop earlier (early_stop.max_kl), or train the reward model on more.",
+            f"Raise {_price(run)}, stop earlier (early_stop.max_kl), or train the reward model on more.",
         )
 
 
@@ -62,7 +63,7 @@ def outcome(run: History) -> Iterator[Finding]:
             Severity.warning,
             f"the interval of reward/gain, {short(low)} to {short(high)}, contains 0",
             "This run shows no gain over the policy it started from.",
-            "Train longer, raise the learning rate or lower ppo.kl_coef; or evaluate on more prompts (evaluation.prompts).",
+            f"Train longer, raise the learning rate or lower {_price(run)}; or evaluate on more prompts (evaluation.prompts).",
         )
 
 
@@ -75,7 +76,7 @@ def distance(run: History) -> Iterator[Finding]:
             Severity.warning,
             f"eval/kl is {short(kl)} nats a response",
             "So far from its reference a reward model has seen nothing like these answers, and its scores mean little.",
-            "Raise ppo.kl_coef (dpo.beta), lower the learning rate, or set early_stop.max_kl.",
+            f"Raise {_price(run)}, lower the learning rate, or set early_stop.max_kl.",
         )
 
 
@@ -88,7 +89,7 @@ def answers(run: History) -> Iterator[Finding]:
             Severity.warning,
             f"response/repetition is {short(repeated)}, of the start's answers {short(before)}",
             "The answers repeat themselves far more than those it started from.",
-            "Read the samples; raise ppo.kl_coef, or stop earlier.",
+            f"Read the samples; raise {_price(run)}, or stop earlier.",
         )
     variety, had = run.last("response/distinct_2", "eval"), run.last("response/distinct_2_sft")
     if variety is not None and had and variety < LEAST_VARIETY * had:
@@ -97,7 +98,7 @@ def answers(run: History) -> Iterator[Finding]:
             Severity.warning,
             f"response/distinct_2 is {short(variety)}, of the start's answers {short(had)}",
             "Different prompts get the same words.",
-            "Raise ppo.kl_coef or ppo.entropy_coef, or stop earlier.",
+            f"Raise {_price(run)}, or stop earlier.",
         )
     length, began = run.last("response/length_mean", "eval"), run.start("response/length_mean")
     if length is not None and began and length > MOST_LONGER * began:
@@ -115,7 +116,7 @@ def answers(run: History) -> Iterator[Finding]:
             Severity.warning,
             f"only {short(100 * ended)} % of the answers end by themselves",
             "The others were cut, and are judged unfinished.",
-            "Allow more tokens, train the SFT policy longer, or raise ppo.missing_eos_penalty.",
+            "Allow more tokens, train the SFT policy longer, or raise the penalty for no end token (`missing_eos_penalty`).",
         )
 
 
@@ -131,7 +132,7 @@ def steps(run: History) -> Iterator[Finding]:
             Severity.warning,
             f"{told}, at most {short(once)}",
             "Updates leave the region in which the rollout still tells the truth about the policy.",
-            "Lower ppo.learning_rate or ppo.inner_epochs, or set ppo.max_update_kl.",
+            f"Lower {run.stage}.learning_rate or {run.stage}.inner_epochs.",
         )
 
 
@@ -163,14 +164,14 @@ def critic_start(run: History) -> Iterator[Finding]:
 
 def scores(run: History) -> Iterator[Finding]:
     """Whether the clip of the score hides differences."""
-    clip, cut = run.setting("ppo.reward_clip"), run.late("objective/score_clipped")
+    clip, cut = run.setting(f"{run.stage}.reward_clip"), run.late("objective/score_clipped")
     if clip and cut is not None and cut > MOST_CUT:
         yield Finding(
             "scores-at-the-clip",
             Severity.warning,
-            f"ppo.reward_clip={short(clip)} cuts {short(100 * cut)} % of the scores of late",
+            f"{run.stage}.reward_clip={short(clip)} cuts {short(100 * cut)} % of the scores of late",
             "Most answers get the same clipped score, so none is better than another.",
-            "Raise or drop ppo.reward_clip, or normalise the scores (ppo.reward_normalization=reference).",
+            f"Raise or drop {run.stage}.reward_clip, or normalise the scores ({run.stage}.reward_normalization=reference).",
         )
 
 
@@ -190,7 +191,7 @@ def score_length(run: History) -> Iterator[Finding]:
 def sampling(run: History) -> Iterator[Finding]:
     """Whether what is sampled is what log-probabilities speak of."""
     mass = run.setting("rollout.top_p")
-    if run.stage == "ppo" and mass is not None and mass < 1:
+    if run.stage in ONLINE and mass is not None and mass < 1:
         yield Finding(
             "sampled-from-another-distribution",
             Severity.warning,
@@ -199,7 +200,7 @@ def sampling(run: History) -> Iterator[Finding]:
             f"log {short(mass)}, and KL and ratios with it.",
             "Train with rollout.top_p=1.",
         )
-    if run.stage == "ppo" and run.setting("rollout.temperature") == 0:
+    if run.stage in ONLINE and run.setting("rollout.temperature") == 0:
         yield Finding(
             "sampled-greedily",
             Severity.warning,
@@ -238,3 +239,8 @@ RULES: tuple[Callable[[History], Iterator[Finding]], ...] = (
     sampling,
     likelihood,
 )
+
+
+def _price(run: History) -> str:
+    """The key that holds the policy to where it started."""
+    return f"{run.stage}.{'beta' if run.stage == 'dpo' else 'kl_coef'}"

@@ -269,6 +269,12 @@ class Responses:
             first=self.first,
         )
 
+    def padded(self, left: int, right: int) -> "Responses":
+        """The same with so many columns of padding more on either side."""
+        names = ("ids", "mask", "targets", "logprobs", "reference")
+        wide: dict[str, Any] = {name: pad_columns(getattr(self, name), (left, right)) for name in names}
+        return replace(self, **wide)
+
     def split(self, size: int) -> list["Responses"]:
         """Micro-batches of at most ``size`` responses."""
         return [self.select(rows) for rows in torch.arange(len(self.ids), device=self.ids.device).split(size)]
