@@ -13,6 +13,7 @@ from rlhf.rewards.model import set_pooling
 from rlhf.rewards.scale import Scale
 from rlhf.stages.batches import Comparisons, Ranked, Sequences, Tokens
 from rlhf.stages.dpo import DPO
+from rlhf.stages.online import Online
 from rlhf.stages.policies import Policies
 from rlhf.stages.ppo import PPO
 from rlhf.stages.rm import RewardModel
@@ -83,8 +84,19 @@ def dpo(run: Run) -> dict[str, float]:
     return measured(policies.policy, losses, batch.weight) | {name: metrics[name].value for name in names}
 
 
+def bare_ppo(run: Run, said: Any) -> Any:
+    """Stage `ppo` whose policies, critic and reward are all ``said``; scores are raw."""
+    stage = bare(PPO, run, _policies=said, _networks=said, _moved=Mean(0.0, 0), _kl_coef=run.ppo.kl_coef)
+    stage._online = object.__new__(Online)
+    stage._online._policies, stage._online._reward, stage._online.scale = said, said, Scale()
+    stage._online._setting, stage._online._run, stage._online._config = stage._setting, run, run.ppo
+    return stage
+
+
 class Said:
     """What policy, reference, critic and reward say of a rollout: first as it was sampled, then with tensors that learn."""
+
+    tokenizer = TOKENIZER
 
     def __init__(self, given: Rollout) -> None:
         self.given, self._logits, self._values = given, given.old_logits, given.old_values
@@ -121,8 +133,7 @@ class Said:
 def ppo(run: Run, given: Rollout, value_weight: float) -> dict[str, Any]:
     """Stage `ppo` on the rollout: metrics, advantages, and gradients of policy loss + ``value_weight`` x critic loss."""
     said, rows = Said(given), list(zip(given.prompts, given.responses, strict=True))
-    parts = {"_policies": said, "_networks": said, "_reward": said, "_scale": Scale(), "_moved": Mean(0.0, 0)}
-    stage = bare(PPO, run, **parts, _kl_coef=run.ppo.kl_coef)
+    stage = bare_ppo(run, said)
     rollout = stage.score_rollout([None] * len(rows), rows)
     said.move()
     minibatch = rollout.select(torch.arange(len(rows))).with_value_scale()

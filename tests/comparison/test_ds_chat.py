@@ -15,10 +15,7 @@ import torch
 from torch import Tensor
 
 from rlhf.config import Run
-from rlhf.metrics import Mean
-from rlhf.rewards.scale import Scale
 from rlhf.stages.batches import Comparisons, Ranked, Sequences
-from rlhf.stages.ppo import PPO
 from rlhf.stages.rm import RewardModel
 from tests.comparison import ours
 from tests.comparison.inputs import EOS, PAD, numbers
@@ -66,6 +63,8 @@ def value_losses(values: Row, old: Row, gains: Row) -> list[float]:
 class Told:
     """Policy, reference, critic and reward that say what they were told of each response."""
 
+    tokenizer = ours.TOKENIZER
+
     def __init__(self, old: list[Row], reference: list[Row], values: list[Row], scores: Row) -> None:
         self.said, self.valued, self._reference, self._scores = old, values, reference, scores
 
@@ -95,8 +94,7 @@ def placed(rows: list[Row], batch: Any) -> Tensor:
 def updated(run: Run, told: Told, now: list[Row], values: list[Row], ended: bool) -> tuple[Any, dict[str, float]]:
     """The rollout, and both losses as means over its tokens, once policy and critic have moved to ``now`` and ``values``."""
     rows = [([7], [5] * (len(row) - 1) + [EOS if ended else 5]) for row in now]
-    parts = {"_policies": told, "_networks": told, "_reward": told, "_scale": Scale(), "_moved": Mean(0.0, 0)}
-    stage = ours.bare(PPO, run, **parts, _kl_coef=run.ppo.kl_coef)
+    stage = ours.bare_ppo(run, told)
     rollout = stage.score_rollout([None] * len(rows), rows)
     told.said, told.valued = now, values
     losses, _ = stage.loss(rollout)
