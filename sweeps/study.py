@@ -127,7 +127,10 @@ def _session(folder: Path, found: Grid, composer: Composer, slots: Slots, words:
     planned: int | None
     if run.sweep.mode is not SweepMode.tune:
         entries = record.entries()
-        plan = Characterization(found.cells, lambda cell: trials.is_due(cell, entries.get(cell.digest)), entries)
+        cells = found.cells
+        if run.sweep.pruner is not Pruner.none:  # a grid from its worst value to its best would end nobody early
+            cells = sorted(cells, key=lambda cell: cell.digest)
+        plan = Characterization(cells, lambda cell: trials.is_due(cell, entries.get(cell.digest)), entries)
         planned, kept = len(found.cells), len(found.cells) - plan.due
     else:
         plan = Tuning(record, composer, run.sweep.trials, trials.is_cut_off)

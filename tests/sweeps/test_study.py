@@ -248,3 +248,9 @@ def test_a_trial_that_died_with_its_sweeper_runs_again(run_study: Study, rows: R
 def test_data_sets_added_to_a_mix_are_axes_by_their_place(run_study: Study, rows: Rows) -> None:
     assert run_study("+source@data.sources.a=alpaca,gsm8k", "+source@data.sources.b=dolly") == 0
     assert [row["source@data.sources.a"] for row in rows()] == ["alpaca", "gsm8k"]
+
+
+def test_with_a_pruner_a_grid_is_not_run_from_its_worst_value_to_its_best(run_study: Study, ran: Ran) -> None:
+    rates = [step * 1e-4 for step in range(1, 9)]
+    run_study(f"sft.learning_rate={','.join(f'{rate:g}' for rate in rates)}", "sft.eval_every=1", "sweep.pruner=asha")
+    assert sorted(ran()) == pytest.approx(rates) and ran() not in (pytest.approx(rates), pytest.approx(rates[::-1]))
