@@ -17,7 +17,6 @@ from rlhf.result import Result, Status
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted(file.stem for file in (CONF / "experiment").glob("*.yaml"))
-QUICK = ("tutorial_opt1.3b",)
 SMALL = (
     *("debug=smoke", "data=demo", "hardware=cpu", "device=cpu", "precision=fp32", "tracker=none"),
     *(f"data.sources.{source}.cap=200" for source in ("documents", "demonstrations", "preferences", "prompts")),
@@ -60,9 +59,8 @@ def test_a_recipe_passes_checks_and_keeps_its_engine_when_made_small(recipe: str
         assert small.model.arch.family is whole.model.arch.family
 
 
-@pytest.mark.parametrize(
-    "recipe", [recipe if recipe in QUICK else pytest.param(recipe, marks=pytest.mark.slow) for recipe in RECIPES]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", RECIPES)
 def test_a_recipe_takes_two_steps_of_every_stage_on_two_ranks(recipe: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "rlhf", *two_ranks(recipe), f"paths.outputs={tmp_path}"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
