@@ -6,6 +6,8 @@ somebody else writes the ``report.html`` of its run. A run that its study prunes
 
 import shutil
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
 from omegaconf import OmegaConf
@@ -18,6 +20,7 @@ from rlhf.sealed import write_atomically
 from rlhf.stopping import die_with
 
 WITHOUT_PAGE = "without-page"
+REUSED = "this run was finished before: nothing was trained, and its times are those of then"
 
 
 def main(arguments: list[str]) -> int:
@@ -25,7 +28,7 @@ def main(arguments: list[str]) -> int:
     folder = Path(arguments[0])
     if len(arguments) > 1:
         die_with(int(arguments[1]))
-    run = read_config(folder)
+    run, began = read_config(folder), time.time()
     if run.fresh:
         shutil.rmtree(folder / verdicts.FOLDER, ignore_errors=True)
     try:
@@ -33,7 +36,7 @@ def main(arguments: list[str]) -> int:
 
         with provenance.overridden_by(read_overrides(folder)):
             trial = None if run.sweep.pruner is Pruner.none else folder.resolve()
-            result = chain.execute(run, trial=trial, pages=WITHOUT_PAGE not in arguments)
+            result = _told(chain.execute(run, trial=trial, pages=WITHOUT_PAGE not in arguments), began)
     except KeyboardInterrupt:  # before the run could answer it
         result = _without_run(run, Status.stopped, "interrupted", "interrupted before it began")
     except Fault as error:  # something the user named cannot be used; no traceback for that
@@ -54,6 +57,14 @@ def read_overrides(folder: Path) -> list[str]:
     """What the study composed the trial from."""
     path = folder / "overrides.txt"
     return path.read_text().splitlines() if path.is_file() else []
+
+
+def _told(result: Result, began: float) -> Result:
+    """``result``, saying so if the run was there before the trial began."""
+    written = Path(result.folder) / "result.json"
+    if result.status is not Status.finished or not written.is_file() or written.stat().st_mtime >= began:
+        return result
+    return replace(result, message="; ".join(filter(None, (result.message, REUSED))))
 
 
 def _without_run(run: Run, status: Status, reason: str, message: str) -> Result:

@@ -36,8 +36,8 @@ MEASURED: dict[str, dict[str, Goal | None]] = {
         "eval/loss": _DOWN,
         "eval/kendall_tau": _UP,
         "eval/rating_mse": _DOWN,
-        "signs/padding_error": _DOWN,
         **_SCORES,
+        "signs/padding_error": _DOWN,
     },
     "dpo": {
         **{f"eval/accuracy{bound}/{_EACH}": _UP for bound in ("", "_low", "_high")},

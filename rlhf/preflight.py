@@ -160,7 +160,7 @@ def _check(overrides: list[str], multirun: bool) -> Preflight:
         try:
             parsed.append(parser.parse_override(text))
         except HydraException:
-            found.faults.append(f"{text}: not an override; write key=value ('key=\"a b\"' for a value with signs)")
+            found.faults.append(f"{text}: {_not_read(text)}")
 
     groups, values, hydras = [], [], []
     for override in parsed:
@@ -253,6 +253,15 @@ def _out_of_range(config: DictConfig) -> list[str]:
         return list(bounds.faults(OmegaConf.to_object(config)))
     except OmegaConfBaseException:  # something that is needed was not given
         return []
+
+
+def _not_read(text: str) -> str:
+    """Why ``text`` is no override, as far as its look tells."""
+    key, _, value = text.partition("=")
+    if value.startswith("choice(") and re.search(r"\bnull\b", value):
+        return f"Hydra's choice() takes no null; write {key}={value.removeprefix('choice(').removesuffix(')')}"
+    example = f'{key}=["a <= b"]' if value.startswith("[") else 'key="a b"'
+    return f"not an override; write key=value ('{example}' for a value with signs)"
 
 
 def _choice_fault(override: Override) -> str:

@@ -54,7 +54,7 @@ class Judge:
         curves = self._all_curves(trials)
         rulings = []
         for number, question in sorted(waiting, key=lambda each: each[0]):
-            verdict = self._verdict(number, question, curves)
+            verdict = self._verdict(number, question, _others(number, trials, curves), curves[number])
             if verdicts.settle(trials[number], question.round, verdict) == verdict:  # else it waited no longer
                 rulings.append(Ruling(number, question.round, verdict))
         return rulings
@@ -72,8 +72,7 @@ class Judge:
         again = []
         for number, question in pruned.items():
             curve = _until(curves[number], question)
-            others = {other: each for other, each in curves.items() if other != number}
-            if self._judgement.promotable(number, curve, others):
+            if self._judgement.promotable(number, curve, _others(number, trials, curves)):
                 again.append((-len(curve), number))
         return [number for _, number in sorted(again)]
 
@@ -83,15 +82,25 @@ class Judge:
         assert question is not None, "only pruned trials are readmitted"
         verdicts.overrule(folder, question.round, Verdict(True, "the study", "is among the best after all"))
 
-    def _verdict(self, number: int, question: Question, curves: Mapping[int, Curve]) -> Verdict:
-        curve = _until(curves[number], question)
+    def _verdict(self, number: int, question: Question, others: Mapping[int, Curve], whole: Curve) -> Verdict:
+        curve = _until(whole, question)
         if not curve or curve[-1].round != question.round:
             return Verdict(True, "the study", f"found no evaluation of round {question.round} in {question.run}")
-        return self._judgement.verdict(number, curve, {other: each for other, each in curves.items() if other != number})
+        return self._judgement.verdict(number, curve, others)
 
     def _all_curves(self, trials: Trials) -> dict[int, Curve]:
         runs = {number: _run_of(folder) for number, folder in trials.items()}
         return {number: self._curves.of(run) if run is not None else [] for number, run in runs.items()}
+
+
+def _others(number: int, trials: Trials, curves: Mapping[int, Curve]) -> dict[int, Curve]:
+    """The curves that a trial is compared with; one that failed in the end, however well it began, takes nobody's place."""
+    return {other: curve for other, curve in curves.items() if other != number and not _failed(trials[other])}
+
+
+def _failed(trial: Path) -> bool:
+    result = Result.read(trial / "result.json")
+    return result is not None and result.status in (Status.failed, Status.infeasible)
 
 
 def _run_of(trial: Path) -> Path | None:

@@ -116,15 +116,18 @@ def _best(trials: Trials) -> list[str]:
     goal, good = trials.goal, judged(trials)
     best_ones = front(goal, good)
     if not best_ones:
-        return [f"no finished trial keeps to {goal}"] if goal.constraints else []
+        kept = " and ".join(map(str, goal.constraints))
+        return [f"no finished trial keeps to {kept}"] if goal.constraints else []
     if len(goal.objectives) == 1:
         (value,), best, result = best_ones[0]
         mine = trials.by_seed(best)
         others = [entry for _, entry, _ in good if entry is not best and mine]
         alike = [entry for entry in others if not are_distinguishable(mine, trials.by_seed(entry))]
+        equal = [entry for (other,), entry, _ in good if entry is not best and other == value and entry not in alike]
         return [
             f"best {goal.objectives[0].metric}: {value:.4g} in {best.number:04d}: {label(best.point)}",
             *([f"not distinguishable from it on these seeds: {_numbers(alike)}"] if alike else []),
+            *([f"just as good: {_numbers(equal)}"] if equal else []),
             f"run it again: python -m rlhf reproduce {result.folder}",
         ]
     lines = ["nothing is better in every respect than:"]

@@ -92,7 +92,7 @@ def test_the_default_run_is_sound() -> None:
         ("data.sources.prompts.subset=main", "data.sources.prompts.subset=main: goes with path=hub:<id> only"),
         ("data.sources.prompts.files=a.jsonl", "data.sources.prompts.files=a.jsonl: goes with path=hub:<id> only"),
         ("data=alpaca data.sources.alpaca.streaming=true", "streaming=true: needs data.sources.alpaca.cap"),
-        ("data.sources.prompts.stages=[grpo]", "there is no stage `grpo`; choose from pretrain, sft, rm, ppo"),
+        ("data.sources.prompts.stages=[raft]", "there is no stage `raft`; choose from pretrain, sft, rm, ppo"),
         ("data.sources.prompts.stages=[dpo]", "dpo learns from what stage `rm` has; choose from pretrain, sft, rm, ppo"),
         ("stage=dpo dpo.reference_device=gpu", "dpo.reference_device=gpu: must be auto, cpu, or a GPU by its number"),
         ("stage=dpo dpo.label_smoothing=0.5", "dpo.label_smoothing=0.5: must be at least 0 and below 0.5"),

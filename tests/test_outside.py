@@ -26,9 +26,8 @@ def start(launcher: list[str], *arguments: str) -> subprocess.CompletedProcess[s
     )
 
 
-@pytest.mark.parametrize(
-    "launcher", [pytest.param(TORCHRUN, id="torchrun"), pytest.param(DEEPSPEED, id="deepspeed", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", [TORCHRUN, DEEPSPEED], ids=["torchrun", "deepspeed"])
 def test_one_of_the_outer_processes_does_the_run_on_its_own_ranks(launcher: list[str], tmp_path: Path) -> None:
     ended = start(launcher, "ranks=2", f"paths.outputs={tmp_path}")
     assert ended.returncode == 0, ended.stdout + ended.stderr

@@ -1,5 +1,6 @@
 """``python -m rlhf study DIR``: the answer on the terminal, live while the study runs, and its page anew."""
 
+import difflib
 import os
 import sys
 import time
@@ -67,4 +68,8 @@ def _hint(path: Path) -> str:
         return f"; studies there: {', '.join(here)}"
     if (path / "trials.csv").is_file():
         return "; the study's own command writes it (its rows are in trials.csv)"
+    if not path.is_dir():
+        beside = sorted(each.parent.name for each in path.parent.glob(f"*/{logbook.NAME}"))
+        near = difflib.get_close_matches(path.name, beside, n=1)
+        return f"; there is no such folder{f', did you mean {path.parent / near[0]}?' if near else ''}"
     return "; it is written when the first trial of a study begins"

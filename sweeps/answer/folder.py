@@ -143,7 +143,7 @@ class Study:
             if each["ended"] is None and self.is_running and after == math.inf:
                 total += self.now - each["began"]
             else:  # of one that was killed, as long as its runs
-                signs = [stay.ended or 0.0 for stay in self.stays if each["began"] <= stay.began < after]
+                signs = [stay.ended or stay.began for stay in self.stays if each["began"] <= stay.began < after]
                 total += (each["ended"] or max(signs, default=each["began"])) - each["began"]
         return total
 

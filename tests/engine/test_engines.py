@@ -73,7 +73,7 @@ def answers(cells: list[Cell], ranks: int, folder: Path) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("ranks", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_engines_agree_with_plain_torch(ranks: int, tmp_path: Path) -> None:
     cells = SOME if ranks == 2 else SOME[:3]
     found = answers(cells, ranks, tmp_path)

@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from launchers import pool, trial
 from rlhf import config
 from rlhf.config import Format, Zero
+from rlhf.result import Result, Status
 from tests.launchers.conftest import is_alive
 
 sys.path.append(str(Path(pool.__file__).parent))
@@ -127,3 +128,11 @@ def test_a_trial_dies_with_its_sweeper(frozen: Path) -> None:
             break
         time.sleep(0.01)
     assert not is_alive(pid)
+
+
+def test_a_run_that_was_there_before_is_told_as_such(tmp_path: Path) -> None:
+    result = Result(Status.finished, "sft", "tiny", "r", "s", folder=str(tmp_path), message="kept the best weights")
+    (tmp_path / "result.json").write_text(result.to_json())
+    written = (tmp_path / "result.json").stat().st_mtime
+    assert trial._told(result, written + 1).message == f"kept the best weights; {trial.REUSED}"
+    assert trial._told(result, written - 1) == result

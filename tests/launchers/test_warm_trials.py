@@ -65,6 +65,7 @@ def run(jobs: list[Job], slots: Slots, warm: Warm | None) -> list[End]:
     return ends
 
 
+@pytest.mark.slow
 def test_a_warm_trial_computes_what_a_fresh_one_does(warm: Warm, tmp_path: Path) -> None:
     forked, fresh = freeze(tmp_path / "forked", "stage=sft"), freeze(tmp_path / "fresh", "stage=sft")
     ends = [*run([Job("a", forked)], Slots(1, 2), warm), *run([Job("b", fresh)], Slots(1, 2), None)]

@@ -20,14 +20,14 @@ LEARNS_AT_ONCE = (
     [
         ("sft", []),
         ("rm", []),
-        ("rm", ["rm.loss=tokenwise", "rm.score_l2=0.01", "rm.center_coef=0.01"]),
+        pytest.param(*("rm", ["rm.loss=tokenwise", "rm.score_l2=0.01", "rm.center_coef=0.01"]), marks=pytest.mark.slow),
         ("ppo", []),
         ("ppo", ["ppo.kl_estimator=k3", "ppo.entropy_coef=0.01", "ppo.score_after_end=true"]),
-        ("ppo", ["lora=dim8", "reward_lora=dim8"]),
+        pytest.param(*("ppo", ["lora=dim8", "reward_lora=dim8"]), marks=pytest.mark.slow),
         ("dpo", ["dpo.learning_rate=1e-3"]),
-        ("rloo", ["rloo.learning_rate=1e-3"]),
+        pytest.param(*("rloo", ["rloo.learning_rate=1e-3"]), marks=pytest.mark.slow),
         ("grpo", ["grpo.learning_rate=1e-3", "grpo.weighting=token"]),
-        ("dpo", ["dpo.loss=orpo", "dpo.likelihood=all", "dpo.learning_rate=1e-3"]),
+        pytest.param(*("dpo", ["dpo.loss=orpo", "dpo.likelihood=all", "dpo.learning_rate=1e-3"]), marks=pytest.mark.slow),
     ],
 )
 def test_micro_batches_do_not_change_five_updates(stage: str, settings: list[str], build: Callable[..., Stage]) -> None:

@@ -38,7 +38,7 @@ def ranks_of(outputs: Path) -> list[int]:
             words = (process / "cmdline").read_text().split("\0")
         except OSError:  # it ended while we looked
             continue
-        if "rlhf.rank" in words and any(word.startswith(str(outputs)) for word in words):
+        if "rlhf.rank" in words and "rlhf.agent" not in words and any(word.startswith(str(outputs)) for word in words):
             found.append(int(process.name))
     return sorted(found)
 
@@ -56,6 +56,7 @@ def trains(outputs: Path) -> Callable[[], bool]:
     return lambda: any('"train"' in file.read_text() for file in (outputs / "runs").glob("sft-*/metrics.jsonl"))
 
 
+@pytest.mark.slow
 def test_ctrl_c_reaches_all_ranks_and_the_same_command_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     whole = start(tmp_path / "whole")
     assert whole.wait() == 0, whole.communicate()[0]

@@ -86,7 +86,7 @@ def test_ratings_of_single_answers(stage: Callable[..., RewardModel]) -> None:
     ((batch,),) = [next(rated.batches(0))]
     loss, scores = first_loss(rated)
     assert loss == pytest.approx(((torch.tensor(scores) - batch.ratings) ** 2).mean().item(), rel=1e-5)
-    assert {"eval/rating_mse", "eval/loss"} == set(rated.evaluate(0).metrics)
+    assert {"eval/rating_mse", "eval/loss", "signs/padding_error"} == set(rated.evaluate(0).metrics)
     with pytest.raises(Fault, match=r"rm\.loss=pairwise: no row has a second answer.* or rm\.loss=mse"):
         stage([example(n, 1, rating=float(n % 2)) for n in range(40)])
     with pytest.raises(Fault, match=r"rm\.loss=mse: no row has a rating"):

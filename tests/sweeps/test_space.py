@@ -6,9 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
+from rlhf import config, preflight
+from rlhf.config import CONF
 from rlhf.fault import Fault
+from sweeps.cells import Cell, Composer
 from sweeps.space import Choices, Condition, Interval, Space, text
 
 
@@ -146,9 +150,23 @@ def test_a_condition_reads_back_as_it_was_written() -> None:
 
 
 def test_the_shipped_spaces_are_in_the_wheel_and_say_how_to_start() -> None:
-    from rlhf.config import CONF
-
     for file in sorted(Path(CONF / "sweep").glob("*.yaml")):
         head = file.read_text().split("defaults:")[0]
         assert f"sweep={file.stem}" in head, file.name
         assert all((CONF / "data" / f"{name}.yaml").is_file() for name in re.findall(r" data=(\w+)", head)), file.name
+
+
+@pytest.mark.parametrize("name", sorted(file.stem for file in (CONF / "sweep").glob("*.yaml")))
+def test_a_shipped_study_begins_with_a_legal_cell(name: str) -> None:
+    config.register()
+    words = [f"sweep={name}", "debug=smoke"]
+    assert preflight.check(words, multirun=True).faults == []
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        space = Space.of(words, preflight.sweep_config(words))
+        first = next(iter(space.points() if space.is_finite else space.corners()))
+        assert isinstance(Composer(space).cell(first), Cell)
+
+
+def test_null_in_a_choice_is_named() -> None:
+    (fault,) = preflight.check(["stage=ppo", "ppo.ema_decay=choice(null,0.9)"], multirun=True).faults
+    assert fault.endswith("Hydra's choice() takes no null; write ppo.ema_decay=null,0.9")

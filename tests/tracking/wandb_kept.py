@@ -116,6 +116,9 @@ class Server:
         about = {"description": None, "config": None, "sweepName": None, "historyLineCount": len(run.lines)}
         return {"upsertBucket": {"bucket": {**names, **about}, "inserted": is_new}}
 
+    def on_NotifyScriptableRunAlert(self, sent: Json) -> Json:
+        return {"notifyScriptableRunAlert": {"success": True}}
+
     def on_CreateRunFiles(self, sent: Json) -> Json:
         files = [{"name": name, "uploadUrl": self._place(f"{sent['run']}/{name}")} for name in sent["files"]]
         return {"createRunFiles": {"runID": sent["run"], "uploadHeaders": [], "files": files}}
