@@ -470,7 +470,7 @@ class GRPOConfig(GroupedConfig):
     kl_in_reward: bool = result()
     """true: KL is subtracted from the score, as in `rloo`, with the optimum pi_SFT exp(score / kl_coef); false: its estimate k3 is a term of the loss, as published, which pulls to another optimum (docs/grpo.md)."""
     mask_truncated: bool = result()
-    """Learn nothing from responses that did not end by themselves (DAPO's overlong filtering)."""
+    """Learn nothing from responses that did not end by themselves (DAPO's overlong filtering); they still count in what the loss is divided by."""
     overlong_tokens: int = result(at_least=0)
     """Over the last so many tokens before `rollout.max_new_tokens` a response's score falls by up to 1 (DAPO's soft punishment); 0: it does not."""
     max_resamples: int = result(at_least=0)

@@ -94,8 +94,9 @@ class Composer:
 
 
 def _computes(run: Run) -> dict[str, Any]:
-    """What its stages read of a run, and the device's limits; a part that none of them reads makes no other cell."""
-    asked = {"stage": run.stage, **{name: asdict(getattr(run, name)) for name in ("early_stop", "parents", "hardware")}}
+    """What its stages read of a run, and the memory it may take; a part that none of them reads makes no other cell."""
+    asked: dict[str, Any] = {"stage": run.stage, "memory_gib": run.hardware.memory_gib}
+    asked |= {name: asdict(getattr(run, name)) for name in ("early_stop", "parents")}
     stages = lineage.chain(run, run.stage)
     return asked | {name: signed_fields(run, name, lineage.READS[name], {"result", "system"}) for name in stages}
 

@@ -251,8 +251,8 @@ class Responses:
 
     @property
     def weight(self) -> float:
-        """What the responses count for; 1 where none counts, and there is no loss to divide."""
-        return self.units.sum().item() or 1.0
+        """What the responses count for."""
+        return self.units.sum().item()
 
     def select(self, rows: Tensor) -> "Responses":
         """Some of the responses, without the columns in which none of them has a token, and without metrics."""

@@ -54,7 +54,7 @@ class GRPO(Grouped):
         return sequence_log_ratio(log_ratio_BT, mask_BT, mean=True)
 
     def weigh(self, lengths_B: Tensor, ended_B: Tensor) -> tuple[Tensor, Tensor]:
-        """As `weighting` says; nothing for a response that was cut off, if `mask_truncated`."""
+        """As `weighting` says; with `mask_truncated` the tokens of a response that was cut off weigh nothing."""
         ones = torch.ones_like(lengths_B, dtype=torch.float32)
         match self._config.weighting:
             case TokenWeighting.sequence:
@@ -63,11 +63,7 @@ class GRPO(Grouped):
                 shares, units = ones, lengths_B.float()
             case TokenWeighting.constant:
                 shares, units = ones, ones * self._run.rollout.max_new_tokens
-        if self._config.mask_truncated:
-            shares = shares * ended_B
-            if self._config.weighting is not TokenWeighting.constant:  # which divides by the same number whatever was sampled
-                units = units * ended_B
-        return shares, units
+        return (shares * ended_B if self._config.mask_truncated else shares), units
 
     def gather(self, update: int, prompts: Sequence[Prompt]) -> Scored:
         """Groups whose scores are all equal are replaced, a few times; then long responses lose some of their score."""

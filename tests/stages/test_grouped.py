@@ -125,9 +125,9 @@ def test_a_response_that_was_cut_off_teaches_nothing_if_masked(build: Build) -> 
     scored = stage.gather(0, stage._online._prompts[:2])
     half = replace(scored, ended=torch.tensor([True, False] * 4))
     batch = stage.weigh_rollout(half)
-    assert batch.shares.bool().tolist() == [True, False] * 4 and batch.weight == 4
+    assert batch.shares.bool().tolist() == [True, False] * 4 and batch.weight == 8
     nothing = stage.weigh_rollout(replace(scored, ended=torch.zeros(8, dtype=torch.bool)))
-    assert stage.loss(nothing)[0]["policy"].item() == 0 and nothing.weight == 1
+    assert stage.loss(nothing)[0]["policy"].item() == 0 and nothing.weight == 8
 
 
 def test_long_responses_lose_up_to_a_point(build: Build) -> None:
