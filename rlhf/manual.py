@@ -5,8 +5,10 @@
 
 import ast
 import dataclasses
+import importlib
 import inspect
 import itertools
+import pkgutil
 import sys
 import types
 from collections.abc import Iterator
@@ -25,7 +27,7 @@ CATALOGUE = Path(__file__).parent.parent / "docs" / "catalogue.md"
 HEADER = """\
 # Every key
 
-Written by `python -m rlhf.manual` from `rlhf/config.py` and `conf/`; change those, not this page.
+Written by `python -m rlhf.manual` from `rlhf/config/` and `conf/`; change those, not this page.
 
 A key is set on the command line as `key=value`, a whole group as `group=option`. **touches** says what a key can change:
 `result` keys can change the weights a run ends with, so a stage finds its parents by them; `system` keys change only how
@@ -40,7 +42,7 @@ def main(arguments: list[str]) -> int:
     if arguments not in ([], ["--check"]):
         print("usage: python -m rlhf.manual [--check]", file=sys.stderr)
         return 2
-    found = faults(config)
+    found = [fault for module in _modules() for fault in faults(module)]
     if found:
         print("\n".join(found), file=sys.stderr)
         return 1
@@ -59,9 +61,19 @@ def pages() -> dict[Path, str]:
     return {MANUAL: render(), CATALOGUE: catalogue.render()}
 
 
+def documented() -> dict[tuple[str, str], str]:
+    """The string under each field of the schema, by (class, field)."""
+    return {place: text for module in _modules() for place, text in docstrings(inspect.getsource(module)).items()}
+
+
+def _modules() -> list[types.ModuleType]:
+    found = pkgutil.iter_modules(config.__path__, f"{config.__name__}.")
+    return [importlib.import_module(module.name) for module in found]
+
+
 def faults(module: types.ModuleType) -> list[str]:
     """Fields of ``module``'s dataclasses that lack a docstring or do not say what they touch."""
-    documented = docstrings(inspect.getsource(module))
+    strings = docstrings(inspect.getsource(module)) | documented()
     found = []
     for name, schema in vars(module).items():
         if name.startswith("_") or not (
@@ -69,7 +81,7 @@ def faults(module: types.ModuleType) -> list[str]:
         ):
             continue
         for field in dataclasses.fields(schema):
-            if not meaning(schema, field.name, documented):
+            if not meaning(schema, field.name, strings):
                 found.append(f"{name}.{field.name}: has no docstring; write one on the line under it")
             if field.metadata.get("affects") not in ("result", "system"):
                 found.append(f"{name}.{field.name}: does not say what it touches; declare it with result() or system()")
@@ -92,10 +104,10 @@ def docstrings(source: str) -> dict[tuple[str, str], str]:
 
 def render() -> str:
     """The whole page."""
-    documented = docstrings(inspect.getsource(config))
+    strings = documented()
     root = _load(CONF / "config.yaml")
     chosen = {key: option for entry in root.pop("defaults") if isinstance(entry, dict) for key, option in entry.items()}
-    sections = [HEADER, "## At the root\n\n" + _table("", config.Run, {**root, "stage": chosen["stage"]}, documented)]
+    sections = [HEADER, "## At the root\n\n" + _table("", config.Run, {**root, "stage": chosen["stage"]}, strings)]
     for name, schema in get_type_hints(config.Run).items():
         if not (inspect.isclass(schema) and dataclasses.is_dataclass(schema)):
             continue
@@ -104,14 +116,14 @@ def render() -> str:
             continue
         option = _default_option(name, chosen)
         values = _load(CONF / name / f"{option}.yaml") if option else root[name]
-        sections.append("\n".join(_section(name, schema, option, values, documented)))
+        sections.append("\n".join(_section(name, schema, option, values, strings)))
     sections.append("## experiment, sweep, debug\n\nRecipes: they set keys of several groups at once.\n")
     sections.append("\n".join(options("experiment") + options("sweep") + options("debug")) + "\n")
     return "\n".join(sections)
 
 
 def _section(
-    name: str, schema: type, option: str, values: dict[str, Any], documented: dict[tuple[str, str], str]
+    name: str, schema: type, option: str, values: dict[str, Any], strings: dict[tuple[str, str], str]
 ) -> Iterator[str]:
     yield f"## {name}\n\n{inspect.getdoc(schema)}\n"
     if option:
@@ -119,24 +131,24 @@ def _section(
         usual = ", else `default`" if (CONF / name / "default.yaml").is_file() else ""
         auto = f"; without a choice the model's usual one{usual}" if name in COMPANIONS else ""
         yield f"The defaults below are those of `{name}={option}`{auto}.\n"
-    yield _table(f"{name}.", schema, values, documented)
+    yield _table(f"{name}.", schema, values, strings)
     for field, kind in get_type_hints(schema).items():
         inner = next((each for each in parts(kind) if inspect.isclass(each) and dataclasses.is_dataclass(each)), None)
         if inner is not None:
             path = f"{name}.{field}.<name>." if get_origin(kind) is dict else f"{name}.{field}."
             inner_values = _load(CONF / "source" / "default.yaml") if field == "sources" else values.get(field) or {}
             yield f"### {path.removesuffix('.')}\n\n{inspect.getdoc(inner)}\n"
-            yield _table(path, inner, inner_values, documented)
+            yield _table(path, inner, inner_values, strings)
 
 
-def _table(prefix: str, schema: type, values: dict[str, Any], documented: dict[tuple[str, str], str]) -> str:
+def _table(prefix: str, schema: type, values: dict[str, Any], strings: dict[tuple[str, str], str]) -> str:
     rows = ["| key | type | default | touches | meaning |", "|---|---|---|---|---|"]
     kinds = get_type_hints(schema)
     for field in dataclasses.fields(schema):
         kind = kinds[field.name]
         if not prefix and dataclasses.is_dataclass(kind):
             continue  # has a section of its own
-        told = meaning(schema, field.name, documented)
+        told = meaning(schema, field.name, strings)
         default = _value(values[field.name]) if field.name in values else "–"
         if any(dataclasses.is_dataclass(part) for part in parts(kind)) and get_origin(kind) is not dict:
             default = "–"
@@ -145,9 +157,9 @@ def _table(prefix: str, schema: type, values: dict[str, Any], documented: dict[t
     return "\n".join(rows) + "\n"
 
 
-def meaning(schema: type, field: str, documented: dict[tuple[str, str], str]) -> str:
+def meaning(schema: type, field: str, strings: dict[tuple[str, str], str]) -> str:
     """The docstring of a field, its own or inherited."""
-    return next((documented[each.__name__, field] for each in schema.__mro__ if (each.__name__, field) in documented), "")
+    return next((strings[each.__name__, field] for each in schema.__mro__ if (each.__name__, field) in strings), "")
 
 
 def parts(kind: Any) -> tuple[Any, ...]:

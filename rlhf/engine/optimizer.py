@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from rlhf.config import OnlineConfig, Optimizer, Schedule, TrainConfig
+from rlhf.config import Optimizer, OptimizerConfig, Schedule
 from rlhf.low_bit import bitsandbytes
 
 
@@ -33,7 +33,7 @@ class OptimizerSpec:
     """Optimizer steps of the whole run."""
 
     @classmethod
-    def of(cls, config: TrainConfig | OnlineConfig, learning_rate: float, steps: int) -> "OptimizerSpec":
+    def of(cls, config: OptimizerConfig, learning_rate: float, steps: int) -> "OptimizerSpec":
         """The optimizer a stage's configuration asks for, with this peak learning rate over this many steps."""
         return cls(
             learning_rate=learning_rate,

@@ -45,7 +45,7 @@ class Key:
 @cache
 def every() -> tuple[Key, ...]:
     """All keys, groups before what is in them."""
-    return tuple(_below("", config.Run, manual.docstrings(inspect.getsource(config))))
+    return tuple(_below("", config.Run, manual.documented()))
 
 
 def find(word: str) -> list[Key]:
