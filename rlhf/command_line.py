@@ -29,6 +29,9 @@ class Verb:
 
 VERBS = {
     "explain": Verb("rlhf.explain.answer", "what a key, a metric or a term means: explain WORD [key=value ...]"),
+    "plan": Verb(
+        "sweeps.plan_command", "what a study or a run would start, and what that may take: plan [sweep=NAME] [key=value ...]"
+    ),
     "study": Verb("sweeps.answer.command", "the answer of a study, live while it runs, and its report.html anew: study DIR"),
     "report": Verb("rlhf.report.page", "write report.html of a run anew: report RUN"),
     "compare": Verb(

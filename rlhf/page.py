@@ -14,6 +14,7 @@ def render() -> str:
         "  python -m rlhf stage=sft model=opt125m            one stage of a real model",
         "  python -m rlhf stage=ppo ppo.kl_coef=0.2          any value of the configuration can be set",
         "  python -m rlhf -m stage=sft sft.epochs=1,2,4      a study: every combination, several at a time",
+        "  python -m rlhf plan sweep=characterize_ppo        what a study or a run would start and take, starting nothing",
         "  python -m rlhf study outputs/studies/<name>       the answer of a study, live while it runs",
         "  python -m rlhf chat outputs/runs/<name>           talk to what a run has trained, or to two side by side",
         "  python -m rlhf report outputs/runs/<name>         the page of a run, report.html, anew",

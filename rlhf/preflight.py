@@ -9,6 +9,7 @@ import difflib
 import itertools
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -60,13 +61,20 @@ def check(overrides: list[str], multirun: bool = False, own: Path | None = None)
 
     ``own`` is a folder of further options (Hydra's ``--config-dir``).
     """
+    with hydra(own):
+        return _check(overrides, multirun)
+
+
+@contextmanager
+def hydra(own: Path | None = None) -> Iterator[None]:
+    """An initialised Hydra: what hydra.initialize_config_dir does, with a folder ``own`` of further options."""
     search = create_config_search_path(str(CONF))
     if own is not None:
         search.prepend("command-line", f"file://{own.absolute()}", SearchPathQuery(provider="schema"))
     version.setbase("1.3")
-    Hydra.create_main_hydra2("rlhf", search)  # what hydra.initialize_config_dir does, with a folder more
+    Hydra.create_main_hydra2("rlhf", search)
     try:
-        return _check(overrides, multirun)
+        yield
     finally:
         GlobalHydra.instance().clear()
 

@@ -48,7 +48,7 @@ class Cell:
         """What the cell would compute, by full keys, and its stage."""
         content = OmegaConf.to_container(self.composed, resolve=True, enum_to_str=True)
         assert isinstance(content, dict)
-        return dict(_flat({str(key): value for key, value in content.items() if key == "stage" or key not in OF_THE_STUDY}))
+        return dict(flat({str(key): value for key, value in content.items() if key == "stage" or key not in OF_THE_STUDY}))
 
 
 @dataclass
@@ -111,10 +111,15 @@ class Grid:
     """The cells of a finite space: the different legal ones, and what is to be said of the others."""
 
     cells: list[Cell]
-    left_out: dict[str, int]
-    """Cells that break a rule, counted by rule."""
+    broken: dict[str, list[Point]]
+    """Points that break a rule, by rule."""
     faults: list[str]
     """Rules that the user has to mend before anything starts."""
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """How many points break each rule."""
+        return {rule: len(at) for rule, at in self.broken.items()}
 
 
 def grid(composer: Composer, points: Sequence[Point], offered: Iterable[str]) -> Grid:
@@ -135,7 +140,7 @@ def grid(composer: Composer, points: Sequence[Point], offered: Iterable[str]) ->
     typed = {each.key for each in composer.space.dimensions} - {*offered}
     mended = {fault for fault, at in broken.items() if not cells or _is_of_a_value(at, points, typed)}
     faults = [f"{fault} ({_where(list(map(label, at)), len(points))})" for fault, at in broken.items() if fault in mended]
-    return Grid(list(cells.values()), {fault: len(at) for fault, at in broken.items()}, faults)
+    return Grid(list(cells.values()), broken, faults)
 
 
 def every(composer: Composer, points: Sequence[Point]) -> Grid:
@@ -178,13 +183,14 @@ def misplaced(overrides: list[str]) -> list[str]:
     return [_of_the_study(each) for each in parsed if each.is_sweep_override() and _part(each) in OF_THE_STUDY]
 
 
-def study_name(space: Space, stage: str, chosen: str) -> str:
-    """A name from the sweep that was ``chosen`` or the stage, the swept keys and the fixed overrides.
+def study_name(space: Space, run: Run, arguments: Iterable[str]) -> str:
+    """Its own, or else one from the sweep that was chosen or the stage, the swept keys and the fixed overrides.
 
     Not from the values, so that more of them go on with the same study.
     """
+    chosen = next((value for key, _, value in (each.partition("=") for each in arguments) if key == "sweep"), "")
     swept = sorted(each.key for each in space.dimensions)
-    return f"{chosen or stage}-{_digest([swept, common(space)])}"
+    return run.sweep.name or f"{chosen or run.stage}-{_digest([swept, common(space)])}"
 
 
 def common(space: Space) -> list[str]:
@@ -192,10 +198,11 @@ def common(space: Space) -> list[str]:
     return sorted(each for each in space.fixed if re.split(r"[./@]", preflight.override_key(each))[0] not in OF_THE_STUDY)
 
 
-def _flat(content: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(content: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The leaves of nested ``content`` by their full keys."""
     for key, value in content.items():
         if isinstance(value, dict) and value:
-            yield from _flat(value, f"{prefix}{key}.")
+            yield from flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
 

@@ -9,7 +9,6 @@ results.
 
 import fcntl
 import os
-import re
 import signal
 import sys
 import time
@@ -19,7 +18,6 @@ from pathlib import Path
 from typing import IO
 
 from hydra.errors import HydraException
-from omegaconf import DictConfig
 
 from launchers import pool
 from launchers.pages import Pages
@@ -27,26 +25,27 @@ from launchers.slots import Slots, devices_of
 from launchers.warm import Warm
 from rlhf import preflight
 from rlhf.command_line import EXIT_FAILED, EXIT_OK, EXIT_STOPPED, report_faults
-from rlhf.config import Pruner, Run, Sampler, SweepConfig, SweepMode
+from rlhf.config import Run, SweepMode
 from rlhf.fault import Fault
 from rlhf.result import Status
 from rlhf.runs import STUDY_LOCK
 from rlhf.sealed import make_folder
-from sweeps import epochs, frame, logbook, screening, shown
+from sweeps import epochs, frame, logbook, shown
 from sweeps.answer import folder as answer
 from sweeps.answer import standing, terminal
 from sweeps.answer.refresh import Refresher
 from sweeps.answer.words import bill
-from sweeps.cells import Composer, Grid, every, grid, label, misplaced, probe, study_name
+from sweeps.cells import Composer, Grid, label, study_name
 from sweeps.database import Away
 from sweeps.goal import Goal
+from sweeps.legal import as_judged, legal
 from sweeps.logbook import Logbook
 from sweeps.parents import ChainOf, asker
 from sweeps.plan import Characterization, Plan, Tuning
 from sweeps.progress import Progress, report_effects, summary
 from sweeps.record import Record
 from sweeps.session import Session
-from sweeps.space import Choices, Space
+from sweeps.space import Space
 from sweeps.trials import Trials
 
 Command = Callable[[Path], list[str]]
@@ -66,11 +65,11 @@ def main(arguments: list[str], command: Command | None = None, chain_of: ChainOf
             sweep = preflight.sweep_config(arguments)
             space = Space.of(arguments, sweep)
             composer = Composer(space)
-            found = _cells(composer, arguments, sweep)
+            found = legal(composer, arguments, sweep)
             if found.faults:
                 return report_faults(found.faults)
             run = found.cells[0].run
-            name = run.sweep.name or study_name(space, run.stage, _chosen(arguments))
+            name = study_name(space, run, arguments)
             folder = held.enter_context(_only_sweeper(Path(run.paths.outputs) / "studies" / name))
             slots = Slots.here(run.sweep.parallel, run.sweep.threads)
             session = _session(folder, found, composer, slots, arguments, held)
@@ -93,25 +92,6 @@ def main(arguments: list[str], command: Command | None = None, chain_of: ChainOf
         return code
 
 
-def _cells(composer: Composer, arguments: list[str], sweep: DictConfig) -> Grid:
-    """The cells, or of a search one of them, with all their faults."""
-    if faults := misplaced(preflight.with_space(arguments, sweep)):
-        return Grid([], {}, faults)
-    if sweep.mode is SweepMode.tune:
-        found = probe(composer)
-    elif sweep.mode is SweepMode.screen:
-        found = every(composer, screening.points(composer.space))
-    elif composer.space.is_finite:
-        offered = {*map(str, sweep.space)} - {preflight.override_key(each) for each in arguments}
-        found = grid(composer, list(composer.space.points()), offered)
-    else:
-        endless = (each for each in composer.space.dimensions if not isinstance(each.domain, Choices))
-        return Grid([], {}, list(dict.fromkeys(f"{each.key}: {preflight.CONTINUOUS}" for each in endless)))
-    if found.cells and not found.faults:
-        found.faults.extend(_settings(found.cells[0].run, composer.space))
-    return found
-
-
 def _session(folder: Path, found: Grid, composer: Composer, slots: Slots, words: list[str], held: ExitStack) -> Session:
     run = found.cells[0].run
     goal = Goal.of(run)
@@ -127,9 +107,7 @@ def _session(folder: Path, found: Grid, composer: Composer, slots: Slots, words:
     planned: int | None
     if run.sweep.mode is not SweepMode.tune:
         entries = record.entries()
-        cells = found.cells
-        if run.sweep.pruner is not Pruner.none:  # a grid from its worst value to its best would end nobody early
-            cells = sorted(cells, key=lambda cell: cell.digest)
+        cells = as_judged(run, found.cells)
         plan = Characterization(cells, lambda cell: trials.is_due(cell, entries.get(cell.digest)), entries)
         planned, kept = len(found.cells), len(found.cells) - plan.due
     else:
@@ -204,54 +182,6 @@ def _show_epochs(trials: Trials) -> None:
     finished = [(entry, result) for entry, result in trials.ended() if result.status is Status.finished]
     for entry, result in finished[:SHOWN_BY_EPOCH]:
         epochs.show(Path(result.folder), result.stage, f"{entry.number:04d} {label(entry.point)}".rstrip())
-
-
-def _settings(run: Run, space: Space) -> Iterator[str]:
-    """Faults of the study's own settings."""
-    sweep = run.sweep
-    if sweep.name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", sweep.name):
-        yield f"sweep.name={sweep.name}: names a folder; use letters, digits, `.`, `_` and `-`"
-    if sweep.mode is SweepMode.tune and (sweep.trials, sweep.max_hours, sweep.max_usd) == (None, None, None):
-        yield "sweep.mode=tune: has no end; set sweep.trials, sweep.max_hours or sweep.max_usd"
-    if sweep.max_usd is not None and not run.hardware.usd_per_hour:
-        why = "no price is known" if run.hardware.usd_per_hour is None else "an hour costs 0, so they are never spent"
-        yield f"sweep.max_usd={sweep.max_usd}: {why}; set hardware.usd_per_hour"
-    if sweep.mode is SweepMode.tune and run.fresh:
-        yield "fresh=true: a search learns from what it has; give it another sweep.name"
-    if sweep.storage is not None and re.search(r"://[^/@]*:[^/@]*@", sweep.storage):
-        yield "sweep.storage: holds a password, which would stand in every folder; leave it out and set PGPASSWORD"
-    if sweep.seeds > 1 and (swept := [each for each in space.dimensions if each.key == "seed"]):
-        values = ",".join(map(str, swept[0].domain.values)) if isinstance(swept[0].domain, Choices) else "..."
-        rule = f"each trial runs under that many seeds, so seed={values} cannot be swept as well"
-        yield f"sweep.seeds={sweep.seeds}: {rule}; give seed one value, the first of them, or leave out sweep.seeds"
-    if sweep.pruner is not Pruner.none and sweep.seeds > 1:
-        yield f"sweep.pruner={sweep.pruner.name}: judges single runs; use it with sweep.seeds=1"
-    if sweep.mode is SweepMode.tune and sweep.sampler is Sampler.cmaes:
-        yield from _cmaes(sweep, space)
-    try:
-        Goal.of(run)
-    except Fault as fault:  # now, while no folder has been made
-        yield str(fault)
-    if not space.dimensions and sweep.mode is SweepMode.tune:
-        yield "sweep.space: has no dimension to search; give a key several values, as sft.learning_rate=interval(1e-5,1e-3)"
-
-
-def _cmaes(sweep: SweepConfig, space: Space) -> Iterator[str]:
-    """What Optuna's CMA-ES cannot do, or does by drawing at random."""
-    if sweep.objective is not None and (many := len(sweep.objective)) > 1:
-        yield f"sweep.sampler=cmaes: follows one objective, and there are {many}; use sweep.sampler=nsga2 or tpe"
-    if sweep.constraints:
-        yield "sweep.sampler=cmaes: does not hear of constraints; use sweep.sampler=tpe, or leave sweep.constraints out"
-    numbers = [each.key for each in space.dimensions if each.is_always_a_number]
-    if space.dimensions and len(numbers) < 2:
-        yield (
-            "sweep.sampler=cmaes: searches two or more intervals and ranges that have no condition, and draws everything else "
-            f"at random; there {'is' if numbers else 'are'} {', '.join(numbers) or 'none'}; use sweep.sampler=tpe"
-        )
-
-
-def _chosen(arguments: list[str]) -> str:
-    return next((value for key, _, value in (each.partition("=") for each in arguments) if key == "sweep"), "")
 
 
 @contextmanager

@@ -21,12 +21,12 @@ AGAIN = {Status.stopped.name, Status.lost.name}
 PARENTS = "parents"
 
 
-class Trials:
-    """All trials of one study folder, which nobody else has open."""
+class Ends:
+    """How the trials in a study's folder ended, by their files."""
 
-    def __init__(self, folder: Path, record: Record, goal: Goal, seeds: Sequence[int]) -> None:
+    def __init__(self, folder: Path, seeds: Sequence[int]) -> None:
         """Under several ``seeds`` a trial is their mean; of one seed alone each cell has its own."""
-        self.folder, self.record, self.goal, self.seeds = folder, record, goal, list(seeds)
+        self.folder, self.seeds = folder, list(seeds)
 
     def path(self, number: int) -> Path:
         """The folder of a trial."""
@@ -35,18 +35,6 @@ class Trials:
     def result(self, entry: Entry) -> Result | None:
         """The result in the trial's folder, if there is one."""
         return outcome.read(self.path(entry.number))
-
-    def settle(self, run: Run) -> None:
-        """End trials that ran when a sweeper died: by the result they still wrote, else as lost."""
-        cut_off = logbook.cut_off(self.folder)
-        for entry in self.record.entries().values():
-            if entry.status == RUNNING:
-                folder = self.path(entry.number)
-                folder.mkdir(parents=True, exist_ok=True)
-                took = sum(cut_off.get(str(each.relative_to(self.folder)), 0.0) for each in (folder, *folder.glob("*/")))
-                result = outcome.read(folder) or with_seeds(outcome.lost(run, took), finished(folder).values())
-                write_atomically(folder / "result.json", result.to_json())
-                self.record.end(entry, result)
 
     def is_cut_off(self, entry: Entry) -> bool:
         """Whether a trial has no end that counts: also one that ran under fewer seeds than are asked for now, and one that
@@ -64,6 +52,27 @@ class Trials:
     def is_due(self, cell: Cell, entry: Entry | None) -> bool:
         """Whether the cell, recorded as ``entry``, shall run."""
         return entry is None or cell.run.fresh or self.is_cut_off(entry)
+
+
+class Trials(Ends):
+    """All trials of one study folder, which nobody else has open."""
+
+    def __init__(self, folder: Path, record: Record, goal: Goal, seeds: Sequence[int]) -> None:
+        """With their record, and what they are judged by."""
+        super().__init__(folder, seeds)
+        self.record, self.goal = record, goal
+
+    def settle(self, run: Run) -> None:
+        """End trials that ran when a sweeper died: by the result they still wrote, else as lost."""
+        cut_off = logbook.cut_off(self.folder)
+        for entry in self.record.entries().values():
+            if entry.status == RUNNING:
+                folder = self.path(entry.number)
+                folder.mkdir(parents=True, exist_ok=True)
+                took = sum(cut_off.get(str(each.relative_to(self.folder)), 0.0) for each in (folder, *folder.glob("*/")))
+                result = outcome.read(folder) or with_seeds(outcome.lost(run, took), finished(folder).values())
+                write_atomically(folder / "result.json", result.to_json())
+                self.record.end(entry, result)
 
     def ended_count(self) -> int:
         """Trials that ran and have an end that counts."""

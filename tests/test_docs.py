@@ -85,6 +85,8 @@ def _verb(verb: str, arguments: list[str]) -> None:
         assert answer.main(arguments) == 0
     elif verb == "chat":
         settings_of(settings)
+    elif verb == "plan":
+        _run(settings)
     else:
         config.register()
         assert preflight.check(settings).faults == []
