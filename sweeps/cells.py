@@ -19,6 +19,7 @@ from rlhf import checks, lineage, preflight
 from rlhf.config import Run
 from rlhf.fault import Fault
 from rlhf.signature import signed_fields
+from sweeps.counted import counted
 from sweeps.space import Point, Space, text
 
 OF_THE_STUDY = ("sweep", "paths", "tracker", "fresh", "stage")
@@ -130,7 +131,7 @@ def grid(composer: Composer, points: Sequence[Point], offered: Iterable[str]) ->
     """
     cells: dict[str, Cell] = {}
     broken: dict[str, list[Point]] = {}
-    for point in points:
+    for point in counted(points, "checking combinations"):
         cell = composer.cell(point)
         if isinstance(cell, Cell):
             cells.setdefault(cell.digest, cell)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from rlhf.result import Result, Status
 from sweeps.cells import Cell, Composer, label
+from sweeps.counted import counted
 from sweeps.memory import Demand, from_least
 from sweeps.record import Entry, Proposal, Record
 
@@ -70,7 +71,7 @@ class Characterization(Plan):
 
     def __init__(self, cells: list[Cell], is_due: Callable[[Cell], bool], entries: dict[str, Entry]) -> None:
         super().__init__()
-        order = from_least([Demand.of(cell.settings) for cell in cells])
+        order = from_least([Demand.of(cell.settings) for cell in counted(cells, "sorting cells by the memory they need")])
         self.cells = [cells[index] for index in order]
         for cell in self.cells:
             entry = entries.get(cell.digest)

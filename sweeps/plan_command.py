@@ -56,7 +56,6 @@ def main(arguments: list[str]) -> int:
             grid = legal(composer, words, sweep)
             if grid.faults:
                 return report_faults(grid.faults)
-            print("looking which runs are there already; this reads the data", file=sys.stderr, flush=True)
             with redirect_stdout(sys.stderr):
                 found = preview(composer, grid, words)
         except (Fault, HydraException) as error:

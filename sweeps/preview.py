@@ -138,6 +138,7 @@ def _chains(cells: Sequence[Cell]) -> list[dict[str, Any]]:
     """
     if not cells:
         return []
+    print("looking which runs are there already; this reads the data", file=sys.stderr, flush=True)
     with tempfile.TemporaryDirectory() as place:
         folders = [Path(place) / str(at) for at in range(len(cells))]
         for folder, cell in zip(folders, cells, strict=True):
