@@ -65,8 +65,8 @@ class Speaker:
 
         uniform = noise([key], rollout.max_new_tokens).to(self._engine.device)
         eos, pad = self._tokenizer.eos_token_id, self._tokenizer.pad_token_id
-        for token in stream(self._policy, [prompt], uniform, rollout, eos, pad, bend):
-            ids.append(int(token))
+        for drawn in stream(self._policy, [prompt], uniform, rollout, eos, pad, bend):
+            ids.append(int(drawn.tokens))
             yield ids[-1]
 
 

@@ -12,6 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 from rlhf.report.curves import number
 from rlhf.report.folder import Row, RunFolder, rows
 
+FULL = "fp32"
+"""The number format in which two ways to work out one number agree to rounding."""
 Severity = Enum("Severity", ["error", "warning"])
 """``error``: what the run computed is not what it was to compute, or its outcome is the opposite of what it looks like.
 ``warning``: a figure outside of its healthy range."""

@@ -6,15 +6,12 @@ Each can be judged from any one row, so they are also asked while a run goes on.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from rlhf.doctor.finding import Finding, History, Severity
+from rlhf.doctor.finding import FULL, Finding, History, Severity
 from rlhf.lineage import ONLINE
 from rlhf.report.paper import short
 
 ROUNDING = 0.05
 """Nats a response that two passes of the same weights may be apart in a low number format."""
-FULL = "fp32"
-LEAST_SURPRISE, LEAST_Z = 0.005, 6.0
-"""Nats a token, and standard errors, from which on sampled tokens are not those of the distributions they are judged by."""
 MOST_OFF_SCALE = 1.0
 """Deviations that the first answers' normalised scores may be from 0."""
 MOST_OFF = 0.01
@@ -181,22 +178,6 @@ def negative(run: History) -> Iterator[Finding]:
         )
 
 
-def sampler(run: History) -> Iterator[Finding]:
-    """Whether responses come from the distributions that their log-probabilities speak of."""
-    scores, gaps = ([value for _, value in run.all(f"signs/surprise{end}", "train")] for end in ("_z", ""))
-    if not scores or run.setting("rollout.top_p") not in (None, 1) or run.setting("rollout.temperature") == 0:
-        return
-    z, gap = sum(scores) / len(scores) ** 0.5, sum(gaps) / len(gaps)
-    if abs(z) > LEAST_Z and abs(gap) > LEAST_SURPRISE:
-        yield Finding(
-            "sampler-and-training-differ",
-            Severity.error,
-            f"sampled tokens are {short(gap)} nats less likely than their entropies say, {short(abs(z))} standard errors",
-            "Responses were not sampled from the distribution that is trained: ratios and KL are those of other actions.",
-            "Look at temperature, forbidden tokens, position ids, number formats, and at whose weights the sampler has.",
-        )
-
-
 def sums(run: History) -> Iterator[Finding]:
     """Numbers that must agree, since they are one quantity worked out twice."""
     pairs = [
@@ -313,7 +294,6 @@ RULES: tuple[Callable[[History], Iterator[Finding]], ...] = (
     start,
     reference,
     negative,
-    sampler,
     sums,
     entropies,
     ends,

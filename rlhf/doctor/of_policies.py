@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 
 from rlhf.doctor.finding import Finding, History, Severity
-from rlhf.lineage import ONLINE
 from rlhf.report.paper import short
 
 MOST_KL = 50.0
@@ -188,28 +187,6 @@ def score_length(run: History) -> Iterator[Finding]:
         )
 
 
-def sampling(run: History) -> Iterator[Finding]:
-    """Whether what is sampled is what log-probabilities speak of."""
-    mass = run.setting("rollout.top_p")
-    if run.stage in ONLINE and mass is not None and mass < 1:
-        yield Finding(
-            "sampled-from-another-distribution",
-            Severity.warning,
-            f"rollout.top_p is {short(mass)}",
-            "Responses come from a part of the distribution and log-probabilities from all of it: each token is off by up to "
-            f"log {short(mass)}, and KL and ratios with it.",
-            "Train with rollout.top_p=1.",
-        )
-    if run.stage in ONLINE and run.setting("rollout.temperature") == 0:
-        yield Finding(
-            "sampled-greedily",
-            Severity.warning,
-            "rollout.temperature is 0",
-            "The policy sees no action but its likeliest, so it cannot find a better one, and ratios are those of no sample.",
-            "Train with rollout.temperature=1.",
-        )
-
-
 def likelihood(run: History) -> Iterator[Finding]:
     """Of preference optimisation: whether the better answers themselves become unlikely."""
     values = [value for _, value in run.all("logps/chosen", "train")]
@@ -236,7 +213,6 @@ RULES: tuple[Callable[[History], Iterator[Finding]], ...] = (
     critic_start,
     scores,
     score_length,
-    sampling,
     likelihood,
 )
 

@@ -8,6 +8,8 @@ side, nor the rank that does it, can change a response.
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,6 +18,26 @@ from transformers import DynamicCache, PreTrainedModel
 from rlhf.config import RolloutConfig
 from rlhf.engine.base import Engine
 from rlhf.models.forward import positions, takes_positions
+
+
+class Drawn(NamedTuple):
+    """The next token of each of B responses."""
+
+    tokens: Tensor  # [B] int64
+    logprobs: Tensor  # [B] float64, nats, of the tempered distribution before top_p
+    cut: Tensor  # [B] float64, the probability of all tokens that top_p left out
+
+
+@dataclass(frozen=True)
+class Response:
+    """What was sampled, and what the sampler itself says of it: with its number format, and its cache of keys and values."""
+
+    ids: list[int]
+    """The end token included where one came."""
+    logprobs: list[float]
+    """Of each token, in nats, under the tempered distribution before top_p."""
+    cut: list[float]
+    """Probability that top_p left out at each token."""
 
 
 def noise(keys: Sequence[str], length: int) -> Tensor:
@@ -55,7 +77,20 @@ def sample(
     eos: int,
     pad: int,
 ) -> list[list[int]]:
-    """Response token ids for each prompt, the end token included where one came.
+    """Response token ids for each prompt, the end token included where one came; arguments as ``respond``."""
+    return [response.ids for response in respond(engine, policy, prompts, keys, rollout, eos, pad)]
+
+
+def respond(
+    engine: Engine,
+    policy: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    keys: Sequence[str],
+    rollout: RolloutConfig,
+    eos: int,
+    pad: int,
+) -> list[Response]:
+    """A response to each prompt.
 
     Args:
         prompts: token ids, at least one each.
@@ -74,9 +109,11 @@ def sample(
 
 def _sample_batch(
     model: PreTrainedModel, prompts: Sequence[Sequence[int]], uniform_BR: Tensor, rollout: RolloutConfig, eos: int, pad: int
-) -> list[list[int]]:
-    response_ids = torch.stack(list(stream(model, prompts, uniform_BR, rollout, eos, pad)), 1).tolist()
-    return [row[: row.index(eos) + 1] if eos in row else row for row in response_ids]
+) -> list[Response]:
+    steps = zip(*stream(model, prompts, uniform_BR, rollout, eos, pad), strict=True)
+    rows = zip(*(torch.stack(each, 1).tolist() for each in steps), strict=True)
+    ended = [(ids.index(eos) + 1 if eos in ids else len(ids), ids, logprobs, cut) for ids, logprobs, cut in rows]
+    return [Response(ids[:end], logprobs[:end], cut[:end]) for end, ids, logprobs, cut in ended]
 
 
 def stream(
@@ -87,8 +124,8 @@ def stream(
     eos: int,
     pad: int,
     bend: Callable[[Tensor], Tensor] = lambda logits_BV: logits_BV,
-) -> Iterator[Tensor]:
-    """The next token of every response [B], as it is sampled; ``pad`` behind an end token, nothing when all have ended.
+) -> Iterator[Drawn]:
+    """The next token of every response, as it is sampled; ``pad`` behind an end token, nothing when all have ended.
 
     Args:
         bend: changes the logits [B, V] before a token is picked.
@@ -101,8 +138,9 @@ def stream(
         extra = {"position_ids": position} if takes_positions(model.base_model) else {}
         output = model.base_model(input_ids=ids, attention_mask=mask.long(), past_key_values=cache, use_cache=True, **extra)
         logits = bend(model.get_output_embeddings()(output.last_hidden_state[:, -1]))
-        chosen = torch.where(alive, pick(logits, uniform_BR[:, step], rollout.temperature, rollout.top_p), pad)
-        yield chosen
+        drawn = draw(logits, uniform_BR[:, step], rollout.temperature, rollout.top_p)
+        chosen = torch.where(alive, drawn.tokens, pad)
+        yield drawn._replace(tokens=chosen)
         mask = torch.cat([mask, alive[:, None]], 1)
         alive = alive & (chosen != eos)
         if not alive.any():
@@ -120,17 +158,33 @@ def repeating(response: Sequence[int], size: int) -> list[int]:
 
 
 def pick(logits_BV: Tensor, uniform_B: Tensor, temperature: float, top_p: float) -> Tensor:
-    """One token a row: the likeliest at temperature 0, else by inverse transform from the tempered, truncated distribution."""
+    """One token a row [B], as ``draw`` takes it."""
+    return draw(logits_BV, uniform_B, temperature, top_p).tokens
+
+
+def draw(logits_BV: Tensor, uniform_B: Tensor, temperature: float, top_p: float) -> Drawn:
+    """One token a row: the likeliest at temperature 0, else by inverse transform from the tempered, truncated distribution.
+
+    At temperature 0 log-probabilities are those of temperature 1, as in ``token_logprobs``.
+    """
+    probabilities = (logits_BV.double() / (temperature or 1.0)).softmax(-1)
+    kept = probabilities
     if temperature == 0:
-        return logits_BV.argmax(-1)
-    probabilities = (logits_BV.double() / temperature).softmax(-1)
-    if top_p < 1:
-        ordered, order = probabilities.sort(dim=-1, descending=True)
-        before = ordered.cumsum(-1) - ordered
-        kept = torch.zeros_like(probabilities).scatter(-1, order, ordered.masked_fill(before >= top_p, 0.0))
-        probabilities = kept
-    cumulative = probabilities.cumsum(-1)
+        tokens = logits_BV.argmax(-1)
+    else:
+        if top_p < 1:
+            ordered, order = probabilities.sort(dim=-1, descending=True)
+            before = ordered.cumsum(-1) - ordered
+            kept = torch.zeros_like(probabilities).scatter(-1, order, ordered.masked_fill(before >= top_p, 0.0))
+        tokens = _inverse(kept, uniform_B)
+    logprobs = probabilities.gather(-1, tokens[:, None]).squeeze(-1).log()
+    return Drawn(tokens, logprobs, (1 - kept.sum(-1)).clamp(min=0.0))
+
+
+def _inverse(weights_BV: Tensor, uniform_B: Tensor) -> Tensor:
+    """The token at which each row's cumulative weight passes its part of the whole; one of weight 0 never."""
+    cumulative = weights_BV.cumsum(-1)
     threshold = uniform_B.double()[:, None] * cumulative[:, -1:]
     found = torch.searchsorted(cumulative, threshold, right=True).squeeze(-1)
-    last_possible = logits_BV.shape[-1] - 1 - (probabilities > 0).flip(-1).int().argmax(-1)
+    last_possible = weights_BV.shape[-1] - 1 - (weights_BV > 0).flip(-1).int().argmax(-1)
     return torch.minimum(found, last_possible)

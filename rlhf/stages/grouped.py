@@ -31,6 +31,7 @@ from rlhf.engine.base import Trainable
 from rlhf.engine.optimizer import OptimizerSpec
 from rlhf.metrics import Mean, Metric, Metrics, Peak, Total
 from rlhf.models.tokenizer import load_tokenizer
+from rlhf.rollout.sample import Response
 from rlhf.stages import signs
 from rlhf.stages.batches import Responses, Sequences, Tokens
 from rlhf.stages.interface import Evaluation, Setting, Stage
@@ -48,6 +49,8 @@ class Scored:
     ended: Tensor  # [G K] bool
     told: dict[str, Metric]
     """What else is known of the scores."""
+    sampled: list[Response]
+    """What the sampler says of the responses."""
 
     def groups(self, size: int) -> Tensor:
         """Scores [G, K]."""
@@ -56,11 +59,12 @@ class Scored:
     def with_groups(self, other: "Scored", mine: Sequence[int], others: Sequence[int], size: int) -> "Scored":
         """These, with the groups ``others`` of ``other`` in the places ``mine``."""
         examples, rows, scores, ended = [*self.examples], [*self.rows], self.scores.clone(), self.ended.clone()
+        sampled = [*self.sampled]
         for to, source in zip(mine, others, strict=True):
             here, there = slice(to * size, (to + 1) * size), slice(source * size, (source + 1) * size)
             examples[here], rows[here] = other.examples[there], other.rows[there]
-            scores[here], ended[here] = other.scores[there], other.ended[there]
-        return Scored(examples, rows, scores, ended, self.told)
+            scores[here], ended[here], sampled[here] = other.scores[there], other.ended[there], other.sampled[there]
+        return Scored(examples, rows, scores, ended, self.told, sampled)
 
 
 class Grouped(Stage[Responses]):
@@ -141,9 +145,10 @@ class Grouped(Stage[Responses]):
     def respond(self, prompts: Sequence[Prompt], purpose: str) -> Scored:
         """Sample and score `group_size` responses to each of ``prompts``; ``purpose`` decides the noise."""
         repeated = [prompt for prompt in prompts for _ in range(self._grouped.group_size)]
-        rows, examples = self._online.sample(repeated, purpose), [example for example, _ in repeated]
+        examples = [example for example, _ in repeated]
+        rows, sampled = self._online.sample(repeated, purpose)
         with self._setting.engine.phase("score"), torch.no_grad():
-            return Scored(examples, rows, *self._online.scores(examples, rows))
+            return Scored(examples, rows, *self._online.scores(examples, rows), sampled)
 
     @torch.no_grad()
     def weigh_rollout(self, scored: Scored) -> Responses:
@@ -176,6 +181,7 @@ class Grouped(Stage[Responses]):
             "perf/tokens": Total(mask.sum().item()),
             **scored.told,
             **signs.of_sampling(logprobs, entropies, targets),
+            **signs.of_sampler(logprobs, targets, scored.sampled),
             **signs.of_ends(ids, targets, scored.ended, self._tokenizer.eos_token_id),
             **signs.of_lengths(scored.scores, targets),
         }

@@ -15,7 +15,7 @@ from rlhf.rewards.interface import Reward
 from rlhf.rewards.model import reads_policy
 from rlhf.rewards.scale import Scale
 from rlhf.rewards.text import text_reward
-from rlhf.rollout.sample import noise_keys, sample
+from rlhf.rollout.sample import Response, noise_keys, respond
 from rlhf.stages import signs
 from rlhf.stages.answers import answer
 from rlhf.stages.batches import Tokens
@@ -75,16 +75,19 @@ class Online:
         drawing = torch.Generator().manual_seed((self._run.seed * 1_000_003 + round_) * 101 + attempt)
         return [self._prompts[index] for index in torch.randint(len(self._prompts), (count,), generator=drawing).tolist()]
 
-    def sample(self, prompts: Sequence[Prompt], purpose: str) -> list[Tokens]:
-        """One response to each of ``prompts``; the same prompt again gets another one. ``purpose`` decides the noise."""
+    def sample(self, prompts: Sequence[Prompt], purpose: str) -> tuple[list[Tokens], list[Response]]:
+        """One response to each of ``prompts``, with it and as the sampler told it; ``purpose`` decides the noise.
+
+        The same prompt again gets another response.
+        """
         tokenizer, ids = self._policies.tokenizer, [ids for _, ids in prompts]
         keys = noise_keys(f"{self._run.seed}/{purpose}", [example.key for example, _ in prompts])
         engine = self._setting.engine
         with engine.phase("rollout"):
-            responses = sample(
+            told = respond(
                 engine, self._policies.policy, ids, keys, self._run.rollout, tokenizer.eos_token_id, tokenizer.pad_token_id
             )
-        return list(zip(ids, responses, strict=True))
+        return [(prompt, response.ids) for prompt, response in zip(ids, told, strict=True)], told
 
     def scores(self, examples: Sequence[Example], rows: list[Tokens]) -> tuple[Tensor, Tensor, dict[str, Metric]]:
         """The score [B] each response is learnt from, whether [B] it ended by itself, and what the clip cut."""

@@ -37,6 +37,7 @@ from rlhf.engine.optimizer import OptimizerSpec
 from rlhf.lineage import READS
 from rlhf.metrics import Mean, Metric, Metrics, Peak, Total
 from rlhf.models.average import Average
+from rlhf.rollout.sample import Response
 from rlhf.stages import signs
 from rlhf.stages.batches import Rollout, Sequences, Tokens
 from rlhf.stages.examples import epoch_batches, tokens_of
@@ -131,13 +132,17 @@ class PPO(Stage[Rollout]):
 
     def rollout(self, prompts: Sequence[Prompt], purpose: str) -> Rollout:
         """Sample and score one response for each prompt, and work out advantages."""
-        rows = self._online.sample(prompts, purpose)
+        rows, told = self._online.sample(prompts, purpose)
         with self._setting.engine.phase("score"):
-            return self.score_rollout([example for example, _ in prompts], rows)
+            return self.score_rollout([example for example, _ in prompts], rows, told)
 
     @torch.no_grad()
-    def score_rollout(self, examples: Sequence[Example], rows: list[Tokens]) -> Rollout:
-        """Log-probabilities, values, scores and advantages of sampled responses."""
+    def score_rollout(self, examples: Sequence[Example], rows: list[Tokens], sampled: Sequence[Response] = ()) -> Rollout:
+        """Log-probabilities, values, scores and advantages of sampled responses.
+
+        Args:
+            sampled: what their sampler says of them, where it is known.
+        """
         config = self._config
         padded = self._policies.pad(rows)
         ids, mask, targets = padded.ids, padded.mask, padded.targets
@@ -152,7 +157,7 @@ class PPO(Stage[Rollout]):
         penalty = kl if config.kl_estimator is KLEstimator.k1 else k3(logprobs, reference)
         valued = self._valued(targets)
         rewards = token_rewards(scores, penalty[:, window], valued[:, window], self._kl_coef)
-        told |= signs.of_sampling(logprobs, entropies, targets)
+        told |= signs.of_sampling(logprobs, entropies, targets) | signs.of_sampler(logprobs, targets, sampled)
         told |= signs.of_ends(ids, targets, ended, self._tokenizer.eos_token_id)
         told |= signs.of_rewards(rewards, self._kl_coef * penalty[:, window], scores, valued[:, window])
         if config.whiten_rewards:

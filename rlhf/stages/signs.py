@@ -3,12 +3,16 @@
 They come from tensors that are there anyway, and cost nothing beside a forward pass. Shapes: B sequences, T tokens.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
 from rlhf.algorithms.masks import last_true, masked_sum
 from rlhf.metrics import Mean, Metric, Peak
+from rlhf.rollout.sample import Response
 from rlhf.stages.batches import Sequences
 
 PROBED = 8
@@ -43,6 +47,23 @@ def of_sampling(logprobs: Tensor, entropies: Tensor, targets: Tensor) -> dict[st
     return {
         "signs/surprise": Mean(total, targets.sum().item()),
         "signs/surprise_z": Mean(total / max(squares, 1e-12) ** 0.5, 1),
+    }
+
+
+def of_sampler(logprobs: Tensor, targets: Tensor, sampled: Sequence[Response]) -> dict[str, Metric]:
+    """Of sampled tokens [B, T]: how far their log-probabilities are from those their sampler gave them, and what top_p cut.
+
+    Args:
+        sampled: of each row, whose responses end in the same columns if padded to one length; empty: nothing is known.
+    """
+    if not sampled:
+        return {}
+    theirs = pad_sequence([torch.tensor(each.logprobs) for each in sampled], batch_first=True).to(logprobs)
+    apart = (logprobs[:, -theirs.shape[1] :] - theirs).abs()
+    cut = [part for each in sampled for part in each.cut]
+    return {
+        "signs/sampler_error": Mean.of(apart, targets[:, -theirs.shape[1] :]),
+        "signs/mass_cut": Mean(sum(cut), len(cut)),
     }
 
 

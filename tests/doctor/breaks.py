@@ -21,7 +21,7 @@ from rlhf.models.load import load_policy
 from rlhf.rewards import model as reward_model
 from rlhf.rewards.scale import Scale
 from rlhf.rollout import sample as rollout
-from rlhf.stages import comparison, examples, ppo, rm, sft
+from rlhf.stages import comparison, examples, online, ppo, rm, sft
 from rlhf.stages.batches import Ranked, Rollout, Sequences
 from rlhf.stages.networks import Networks
 from rlhf.stages.policies import Policies
@@ -178,8 +178,8 @@ def positions_ignore_padding(patch: Patch) -> None:
 
 
 def _sampler(patch: Patch, other: Callable[[Any], Any]) -> None:
-    sample = ppo.sample
-    patch.setattr(ppo, "sample", lambda engine, policy, *given: sample(engine, other(policy), *given))
+    respond = online.respond
+    patch.setattr(online, "respond", lambda engine, policy, *given: respond(engine, other(policy), *given))
 
 
 def _changed(policy: Any, change: Callable[[Tensor], Tensor]) -> Any:
@@ -211,7 +211,7 @@ def sampler_rounded(patch: Patch) -> None:
 
 def noise_shared(patch: Patch) -> None:
     keys = rollout.noise_keys
-    patch.setattr(ppo, "noise_keys", lambda purpose, prompts: [purpose] * len(keys(purpose, prompts)))
+    patch.setattr(online, "noise_keys", lambda purpose, prompts: [purpose] * len(keys(purpose, prompts)))
 
 
 def dropout_on(patch: Patch) -> None:

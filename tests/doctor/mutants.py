@@ -56,7 +56,7 @@ class Mutant:
     issues: str
     stage: str
     finding: str
-    """That names it; empty: none does."""
+    """That names it."""
     how: str
     """How it is put back."""
     put_back: Callable[[pytest.MonkeyPatch], None] = breaks.nothing
@@ -145,7 +145,7 @@ MUTANTS = (
         FAST,
     ),
     Mutant(
-        *("sampler-in-low-precision", "verl 2996; TRL 3867; NeMo-RL 69", "ppo", ""),
+        *("sampler-in-low-precision", "verl 2996; TRL 3867; NeMo-RL 69", "ppo", "sampler-and-training-differ"),
         *("the sampler's weights are rounded to bfloat16", breaks.sampler_rounded),
     ),
     Mutant(

@@ -1,5 +1,6 @@
-"""Each historic bug, put back, is named; what docs/doctor.md says is not seen is not."""
+"""Each historic bug, put back, is named."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,8 +9,8 @@ import torch
 
 from tests.doctor.mutants import MUTANTS, Mutant, diagnosed, parents
 
+PAGE = Path(__file__).parents[2] / "docs" / "doctor.md"
 QUICK = ("prompt-in-sft-loss", "end-doubled", "mean-of-means")
-LEAST_NAMED = 0.9
 
 
 @pytest.fixture(autouse=True)
@@ -39,9 +40,9 @@ def test_a_bug_is_named(mutant: Mutant, tmp_path: Path, monkeypatch: pytest.Monk
 def test_every_other_bug_is_named(
     mutant: Mutant, tmp_path: Path, given: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert named(mutant, tmp_path, given, monkeypatch) is bool(mutant.finding)
+    assert named(mutant, tmp_path, given, monkeypatch)
 
 
-def test_few_are_not_seen() -> None:
-    assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS) >= 25
-    assert sum(bool(mutant.finding) for mutant in MUTANTS) >= LEAST_NAMED * len(MUTANTS)
+def test_there_are_as_many_as_the_page_says() -> None:
+    told = re.search(r"is asked: all (\d+) are named", PAGE.read_text())
+    assert told and len({mutant.name for mutant in MUTANTS}) == len(MUTANTS) == int(told[1])

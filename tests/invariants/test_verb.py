@@ -134,7 +134,8 @@ def test_a_way_that_breaks_ends_neither_the_others_nor_well(tmp_path: Path, monk
 
 @pytest.mark.slow
 def test_answers_that_are_not_the_likeliest_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sample, "pick", lambda logits, *_: logits.argsort(dim=-1)[:, -2])
+    draw = sample.draw
+    monkeypatch.setattr(sample, "draw", lambda logits, *rest: draw(logits, *rest)._replace(tokens=logits.argsort(-1)[:, -2]))
     code, told = tried(tmp_path, "stage=sft", "only=KV cache,log-probs")
     assert code == 1 and told["log-probs"]["verdict"] == "ok"
     assert told["KV cache"]["said"].startswith("recomputed: greedy answers part: token 1 of answer 1 is ")

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rlhf.rollout.sample import noise, pick
+from rlhf.rollout.sample import draw, noise, pick
 
 PROBABILITIES = torch.tensor([0.1, 0.4, 0.0, 0.3, 0.2])
 N = 40_000
@@ -28,6 +28,19 @@ def test_each_token_owns_its_share_of_the_unit_interval() -> None:
     uniform = torch.tensor([0.0, 0.05, 0.15, 0.45, 0.55, 0.75, 0.85, 0.999])
     assert pick(PROBABILITIES.log().expand(8, -1), uniform, 1.0, 1.0).tolist() == [0, 0, 1, 1, 3, 3, 4, 4]
     torch.testing.assert_close(drawn(PROBABILITIES, UNIFORM), PROBABILITIES, atol=1e-4, rtol=0)
+
+
+def test_a_token_comes_with_its_log_probability_and_with_what_top_p_left_out() -> None:
+    logits = PROBABILITIES.log().expand(3, -1)
+    uniform = torch.tensor([0.2, 0.6, 0.9])  # of 0.9, which is left of 1 without the least likely
+    drawn = draw(logits, uniform, 1.0, top_p=0.75)
+    assert drawn.tokens.tolist() == [1, 3, 4]
+    torch.testing.assert_close(drawn.logprobs.exp(), torch.tensor([0.4, 0.3, 0.2]).double())
+    torch.testing.assert_close(drawn.cut, torch.full((3,), 0.1).double())
+    sharp = draw(logits, uniform, 0.5, 1.0)
+    torch.testing.assert_close(sharp.logprobs.exp(), (PROBABILITIES**2 / 0.3)[sharp.tokens].double())
+    assert draw(logits, uniform, 0.0, 1.0).logprobs.exp().tolist() == pytest.approx([0.4] * 3)
+    assert not sharp.cut.any()
 
 
 def test_frequencies_match_probabilities_within_a_chi_square_bound() -> None:

@@ -6,9 +6,11 @@ from transformers import PreTrainedModel
 
 from rlhf.config import ArchConfig, Device, Family, ModelConfig, Precision, RolloutConfig, Template
 from rlhf.engine.torch_engine import TorchEngine
+from rlhf.models.forward import token_logprobs
 from rlhf.models.load import load_policy
 from rlhf.models.tokenizer import train_tokenizer
-from rlhf.rollout.sample import left_pad, noise, repeating, sample, stream
+from rlhf.rollout.sample import Response, left_pad, noise, repeating, respond, sample, stream
+from rlhf.stages import signs
 
 EOS, PAD = 2, 0
 PROMPTS = [[1, 10, 20, 30, 40, 50, 60], [1, 11], [1, 12, 22, 32], [1, 13, 23], [1]]
@@ -197,9 +199,32 @@ def test_a_stream_is_the_sample_token_by_token(policy: PreTrainedModel) -> None:
     """One path: who looks on while a response grows sees what `sample` returns."""
     policy.eval()
     with torch.no_grad():
-        tokens = torch.stack(list(stream(policy, PROMPTS, noise(KEYS, 12), rollout(), EOS, PAD)), 1).tolist()
+        drawn = list(stream(policy, PROMPTS, noise(KEYS, 12), rollout(), EOS, PAD))
+    tokens = torch.stack([each.tokens for each in drawn], 1).tolist()
     for row, response in zip(tokens, draw(policy), strict=True):
         assert row[: len(response)] == response and set(row[len(response) :]) <= {PAD}
+
+
+def recomputed(policy: PreTrainedModel, responses: list[Response], temperature: float) -> dict[str, float]:
+    """What `signs` says of ``responses`` beside the forward pass of training."""
+    prompts, prompt_mask = left_pad(PROMPTS, PAD, torch.device("cpu"))
+    ids, mask = (each.flip(1) for each in left_pad([response.ids[::-1] for response in responses], PAD, prompts.device))
+    targets = torch.cat([torch.zeros_like(prompt_mask), mask], 1)
+    with torch.no_grad():
+        whole, present = torch.cat([prompts, ids], 1), torch.cat([prompt_mask, mask], 1)
+        logprobs, _ = token_logprobs(policy.eval(), whole, present, targets, temperature)
+    return {name: metric.value for name, metric in signs.of_sampler(logprobs, targets, responses).items()}
+
+
+@pytest.mark.parametrize(("temperature", "top_p"), [(1.0, 1.0), (0.7, 0.6), (0.0, 1.0)])
+def test_the_sampler_says_of_its_tokens_what_training_works_out(
+    policy: PreTrainedModel, temperature: float, top_p: float
+) -> None:
+    responses = respond(ENGINE, policy, PROMPTS, KEYS, rollout(temperature=temperature, top_p=top_p), EOS, PAD)
+    told = recomputed(policy, responses, temperature)
+    assert told["signs/sampler_error"] < 1e-5
+    assert 0.1 < told["signs/mass_cut"] < 0.4 if top_p < 1 else told["signs/mass_cut"] < 1e-9
+    assert recomputed(policy, responses, 1.4)["signs/sampler_error"] > 0.01  # another distribution is another number
 
 
 @pytest.mark.parametrize(
@@ -225,9 +250,9 @@ def test_a_bent_stream_never_repeats(policy: PreTrainedModel) -> None:
 
     policy.eval()
     with torch.no_grad():
-        for token in stream(
+        for drawn in stream(
             policy, PROMPTS[:1], noise(KEYS[:1], 40), rollout(max_new_tokens=40, temperature=0.0), 279, PAD, bend
         ):
-            ids.append(int(token))
+            ids.append(int(drawn.tokens))
     pairs = list(zip(ids, ids[1:], strict=False))
     assert len(pairs) == len(set(pairs)) == 39
