@@ -22,6 +22,7 @@ from rlhf.fault import Fault
 from rlhf.identity import Identity
 from rlhf.lineage import ONLINE
 from rlhf.report import page as report
+from rlhf.report import sources
 from rlhf.result import HEADLINES, Result, Status
 from rlhf.rewards import own, ready
 from rlhf.run import NO_RESULT, claimed, finished, run_stage
@@ -246,6 +247,7 @@ def _print_table(results: list[tuple[Result, bool]]) -> None:
         status = "reused" if reused else result.status.name + (f" ({result.reason})" if result.reason else "")
         cost = "unknown" if result.cost_usd is None else f"${result.cost_usd:.2f}"
         shown = [_figure(name, result.metrics) for name in HEADLINES[result.stage] if name in result.metrics]
+        shown += sources.lines(result.metrics)
         table.add_row(result.stage, status, f"{result.seconds:.0f} s", cost, "\n".join(shown))
     Console().print(table)
     for result, _ in results:

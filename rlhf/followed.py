@@ -23,9 +23,16 @@ _AGAINST_THE_START = {
     "eval/reference_perplexity": _DOWN,
     **_ANSWERS,
 }
-_SCORES = {"rewards/margins": None, "eval/calibration_error": _DOWN, "eval/length_correlation": None}
-_LANGUAGE = {"eval/loss": _DOWN, "eval/perplexity": _DOWN}
 _EACH = "<source>"
+_SCORES = {
+    "rewards/margins": None,
+    "eval/kendall_tau": _UP,
+    "eval/spearman_rho": _UP,
+    "eval/calibration_error": _DOWN,
+    "eval/length_correlation": None,
+    **{f"eval/{name}/{_EACH}": None for name in ("first_preferred", "first_preferred_low", "first_preferred_high")},
+}
+_LANGUAGE = {"eval/loss": _DOWN, "eval/perplexity": _DOWN}
 
 MEASURED: dict[str, dict[str, Goal | None]] = {
     "pretrain": {**_LANGUAGE},
@@ -34,7 +41,6 @@ MEASURED: dict[str, dict[str, Goal | None]] = {
         **{f"eval/accuracy{bound}/{_EACH}": _UP for bound in ("", "_low", "_high")},
         "eval/accuracy": _UP,
         "eval/loss": _DOWN,
-        "eval/kendall_tau": _UP,
         "eval/rating_mse": _DOWN,
         **_SCORES,
         "signs/padding_error": _DOWN,
@@ -43,7 +49,6 @@ MEASURED: dict[str, dict[str, Goal | None]] = {
         **{f"eval/accuracy{bound}/{_EACH}": _UP for bound in ("", "_low", "_high")},
         "eval/accuracy": _UP,
         "eval/loss": _DOWN,
-        "eval/kendall_tau": _UP,
         **_SCORES,
         **_AGAINST_THE_START,
     },
@@ -60,6 +65,7 @@ _COMPARISONS = (
     "baseline/length_correlation",
     "baseline/longer_wins",
     f"baseline/longer_wins/{_EACH}",
+    *(f"baseline/{name}/{_EACH}" for name in ("first_wins", "first_wins_low", "first_wins_high")),
     f"eval/pairs/{_EACH}",
 )
 _THE_START = (

@@ -213,10 +213,10 @@ def _without_surplus(example: Example, stage: str) -> Example:
     """What ``stage`` may see of an example: PPO's policy never sees an answer."""
     match stage:
         case "sft":
-            return replace(example, rejected=None, probability=None, ranking=(), margin=None)
+            return replace(example, rejected=None, probability=None, ranking=(), margin=None, places=())
         case "ppo":
             bare = replace(example, response=None, rejected=None, probability=None, ranking=(), margin=None, rating=None)
-            return replace(bare, solution=example.response)
+            return replace(bare, solution=example.response, places=())
         case _:
             return example
 

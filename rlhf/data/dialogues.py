@@ -165,9 +165,10 @@ def _below(node: Row, before: tuple[Turn, ...], within: str, source: str) -> Ite
             yield from _below(object_of(following, deeper), (*turns, Turn("assistant", text)), f"{deeper}.", source)
 
 
-def ranked_list(turns: tuple[Turn, ...], answers: Sequence[str], source: str) -> Example:
-    """Answers to one prompt, best first, at least two."""
-    return Example(turns, answers[0], answers[-1], source, ranking=tuple(answers) if len(answers) > 2 else ())
+def ranked_list(turns: tuple[Turn, ...], answers: Sequence[str], source: str, places: tuple[int, ...] = ()) -> Example:
+    """Answers to one prompt, best first, at least two; ``places`` where each stood, if anybody knows."""
+    ranking = tuple(answers) if len(answers) > 2 else ()
+    return Example(turns, answers[0], answers[-1], source, ranking=ranking, places=places)
 
 
 def follow(turns: Sequence[Turn], places: Sequence[str]) -> None:

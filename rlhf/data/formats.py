@@ -50,14 +50,18 @@ def ranked(row: Row, source: str) -> list[Example]:
     found = row.get("responses")
     if not isinstance(found, list) or len(found) < 2:
         raise BadRow("responses", _not(found, "a list of several"))
+    stood: dict[str, int] = {}
     if all(isinstance(each, dict) for each in found):
         within = [f"responses[{index}]." for index in range(len(found))]
         first: dict[float, int] = {}
         for index, place in enumerate(_places(found, within)):
             first.setdefault(place, index)
-        found = [_text(found[first[place]], "text", within[first[place]]) for place in sorted(first)]
+        order = [first[place] for place in sorted(first)]
+        found = [_text(found[index], "text", within[index]) for index in order]
+        stood = {text: index for text, index in reversed([*zip(found, order, strict=True)])}  # of equal texts the best counts
     texts = list(dict.fromkeys(_text({"response": each}, "response", "responses: ") for each in found))
-    return [ranked_list(_prompt(row), texts, source)] if len(texts) > 1 else []
+    places = tuple(stood[text] for text in texts) if stood else ()
+    return [ranked_list(_prompt(row), texts, source, places)] if len(texts) > 1 else []
 
 
 def _places(responses: Sequence[Row], within: Sequence[str]) -> list[float]:
@@ -187,7 +191,7 @@ def pandalm(row: Row, source: str) -> list[Example]:
     winner, votes = Counter(row[name] for name in columns).most_common(1)[0] if columns else (0, 0)
     if winner == 0 or 2 * votes <= len(columns) or not answers[winner]:
         return []
-    return [Example(turns, answers[winner], answers[3 - winner], source)]
+    return [Example(turns, answers[winner], answers[3 - winner], source, places=(winner - 1, 2 - winner))]
 
 
 READERS: dict[Format, Callable[[Row, str], list[Example]]] = {

@@ -42,12 +42,15 @@ class Example:
     """Whether `response` is to be imitated: not where it was only rated, or rated as bad."""
     solution: str | None = None
     """The demonstrated answer of a prompt that is only a prompt: for rewards that check against it, never for the policy."""
+    places: tuple[int, ...] = ()
+    """Where each of ``answers`` stood in the row, the first at 0, best answer first; empty where rows keep no order."""
 
     def __post_init__(self) -> None:
         document = not self.turns and self.response is not None and self.rejected is None
         assert document or (self.turns and self.turns[-1].role == "user"), "a prompt ends with a user turn"
         assert self.rejected is None or self.response is not None, "a rejected answer needs a preferred one"
         assert not self.ranking or (self.response, self.rejected) == (self.ranking[0], self.ranking[-1])
+        assert len(self.places) in (0, len(self.answers)), "every answer has a place, or none"
 
     @property
     def answers(self) -> tuple[str, ...]:

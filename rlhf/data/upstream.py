@@ -42,7 +42,7 @@ def comparisons(row: Row, source: str) -> list[Example]:
         raise BadRow("choice", not_a(choice, "0 or 1"))
     within = [f"summaries[{place}]" for place in (0, 1)]
     texts = [text_of(object_of(each, place), "text", f"{place}.") for each, place in zip(found, within, strict=True)]
-    return [Example((Turn("user", _post(row)),), texts[choice], texts[1 - choice], source)]
+    return [Example((Turn("user", _post(row)),), texts[choice], texts[1 - choice], source, places=(choice, 1 - choice))]
 
 
 def endings(row: Row, source: str) -> list[Example]:
@@ -153,8 +153,9 @@ def _compared(row: Row, source: str, citations: bool) -> list[Example]:
         texts = [_CITATION.sub("", text).strip() for text in texts]
     if first == second or not all(texts):
         return []
-    better, worse = texts if first > second else texts[::-1]
-    return [Example(turns, better, worse, source, margin=abs(first - second) if citations else None)]
+    places = (0, 1) if first > second else (1, 0)
+    better, worse = (texts[place] for place in places)
+    return [Example(turns, better, worse, source, margin=abs(first - second) if citations else None, places=places)]
 
 
 def _number(row: Row, column: str) -> float:

@@ -121,6 +121,7 @@ def _references(name: str, rows: Sequence[Row]) -> list[tuple[str, float]]:
     for row in rows:
         for key in row:
             scorer, slash, rest = key.removeprefix("baseline/").partition("/")
-            if key.startswith("baseline/") and slash + rest == source and math.isfinite(number(row[key])):
+            of_it = key.startswith("baseline/") and slash + rest == source and not INTERVAL.match(key)
+            if of_it and math.isfinite(number(row[key])):
                 found[scorer.replace("_", " ")] = number(row[key])
     return list(found.items())

@@ -15,7 +15,7 @@ from rlhf.calibration import reliability
 from rlhf.doctor.examine import examine
 from rlhf.fault import Fault
 from rlhf.lineage import ONLINE
-from rlhf.report import changes, chart, costs, curves, findings, paper, published
+from rlhf.report import changes, chart, costs, curves, findings, paper, published, sources
 from rlhf.report.folder import Row, RunFolder, last_samples, read
 from rlhf.result import HEADLINES, Result
 from rlhf.runs import folder_of
@@ -124,6 +124,7 @@ def contents(run: RunFolder) -> dict[str, Any]:
         "distributions": list(_distributions(run)),
         "labels": ("chosen", "rejected") if "chosen" in (run.samples or [{}])[0] else TURNS.get(run.stage, ("before", "after")),
         "calibration": _calibration(run),
+        "sources": list(sources.sources(run.result.metrics if run.result else {})),
         "exchanges": list(_exchanges(run.samples)),
         "phases": costs.phases(run.metrics, run.result.seconds if run.result else None),
         "changes": altered,

@@ -1,5 +1,6 @@
 """Comparisons as rows of tokens, and how well a scorer orders answers, beside what cheap scorers reach on the same ones."""
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from itertools import combinations
@@ -55,7 +56,7 @@ def ordering(examples: Sequence[Example], scores: Sequence[Sequence[float]]) -> 
     correct = right(chosen, rejected)
     metrics: dict[str, Metric] = {"eval/accuracy": Mean.of(correct), "rewards/margins": Mean.of(chosen - rejected)}
     metrics |= calibration(examples, (chosen - rejected).tolist())
-    return metrics | by_source(examples, correct) | rank_correlation(scores)
+    return metrics | by_source(examples, correct) | by_place(examples, scores) | rank_correlation(scores)
 
 
 def calibration(examples: Sequence[Example], margins: Sequence[float]) -> dict[str, Metric]:
@@ -95,6 +96,17 @@ def kendall_tau(scores: Sequence[float]) -> float:
     return sum((first > second) - (first < second) for first, second in pairs) / len(pairs)
 
 
+def spearman_rho(scores: Sequence[float]) -> float:
+    """Correlation of ranks, equal scores sharing the mean of theirs; ``scores`` from best to worst. 0 where all are equal."""
+    count = len(scores)
+    ranks = [sum(other < each for other in scores) + (sum(other == each for other in scores) - 1) / 2 for each in scores]
+    middle = (count - 1) / 2
+    ours = [rank - middle for rank in ranks]
+    theirs = [middle - place for place in range(count)]
+    norm = math.sqrt(math.fsum(a * a for a in ours) * math.fsum(b * b for b in theirs))
+    return math.fsum(a * b for a, b in zip(ours, theirs, strict=True)) / norm if norm else 0.0
+
+
 def by_source(examples: Sequence[Example], right_B: Tensor) -> dict[str, Metric]:
     """Accuracy of each source with its 95 % interval, beside that of "the longer answer wins"."""
     places: dict[str, list[int]] = defaultdict(list)
@@ -114,6 +126,42 @@ def by_source(examples: Sequence[Example], right_B: Tensor) -> dict[str, Metric]
     return metrics
 
 
+def by_place(examples: Sequence[Example], scores: Sequence[Sequence[float]]) -> dict[str, Metric]:
+    """For each source whose rows keep an order: how often people, and the scorer, prefer the answer that stood earlier.
+
+    A source is left out whose rows all stand in the order of their ranks, or all against it: it was sorted. The 95 %
+    intervals count a list as one trial, for which they are rather too wide.
+    """
+    shares: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for example, each in zip(examples, scores, strict=True):
+        if example.places:
+            shares[example.source].append(earlier_wins(example.places, each))
+    metrics: dict[str, Metric] = {}
+    for source, both in shares.items():
+        people, scorer = (math.fsum(column) for column in zip(*both, strict=True))
+        if people in (0.0, float(len(both))):
+            continue
+        for kind, name, total in (("baseline", "first_wins", people), ("eval", "first_preferred", scorer)):
+            low, high = wilson_interval(total, len(both))
+            metrics |= {f"{kind}/{name}/{source}": Mean(total, len(both))}
+            metrics |= {f"{kind}/{name}_low/{source}": Mean(low, 1), f"{kind}/{name}_high/{source}": Mean(high, 1)}
+    return metrics
+
+
+def earlier_wins(places: Sequence[int], scores: Sequence[float]) -> tuple[float, float]:
+    """The share of pairs in which people, and the scorer, prefer the answer that stood earlier; equal scores count half.
+
+    Args:
+        places: where each answer stood, best answer first.
+        scores: of the answers in the same order.
+    """
+    pairs = list(combinations(zip(places, scores, strict=True), 2))
+    people = [float(better[0] < worse[0]) for better, worse in pairs]
+    agrees = [(better[1] > worse[1]) + 0.5 * (better[1] == worse[1]) for better, worse in pairs]
+    scorer = [agree if first else 1 - agree for first, agree in zip(people, agrees, strict=True)]
+    return math.fsum(people) / len(pairs), math.fsum(scorer) / len(pairs)
+
+
 def cheap_scorers(train: Sequence[Example], examples: Sequence[Example]) -> dict[str, Metric]:
     """What length, a bag of words and, where it is known, the true reward reach on the same pairs."""
     longer = longer_wins_accuracy(examples)
@@ -128,6 +176,11 @@ def cheap_scorers(train: Sequence[Example], examples: Sequence[Example]) -> dict
 
 
 def rank_correlation(scores: Sequence[Sequence[float]]) -> dict[str, Metric]:
-    """Mean Kendall's tau over lists of more than two answers, each from best to worst; nothing without one."""
-    taus = [kendall_tau(each) for each in scores if len(each) > 2]
-    return {"eval/kendall_tau": Mean.of(torch.tensor(taus))} if taus else {}
+    """Mean of Kendall's tau and of Spearman's rho over lists of more than two answers, best first; nothing without one."""
+    lists = [each for each in scores if len(each) > 2]
+    if not lists:
+        return {}
+    return {
+        "eval/kendall_tau": Mean(math.fsum(map(kendall_tau, lists)), len(lists)),
+        "eval/spearman_rho": Mean(math.fsum(map(spearman_rho, lists)), len(lists)),
+    }

@@ -139,6 +139,16 @@ def test_pandalm_follows_the_majority(votes: tuple[int, ...], expected: tuple[st
     assert (example.response, example.rejected) == expected
 
 
+def test_where_answers_stood_is_kept_where_rows_have_an_order_of_their_own() -> None:
+    assert [one("pandalm", vote(*votes)).places for votes in ((1, 1, 2), (2, 2, 2))] == [(0, 1), (1, 0)]
+    scores = (("worst", 1), ("best", 9), ("best", 4), ("c", 5))
+    answers = [{"text": text, "score": score} for text, score in scores]
+    listed = one("ranked", {"prompt": "Why?", "responses": answers})
+    assert (listed.ranking, listed.places) == (("best", "c", "worst"), (1, 3, 0))
+    assert one("ranked", {"prompt": "Why?", "responses": ["best", "worst"]}).places == ()  # their order is the ranking
+    assert one("pair", {"prompt": "Why?", "chosen": "a", "rejected": "b"}).places == ()
+
+
 @pytest.mark.parametrize("votes", [(0, 0, 1), (0, 1, 2), (1, 2), (0, 0, 0), ()])
 def test_pandalm_without_a_majority_is_skipped_not_bad(votes: tuple[int, ...]) -> None:
     assert read("pandalm", vote(*votes)) == []

@@ -30,6 +30,8 @@ def demonstration(kind: str, **row: Any) -> tuple[str, str | None]:
 @pytest.mark.parametrize(("first", "second", "expected"), [(2, 1, [("a", "b")]), (-0.5, 0.5, [("b", "a")]), (1, 1, [])])
 def test_the_higher_score_wins_and_a_tie_is_no_pair(first: float, second: float, expected: list[tuple[str, str]]) -> None:
     assert pairs("scored", prompt="Why?", answer_0="a", answer_1="b", score_0=first, score_1=second) == expected
+    found = read("scored", prompt="Why?", answer_0="a", answer_1="b", score_0=first, score_1=second)
+    assert [each.places for each in found] == [(0, 1) if better == "a" else (1, 0) for better, _ in expected]
 
 
 def test_an_answer_that_is_empty_is_no_comparison() -> None:
@@ -40,7 +42,7 @@ def test_citation_marks_are_taken_out_and_other_brackets_stay() -> None:
     (example,) = read(
         "webgpt", prompt="Why?", answer_0="So [1, 2].\nThus[3][4] [sic].", answer_1="No [1].", score_0=1, score_1=0
     )
-    assert example == Example(WHY, "So.\nThus [sic].", "No.", "mine", margin=1)
+    assert example == Example(WHY, "So.\nThus [sic].", "No.", "mine", margin=1, places=(0, 1))
     assert pairs("scored", prompt="Why?", answer_0="a [1]", answer_1="b", score_0=1, score_1=0) == [("a [1]", "b")]
 
 
@@ -48,6 +50,7 @@ def test_a_comparison_takes_the_post_from_the_prompt_or_builds_it() -> None:
     both = {"summaries": [{"text": " one"}, {"text": " two"}], "choice": 1}
     post = {"subreddit": "pets", "title": "Cat", "post": "She sleeps.", "article": None}
     assert pairs("comparisons", info=post, **both) == [("two", "one")]
+    assert [each.places for each in read("comparisons", info=post, **both)] == [(1, 0)]
     (example,) = read("comparisons", info=post, **both)
     assert example.turns[0].text == "SUBREDDIT: r/pets\n\nTITLE: Cat\n\nPOST: She sleeps.\n\nTL;DR:"
     (example,) = read("comparisons", info={"article": "It rained.", "post": None}, **both)
