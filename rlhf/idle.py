@@ -71,22 +71,37 @@ RULES = (
 def settings(run: Run, typed: Sequence[str], study: bool = False) -> list[str]:
     """A line for each of the overrides ``typed`` that changes nothing in ``run``.
 
-    Of a study, ``run`` is any cell; nothing is said of what may have an effect in another one.
+    Of a study, ``run`` is any cell; nothing is said of what may have an effect in another one. Its space counts as typed,
+    but for dimensions under a condition.
     """
     parsed = OverridesParser.create().parse_overrides(list(typed))
     swept = {override.key_or_group for override in parsed if override.is_sweep_override()}
     if study:
         brought = [text.partition("=")[0] for texts in run.sweep.brings.values() for text in texts]
-        swept |= {*run.sweep.space, *brought}
+        known = {override.key_or_group for override in parsed}
+        searched = {key: each for key, each in run.sweep.space.items() if key not in known}
+        typed = [*typed, *(f"{key}={each}" for key, each in searched.items() if key not in run.sweep.only_if)]
+        parsed = OverridesParser.create().parse_overrides(list(typed))
+        swept |= {*searched, *brought}
     if swept & set(RECIPES):
         return []
     told = []
     for text, override in zip(typed, parsed, strict=True):
         key = override.key_or_group
-        why = next(_reasons(run, key, swept, study), None)
+        why = next(_reasons(run, key, swept, study), None) or _ended_before(run, key, swept)
         if why is not None and not override.is_delete():
             told.append(f"{text}: has no effect {why}")
     return told
+
+
+def _ended_before(run: Run, key: str, swept: set[str]) -> str | None:
+    """Why the cells of swept epochs are likely all the same."""
+    stage, _, name = key.rpartition(".")
+    limit = f"{stage}.max_steps"
+    steps = getattr(getattr(run, stage), "max_steps", None) if key in swept and name == "epochs" and stage in STAGES else None
+    if steps is None or limit in swept:
+        return None
+    return f"with {limit}={steps}, unless that is more steps than the epochs have; {limit}=null trains them to their end"
 
 
 def _reasons(run: Run, key: str, swept: set[str], study: bool) -> Iterator[str]:

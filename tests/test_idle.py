@@ -1,5 +1,7 @@
 """Settings that change nothing are named, and those that may change something are not."""
 
+from dataclasses import replace
+
 import pytest
 
 from rlhf import idle
@@ -66,3 +68,25 @@ def test_what_may_have_an_effect_in_another_cell_is_not_named(typed: str) -> Non
 def test_a_study_names_what_no_cell_reads() -> None:
     (line,) = told("seed=1,2 stage=sft ppo.updates=3", study=True)
     assert line.startswith("ppo.updates=3: has no effect")
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "stage=sft sft.max_steps=9 sft.epochs=1,2",
+        "sweep=tune_sft sft.max_steps=9",  # whose space has the epochs
+    ],
+)
+def test_a_study_names_swept_epochs_that_end_with_a_number_of_steps(typed: str) -> None:
+    (line,) = told(typed, study=True)
+    assert line.startswith("sft.epochs=") and "has no effect with sft.max_steps=9, unless that is more steps" in line
+
+
+def test_a_study_names_what_its_space_searches_in_vain() -> None:
+    run = composed("stage=sft")
+    searched = {"sft.schedule_power": "choice(1,2)", "sft.learning_rate": "1e-3,1e-4"}
+    run = replace(run, sweep=replace(run.sweep, space=searched))
+    (line,) = idle.settings(run, ["stage=sft"], True)
+    assert line == "sft.schedule_power=choice(1,2): has no effect with sft.schedule=cosine"
+    under = replace(run, sweep=replace(run.sweep, only_if={"sft.schedule_power": "sft.schedule=polynomial"}))
+    assert idle.settings(under, ["stage=sft"], True) == []
