@@ -20,7 +20,7 @@ from rlhf.data.corpus import Corpus
 from rlhf.engine import placement
 from rlhf.fault import Fault
 from rlhf.identity import Identity
-from rlhf.lineage import ONLINE
+from rlhf.lineage import JUDGED, ONLINE
 from rlhf.report import page as report
 from rlhf.report import sources
 from rlhf.result import HEADLINES, Result, Status
@@ -171,12 +171,10 @@ def foresee(run: Run, chain: list[Link]) -> None:
     for link in chain:
         if not link.finished:
             demand.see(run, link.identity.stage, load_corpus(run))
-            if link.identity.stage == "dpo":
-                placement.look(run.dpo.reference_device, "dpo.reference_device=")
-            if (name := link.identity.stage) in ONLINE:
-                config = getattr(run, name)
-                placement.look(config.reference_device, f"{name}.reference_device=")
-                placement.look(config.reward_device, f"{name}.reward_device=")
+            if (name := link.identity.stage) in (*JUDGED, *ONLINE):
+                placement.look(getattr(run, name).reference_device, f"{name}.reference_device=")
+            if name in ONLINE:
+                placement.look(getattr(run, name).reward_device, f"{name}.reward_device=")
                 ready.see(run.reward, load_corpus(run))
 
 
@@ -281,7 +279,7 @@ def _warn_of_other_tracker(result: Result, run: Run) -> None:
 
 def _print_end(result: Result, run: Run) -> None:
     if result.status is Status.finished:
-        if result.stage in (*ONLINE, "dpo"):
+        if result.stage in (*ONLINE, *JUDGED):
             _print_examples(result)
         print(f"The model is in {result.artifact}; every number is in {result.folder}/metrics.jsonl.")
         print(f"Look at it: {result.folder}/{report.NAME}")

@@ -19,7 +19,7 @@ from rlhf.config import (
     TrackerKind,
 )
 from rlhf.engine import checks as engine
-from rlhf.lineage import LEARNS, ONLINE, chain, parents
+from rlhf.lineage import JUDGED, LEARNS, ONLINE, chain, parents
 from rlhf.models import packaged
 
 
@@ -112,7 +112,7 @@ def _parents(run: Run) -> Iterator[str]:
             continue
         key = f"parents.{name}={given}"
         if name not in read:
-            reasons = {"rm": "rm.init=base", "dpo": f"dpo.init={run.dpo.init.name}"}
+            reasons = {"rm": "rm.init=base"} | {stage: f"{stage}.init={getattr(run, stage).init.name}" for stage in JUDGED}
             reasons |= dict.fromkeys(ONLINE, f"reward={run.reward.kind.name}")
             why = f" with {reasons[run.stage]}" if run.stage in reasons else ""
             yield f"{key}: stage={run.stage}{why} does not start from one; leave it out"

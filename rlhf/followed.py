@@ -3,7 +3,7 @@
 import re
 
 from rlhf.config import EarlyStopConfig, Goal, OnlineConfig, RewardModelLoss, Run, TrainConfig
-from rlhf.lineage import ONLINE
+from rlhf.lineage import JUDGED, ONLINE
 from rlhf.result import OBJECTIVES, Objective
 
 _UP, _DOWN = Goal.maximize, Goal.minimize
@@ -52,6 +52,14 @@ MEASURED: dict[str, dict[str, Goal | None]] = {
         **_SCORES,
         **_AGAINST_THE_START,
     },
+    "kto": {
+        **{f"eval/accuracy{bound}/{_EACH}": _UP for bound in ("", "_low", "_high")},
+        "eval/auc": _UP,
+        "eval/accuracy": _UP,
+        "eval/loss": _DOWN,
+        **_SCORES,
+        **_AGAINST_THE_START,
+    },
     **{stage: {**_AGAINST_THE_START} for stage in ONLINE},
 }
 """The metrics of each stage's evaluations that change as it learns, and which way is better; None: it depends.
@@ -78,7 +86,7 @@ BESIDE: dict[str, tuple[str, ...]] = {
     "pretrain": (),
     "sft": (),
     "rm": _COMPARISONS,
-    "dpo": (*_COMPARISONS, *_THE_START),
+    **dict.fromkeys(JUDGED, (*_COMPARISONS, *_THE_START)),
     **dict.fromkeys(ONLINE, _THE_START),
 }
 """What the evaluations of each stage measure besides, which does not change as it learns."""

@@ -8,13 +8,13 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from rlhf.config import STAGES, DPOLoss, RewardFunction, RewardKind, RewardNormalization, Run, Schedule, TrackerKind, Zero
-from rlhf.lineage import ONLINE, READS, chain
+from rlhf.lineage import JUDGED, ONLINE, READS, chain
 
 RECIPES = ("experiment", "debug", "model")
 """Groups that set keys of other groups."""
 PARENTS = (
-    *("reward", "reward.kind", "sft.init", "rm.init", "dpo.init"),
-    *(f"{stage}.init" for stage in ONLINE),
+    *("reward", "reward.kind", "sft.init", "rm.init"),
+    *(f"{stage}.init" for stage in (*JUDGED, *ONLINE)),
     *("parents.pretrain", "parents.sft", "parents.rm"),
 )
 """What decides which stages are trained."""
@@ -114,8 +114,8 @@ def _reasons(run: Run, key: str, swept: set[str], study: bool) -> Iterator[str]:
     read_by = {stage for stage, read in READS.items() if group in read}
     if read_by and not read_by & set(stages) and not swept & set(PARENTS):
         yield f"on what is trained here: {', '.join(stages)}"
-    if key == "evaluation.reward_model" and not {"sft", "dpo"} & {*stages} and not swept & set(PARENTS):
-        yield f"on what is trained here: {', '.join(stages)}; it is for policies of sft and dpo"
+    if key == "evaluation.reward_model" and not {"sft", *JUDGED} & {*stages} and not swept & set(PARENTS):
+        yield f"on what is trained here: {', '.join(stages)}; it is for policies of sft, {' and '.join(JUDGED)}"
     for rule in RULES:
         if not {key, group} & set(rule.keys) or swept & {rule.by, rule.by.partition(".")[0]}:
             continue

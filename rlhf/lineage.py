@@ -8,8 +8,9 @@ READS: dict[str, tuple[str, ...]] = {
     "pretrain": ("seed", "model", "data", "lora", "pretrain", "evaluation"),
     "sft": ("seed", "model", "data", "lora", "sft", "evaluation"),
     "rm": ("seed", "reward_model", "data", "reward_lora", "rm", "evaluation"),
-    "dpo": ("seed", "model", "data", "lora", "dpo", "evaluation"),
     "ppo": (*_ONLINE, "reward_lora", "ppo"),
+    "dpo": ("seed", "model", "data", "lora", "dpo", "evaluation"),
+    "kto": ("seed", "model", "data", "lora", "kto", "evaluation"),
     "rloo": (*_ONLINE, "rloo"),
     "grpo": (*_ONLINE, "grpo"),
 }
@@ -18,14 +19,17 @@ READS: dict[str, tuple[str, ...]] = {
 ONLINE = ("ppo", "rloo", "grpo")
 """Stages whose policy learns from responses that it samples and a reward scores."""
 
-LEARNS = {"pretrain": "pretrain", "sft": "sft", "rm": "rm", "dpo": "rm", **dict.fromkeys(ONLINE, "ppo")}
+JUDGED = ("dpo", "kto")
+"""Stages whose policy learns from written answers that people judged, beside the frozen policy that it started from."""
+
+LEARNS = {"pretrain": "pretrain", "sft": "sft", **dict.fromkeys(("rm", *JUDGED), "rm"), **dict.fromkeys(ONLINE, "ppo")}
 """The part of the data that each stage learns from, of ``config.PARTS``."""
 
 BUILDS_ON: dict[str, tuple[str, ...]] = {
     "pretrain": (),
     "sft": ("pretrain",),
     "rm": ("pretrain", "sft"),
-    "dpo": ("pretrain", "sft"),
+    **dict.fromkeys(JUDGED, ("pretrain", "sft")),
     **dict.fromkeys(ONLINE, ("pretrain", "sft", "rm")),
 }
 """Every stage that can stand under each one; ``chain`` says which do in a run."""
@@ -44,8 +48,9 @@ def parents(run: Run, stage: str) -> list[str]:
         case online if online in ONLINE:
             policy = "sft" if getattr(run, online).init is PPOInit.sft else "pretrain"
             return [policy, *(["rm"] if run.reward.kind is RewardKind.model else [])]
-        case "dpo":
-            return [] if run.dpo.init is DPOInit.base else [run.dpo.init.name]
+        case judged if judged in JUDGED:
+            start: DPOInit = getattr(run, judged).init
+            return [] if start is DPOInit.base else [start.name]
         case _:
             return []
 

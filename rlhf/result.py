@@ -16,6 +16,7 @@ HEADLINES = {
     "sft": ("eval/perplexity", "response/repetition"),
     "rm": ("eval/accuracy", "baseline/bayes", "baseline/longer_wins", "baseline/bag_of_words", "eval/rating_mse"),
     "dpo": ("eval/accuracy", "baseline/bayes", "reward/gain", "reward/gold_gain", "eval/kl", "response/repetition"),
+    "kto": ("eval/auc", "eval/accuracy", "reward/gain", "reward/gold_gain", "eval/kl", "response/repetition"),
     "ppo": _ONLINE,
     "rloo": _ONLINE,
     "grpo": _ONLINE,
@@ -40,6 +41,7 @@ OBJECTIVES = {
     "rm": Objective("eval/accuracy", "maximize"),
     "ppo": Objective("reward/gain", "maximize"),
     "dpo": Objective("eval/accuracy", "maximize"),
+    "kto": Objective("eval/auc", "maximize"),
     "rloo": Objective("reward/gain", "maximize"),
     "grpo": Objective("reward/gain", "maximize"),
 }

@@ -12,9 +12,11 @@ from rlhf.config import (
     CriticInit,
     DPOConfig,
     GroupedConfig,
+    KTOConfig,
     OnlineConfig,
     Pooling,
     PPOConfig,
+    ReferencePoint,
     RewardFunction,
     RewardKind,
     RewardModelLoss,
@@ -24,7 +26,7 @@ from rlhf.config import (
     TrainConfig,
 )
 from rlhf.fault import Fault
-from rlhf.lineage import ONLINE, chain
+from rlhf.lineage import JUDGED, ONLINE, chain
 from rlhf.rewards.own import looked_at
 from rlhf.rewards.server import is_loopback
 from rlhf.runs import artifact_in
@@ -57,7 +59,7 @@ def _selection(run: Run, name: str, config: TrainConfig | OnlineConfig) -> Itera
 
 def _judge(run: Run) -> Iterator[str]:
     folder = run.evaluation.reward_model
-    if folder is not None and {"sft", "dpo"} & {*chain(run, run.stage)}:
+    if folder is not None and {"sft", *JUDGED} & {*chain(run, run.stage)}:
         try:
             kind = json.loads((artifact_in(folder) / MANIFEST).read_text())["kind"]
         except Fault as fault:
@@ -139,8 +141,12 @@ def _pattern(pattern: str, group: bool) -> Iterator[str]:
 
 
 def _train(run: Run, name: str, config: TrainConfig) -> Iterator[str]:
-    if isinstance(config, DPOConfig):
+    if isinstance(config, DPOConfig | KTOConfig):
         yield from _no_dropout(run, name, config.gradient_checkpointing, "model")
+    if isinstance(config, KTOConfig) and config.reference_point is ReferencePoint.batch and config.batch_size == 1:
+        yield "kto.batch_size=1: kto.reference_point=batch needs the answer of another prompt; use a larger batch, or zero"
+    if isinstance(config, KTOConfig) and not config.desirable_weight + config.undesirable_weight:
+        yield "kto.undesirable_weight=0: with kto.desirable_weight=0 there is nothing to learn; set one above 0"
     if isinstance(config, RMConfig) and config.loss is RewardModelLoss.tokenwise and config.pooling is not Pooling.last:
         yield (
             f"rm.pooling={config.pooling.name}: rm.loss=tokenwise trains the score of each token, of which the last is read; "

@@ -99,6 +99,11 @@ def test_the_default_run_is_sound() -> None:
         ("stage=rloo rloo.group_size=3", "rloo.group_size=3 does not divide rloo.batch_size=256; choose a batch that is a"),
         ("stage=grpo grpo.minibatches=3", "grpo.minibatches=3 does not divide grpo.batch_size=256"),
         ("stage=grpo grpo.group_size=1", "grpo.group_size=1: must be at least 2"),
+        (
+            "stage=kto kto.batch_size=1 kto.micro_batch_size=1",
+            "kto.batch_size=1: kto.reference_point=batch needs the answer of",
+        ),
+        ("stage=kto kto.desirable_weight=0 kto.undesirable_weight=0", "kto.undesirable_weight=0: with kto.desirable_weight=0"),
         ("stage=dpo dpo.beta=0", "dpo.beta=0.0: must be above 0"),
         ("stage=dpo model.dropout=0.1 dpo.gradient_checkpointing=true", "model.dropout=0.1: must be 0 with dpo.gradient"),
         ("rollout.temperature=-1", "rollout.temperature=-1.0: must be at least 0"),

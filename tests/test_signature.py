@@ -25,6 +25,7 @@ GOLDEN = {
     "rm": ("bd3f1ec9c89765b4", "b2c33750"),
     "ppo": ("e14f73207891b165", "545dedf1"),
     "dpo": ("ad8f7c006d75e142", "8042b9e5"),
+    "kto": ("8781122024c9ae0f", "b50c46f1"),
     "rloo": ("f8bab9afc205cdec", "9368fc6c"),
     "grpo": ("badeb2c614f23cbc", "9a397719"),
 }

@@ -46,6 +46,7 @@ from rlhf.config.choices import (
     Pruner,
     PtxData,
     Quantize,
+    ReferencePoint,
     Resource,
     RewardFunction,
     RewardKind,
@@ -66,7 +67,7 @@ from rlhf.config.choices import (
 from rlhf.config.data import DataConfig, SourceConfig
 from rlhf.config.declare import composition, place, result, system
 from rlhf.config.model import ArchConfig, LoraConfig, ModelConfig
-from rlhf.config.offline import DPOConfig, PretrainConfig, RMConfig, SFTConfig, TrainConfig
+from rlhf.config.offline import DPOConfig, KTOConfig, PretrainConfig, RMConfig, SFTConfig, TrainConfig
 from rlhf.config.online import (
     EarlyStopConfig,
     GroupedConfig,
@@ -104,6 +105,7 @@ __all__ = [
     "GroupedConfig",
     "HardwareConfig",
     "KLEstimator",
+    "KTOConfig",
     "Likelihood",
     "LoraConfig",
     "MissingParents",
@@ -126,6 +128,7 @@ __all__ = [
     "Quantize",
     "RLOOConfig",
     "RMConfig",
+    "ReferencePoint",
     "Resource",
     "RewardConfig",
     "RewardFunction",

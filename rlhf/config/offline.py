@@ -3,7 +3,17 @@
 from dataclasses import dataclass
 from typing import Optional
 
-from rlhf.config.choices import DPOInit, DPOLoss, Likelihood, Pooling, RewardModelInit, RewardModelLoss, SFTInit, SFTTargets
+from rlhf.config.choices import (
+    DPOInit,
+    DPOLoss,
+    Likelihood,
+    Pooling,
+    ReferencePoint,
+    RewardModelInit,
+    RewardModelLoss,
+    SFTInit,
+    SFTTargets,
+)
 from rlhf.config.declare import result, system
 from rlhf.config.optimizer import OptimizerConfig
 
@@ -89,5 +99,25 @@ class DPOConfig(TrainConfig):
     """`sigmoid`, `ipo` and `simpo`: weight of the better answer's negative log-likelihood a token beside the loss (RPO, Pang et al. 2024), which keeps it likely; 0: none."""
     likelihood: Likelihood = result()
     """Over what the better answers' likelihood is a mean (`orpo`, and with `sft_coef`): `answers`, each a mean over its own tokens, as published; `tokens`, over all of theirs in the batch (TRL beside DPO); `all`, the prompts' tokens too (TRL's ORPO)."""
+    reference_device: str = system()
+    """As `ppo.reference_device`."""
+
+
+@dataclass
+class KTOConfig(TrainConfig):
+    """Prospect-theoretic optimisation (Ethayarajh et al. 2024): the policy learns from single answers labelled good or bad."""
+
+    init: DPOInit = result()
+    """As `dpo.init`."""
+    reference_point: ReferencePoint = result()
+    """Where gains begin: `batch`, at the KL to the reference, estimated for the whole batch from prompts with the answers of other prompts; `zero`, at the reference itself (APO-zero on single answers, D'Oosterlinck et al. 2024)."""
+    beta: float = result(above=0)
+    """How fast the value of gains and losses saturates; the higher, the closer to the reference."""
+    desirable_weight: float = result(at_least=0)
+    """Weight of the loss of good answers (lambda_D)."""
+    undesirable_weight: float = result(at_least=0)
+    """Weight of the loss of bad answers (lambda_U). Where there are more of one kind, set the weights so that (`desirable_weight` x good) / (`undesirable_weight` x bad) is 1 to 4/3 (Ethayarajh et al. 2024, equation 8); the run prints it."""
+    good_from: float = result()
+    """An answer is good if its rating is at least this; a `label` is a rating of 1 or 0, and the better and the worse of a pair are good and bad whatever it is."""
     reference_device: str = system()
     """As `ppo.reference_device`."""

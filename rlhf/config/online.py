@@ -146,7 +146,7 @@ class EarlyStopConfig:
     """When the stage that is asked for ends before its time; also which metric its `keep_best` follows. Its parents neither read nor sign it."""
 
     metric: Optional[str] = result()
-    """Metric of the evaluations to follow; null: the stage's own (loss of `pretrain` and `sft`, accuracy of `dpo` and `rm` or with `rm.loss=mse` its squared error, reward gain of `ppo`, `rloo` and `grpo`)."""
+    """Metric of the evaluations to follow; null: the stage's own (loss of `pretrain` and `sft`, accuracy of `dpo` and `rm` or with `rm.loss=mse` its squared error, `eval/auc` of `kto`, reward gain of `ppo`, `rloo` and `grpo`)."""
     goal: Optional[Goal] = result()
     """Which way `metric` is better; null: as is known of the metric. Needed where it depends (`response/length_mean`); the stage's own metric has its own goal."""
     patience: Optional[int] = result(at_least=1)

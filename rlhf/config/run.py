@@ -15,7 +15,7 @@ from rlhf.config.choices import Device, Offload, Precision, Zero
 from rlhf.config.data import DataConfig
 from rlhf.config.declare import result, system
 from rlhf.config.model import LoraConfig, ModelConfig
-from rlhf.config.offline import DPOConfig, PretrainConfig, RMConfig, SFTConfig
+from rlhf.config.offline import DPOConfig, KTOConfig, PretrainConfig, RMConfig, SFTConfig
 from rlhf.config.online import EarlyStopConfig, GRPOConfig, PPOConfig, RewardConfig, RLOOConfig, RolloutConfig
 from rlhf.config.sweep import SweepConfig
 
@@ -25,7 +25,7 @@ class Run:
     """One run: a stage with all it needs. Composed by Hydra, checked, and never written to."""
 
     stage: str = result()
-    """What to produce: `pretrain`, `sft`, `rm`, `ppo`, `dpo`, `rloo` or `grpo`. Missing parents are trained first."""
+    """What to produce: `pretrain`, `sft`, `rm`, `ppo`, `dpo`, `kto`, `rloo` or `grpo`. Missing parents are trained first."""
     seed: int = result(at_least=0, at_most=2**32 - 1)
     """Seed of initial weights, data order and sampling."""
     precision: Precision = result()
@@ -66,6 +66,8 @@ class Run:
     """PPO."""
     dpo: DPOConfig = result()
     """DPO and its relatives."""
+    kto: KTOConfig = result()
+    """KTO."""
     rloo: RLOOConfig = result()
     """RLOO."""
     grpo: GRPOConfig = result()
@@ -92,7 +94,7 @@ class Run:
     """Conversations in the terminal."""
 
 
-STAGES = ("pretrain", "sft", "rm", "ppo", "dpo", "rloo", "grpo")
+STAGES = ("pretrain", "sft", "rm", "ppo", "dpo", "kto", "rloo", "grpo")
 """Options of the `stage` group; each after those it builds on."""
 
 PARTS = ("pretrain", "sft", "rm", "ppo")

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from rlhf.config import RewardModelLoss, Run
 from rlhf.data.corpus import SPLITS, Corpus
+from rlhf.data.labels import apart
 from rlhf.data.records import Example
 from rlhf.fault import Fault
 from rlhf.lineage import LEARNS
@@ -21,6 +22,8 @@ def see(run: Run, stage: str, corpus: Corpus) -> None:
         see_comparisons(run.rm.loss, corpus.examples("rm", "train"))
     if stage == "dpo" and not any(len(example.answers) > 1 for example in corpus.examples("rm", "train")):
         raise Fault("stage=dpo: no row has a second answer to compare with; use data with pairs")
+    if stage == "kto":
+        see_labels(run.kto.good_from, corpus.examples("rm", "train"))
     if stage == "ppo" and run.ppo.ptx_coef:
         corpus.examples(run.ppo.ptx_data.name, "train")
 
@@ -39,3 +42,16 @@ def see_comparisons(loss: RewardModelLoss, examples: Sequence[Example]) -> None:
         raise Fault(f"rm.loss={loss.name}: no row has a second answer to compare with; use data with pairs{other}")
     if loss is RewardModelLoss.margin and not any(example.margin for example in examples):
         raise Fault("rm.loss=margin: no row says how much better an answer is; use data with a margin, or rm.loss=pairwise")
+
+
+def see_labels(good_from: float, examples: Sequence[Example]) -> None:
+    """Look whether ``examples`` hold both good and bad answers.
+
+    Raises:
+        Fault: they do not.
+    """
+    found = {bool(each.rating) for example in examples for each in apart(example, good_from)}
+    if len(found) < 2:
+        what = "good" if True in found else "bad"
+        fix = "use data with labels of both kinds or with pairs, or set kto.good_from between the ratings of the two"
+        raise Fault(f"kto.good_from={good_from}: all answers are {what}, so there is nothing to tell apart; {fix}")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from rlhf.doctor.finding import FULL, Finding, History, Severity
-from rlhf.lineage import ONLINE
+from rlhf.lineage import JUDGED, ONLINE
 from rlhf.report.paper import short
 
 ROUNDING = 0.05
@@ -143,10 +143,10 @@ def start(run: History) -> Iterator[Finding]:
 
 def reference(run: History) -> Iterator[Finding]:
     """A reference stays where it is while the policy moves."""
-    trained = [at for at, _ in run.all("policy/approxkl_avg" if run.stage in ONLINE else "rewards/margins", "train")]
-    told = "objective/kl" if run.stage in ONLINE else "rewards/margins"
+    told = "objective/kl" if run.stage in ONLINE else "rewards/chosen"
+    trained = [at for at, _ in run.all("policy/approxkl_avg" if run.stage in ONLINE else told, "train")]
     moved = [value for at, value in run.all(told, "train") if trained and at > trained[0] + 1]
-    if run.stage in (*ONLINE, "dpo") and moved and all(value == 0 for value in moved):
+    if run.stage in (*ONLINE, *JUDGED) and moved and all(value == 0 for value in moved):
         yield Finding(
             "policy-equals-reference",
             Severity.error,

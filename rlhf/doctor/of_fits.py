@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from rlhf.doctor.finding import Finding, History, Severity
+from rlhf.lineage import JUDGED
 from rlhf.report.paper import short
 
 OVERFIT = 1.05
@@ -31,7 +32,7 @@ def overfitting(run: History) -> Iterator[Finding]:
 
 def nothing_learnt(run: History) -> Iterator[Finding]:
     """A loss that does not fall."""
-    if run.stage not in ("pretrain", "sft", "rm", "dpo"):
+    if run.stage not in ("pretrain", "sft", "rm", *JUDGED):
         return
     losses = [value for _, value in run.all("loss", "train")]
     if len(losses) > 3 and min(losses[1:]) > (1 - LEAST_FALL) * losses[0] > 0:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from rlhf.doctor.finding import Finding, History, Severity
+from rlhf.lineage import JUDGED
 from rlhf.report.paper import short
 
 MOST_KL = 50.0
@@ -198,7 +199,8 @@ def likelihood(run: History) -> Iterator[Finding]:
             f"logps/chosen went from {short(values[0])} to {short(values[-1])} nats, logps/rejected from {short(worse[0])} to "
             f"{short(worse[-1])}",
             "Both answers become unlikely, and something else likely.",
-            "Set dpo.sft_coef, raise dpo.beta or lower dpo.learning_rate; and read the samples.",
+            f"{'Set dpo.sft_coef, raise' if run.stage == 'dpo' else 'Raise'} {_price(run)} or lower {run.stage}.learning_rate; "
+            "and read the samples.",
         )
 
 
@@ -219,4 +221,4 @@ RULES: tuple[Callable[[History], Iterator[Finding]], ...] = (
 
 def _price(run: History) -> str:
     """The key that holds the policy to where it started."""
-    return f"{run.stage}.{'beta' if run.stage == 'dpo' else 'kl_coef'}"
+    return f"{run.stage}.{'beta' if run.stage in JUDGED else 'kl_coef'}"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rlhf.config import Device, Offload, Optimizer, Precision, Quantize, Run, Zero
-from rlhf.lineage import ONLINE, chain
+from rlhf.lineage import JUDGED, ONLINE, chain
 
 NO_BITSANDBYTES = "needs bitsandbytes, which is not installed; pip install 'rlhf[bitsandbytes]'"
 
@@ -79,7 +79,7 @@ def _optimizers(run: Run) -> Iterator[str]:
 
 
 def _places(run: Run) -> Iterator[str]:
-    if run.stage not in (*ONLINE, "dpo"):
+    if run.stage not in (*ONLINE, *JUDGED):
         return
     config = getattr(run, run.stage)
     for name in ("reference_device", "reward_device"):

@@ -33,7 +33,7 @@ def _many(count: int, what: str) -> str:
 
 
 def _noun(stage: str) -> str:
-    return {"pretrain": "block", "rm": "pair", "dpo": "pair"}.get(stage, "sequence")
+    return {"pretrain": "block", "rm": "pair", "dpo": "pair", "kto": "answer"}.get(stage, "sequence")
 
 
 def _pieces(whole: int, micro: int, ranks: int) -> str:

@@ -59,11 +59,14 @@ def prompt_tokens(tokenizer: PreTrainedTokenizerBase, turns: tuple[Turn, ...], l
 
     What is cut is the front behind a leading begin-of-text token, so that the question and the role marks at the end stay.
     """
-    ids = list(_rendered_tokens(tokenizer, turns, str(tokenizer.chat_template)))
+    return kept_end(list(_rendered_tokens(tokenizer, turns, str(tokenizer.chat_template))), limit, tokenizer.bos_token_id)
+
+
+def kept_end(ids: list[int], limit: int, bos: int | None) -> list[int]:
+    """The last ``limit`` of a prompt's token ids, or one less behind the begin token ``bos`` that they begin with."""
     if len(ids) <= limit:
         return ids
-    keep_bos = ids[0] == tokenizer.bos_token_id
-    return ids[:1] + ids[len(ids) - limit + 1 :] if keep_bos else ids[len(ids) - limit :]
+    return ids[:1] + ids[len(ids) - limit + 1 :] if ids[0] == bos else ids[len(ids) - limit :]
 
 
 def answer_spans(tokenizer: PreTrainedTokenizerBase, turns: tuple[Turn, ...]) -> tuple[int, dict[int, tuple[int, int]]]:

@@ -27,6 +27,7 @@ TURNS = {
     "pretrain": ("before", "after pretraining"),
     "sft": ("before", "after SFT"),
     "dpo": ("before", "after DPO"),
+    "kto": ("before", "after KTO"),
     "ppo": ("SFT policy", "after PPO"),
     "rloo": ("SFT policy", "after RLOO"),
     "grpo": ("SFT policy", "after GRPO"),

@@ -90,6 +90,11 @@ def right(better: Tensor, worse: Tensor) -> Tensor:
     return (better > worse).float() + 0.5 * (better == worse).float()
 
 
+def separation(good: Tensor, bad: Tensor) -> float:
+    """Share of couples of a good and a bad answer whose good one scores higher, ties half: the area under the ROC curve."""
+    return right(good[:, None], bad[None, :]).mean().item()
+
+
 def kendall_tau(scores: Sequence[float]) -> float:
     """Pairs in order minus pairs out of order, as a share of all; ``scores`` of answers from best to worst, at least two."""
     pairs = list(combinations(scores, 2))

@@ -37,13 +37,10 @@ from rlhf.engine.placement import AUTO, CPU
 from rlhf.lineage import READS
 from rlhf.metrics import Mean, Metric, Metrics, Total
 from rlhf.models.tokenizer import load_tokenizer
-from rlhf.rewards.model import brought_reward
-from rlhf.rewards.scale import Scale
 from rlhf.stages import signs
-from rlhf.stages.answers import plain_sampling
 from rlhf.stages.batches import Comparisons, Ranked
 from rlhf.stages.comparison import cheap_scorers, ends, marked, ordering, ranked, right
-from rlhf.stages.exam import Exam
+from rlhf.stages.exam import plain_exam
 from rlhf.stages.examples import epoch_batches, in_groups, in_turns, rows_per_epoch, tokenizer_texts, total_steps
 from rlhf.stages.interface import Evaluation, Setting, Stage
 from rlhf.stages.policies import Policies, recompute
@@ -91,7 +88,7 @@ class DPO(Stage[Comparisons]):
         self.micro_batch_size = config.micro_batch_size
         self.log_every, self.eval_every, self.save_every = config.log_every, config.eval_every, config.save_every
         self._cheap: dict[str, Metric] = {}
-        self._exam = self._make_exam()
+        self._exam = plain_exam(setting, self._policies, corpus.examples("rm", "held_out"), config.max_length)
         setting.engine.prepare(self.trainable())
 
     def trainable(self) -> dict[str, Trainable]:
@@ -200,15 +197,6 @@ class DPO(Stage[Comparisons]):
         for prompt, reward in zip(batch.prompts.tolist(), weighed.rewards.tolist(), strict=True):  # in the order of ranks
             orders[prompt].append(reward)
         return Mean(weighed.loss.item(), batch.weight), orders
-
-    def _make_exam(self) -> Exam:
-        setting, limit, longest = self._setting, self._run.evaluation, self._config.max_length
-        reward = None
-        if limit.reward_model is not None:
-            engine = setting.engine
-            reward = brought_reward(limit.reward_model, self._tokenizer, longest, engine, limit.micro_batch_size)
-        held_out = setting.corpus.examples("rm", "held_out")
-        return Exam(setting, self._policies, reward, Scale(), held_out, plain_sampling(limit, longest))
 
     def export(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         """The policy and its tokenizer."""

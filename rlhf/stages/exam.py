@@ -14,8 +14,9 @@ from rlhf.data.records import Example
 from rlhf.metrics import Mean, Metric
 from rlhf.models.average import Average
 from rlhf.rewards.interface import Reward
+from rlhf.rewards.model import brought_reward
 from rlhf.rewards.scale import Scale
-from rlhf.stages.answers import Answers, answer
+from rlhf.stages.answers import Answers, answer, plain_sampling
 from rlhf.stages.batches import Tokens
 from rlhf.stages.examples import in_groups, in_turns
 from rlhf.stages.interface import Evaluation, Setting
@@ -119,3 +120,12 @@ class Exam:
         parts = self._setting.engine.spread(list(groups), sums)
         kl, loss = (sum((part[which] for part in parts), Mean(0.0, 0)) for which in (0, 1))
         return kl, Mean(math.exp(min(loss.value, 700.0)), 1)
+
+
+def plain_exam(setting: Setting, policies: Policies, held_out: Sequence[Example], max_length: int) -> Exam:
+    """For a policy that samples nothing while it trains: raw scores by `evaluation.reward_model`, if one is named."""
+    limit, reward = setting.run.evaluation, None
+    if limit.reward_model is not None:
+        engine, size = setting.engine, limit.micro_batch_size
+        reward = brought_reward(limit.reward_model, policies.tokenizer, max_length, engine, size)
+    return Exam(setting, policies, reward, Scale(), held_out, plain_sampling(limit, max_length))

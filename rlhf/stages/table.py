@@ -5,6 +5,7 @@ from typing import Any
 from rlhf.stages.dpo import DPO
 from rlhf.stages.grpo import GRPO
 from rlhf.stages.interface import Stage
+from rlhf.stages.kto import KTO
 from rlhf.stages.ppo import PPO
 from rlhf.stages.pretrain import Pretrain
 from rlhf.stages.rloo import RLOO
@@ -17,6 +18,7 @@ TABLE: dict[str, type[Stage[Any]]] = {
     "rm": RewardModel,
     "ppo": PPO,
     "dpo": DPO,
+    "kto": KTO,
     "rloo": RLOO,
     "grpo": GRPO,
 }

@@ -11,6 +11,7 @@ SHOWN = {
     "sft": ("loss", "eval/perplexity"),
     "rm": ("loss", "rewards/accuracies", "eval/accuracy", "eval/rating_mse"),
     "dpo": ("loss", "rewards/accuracies", "eval/accuracy", "reward/gain", "reward/gold_gain"),
+    "kto": ("loss", "rewards/accuracies", "kto/reference_point", "eval/auc", "reward/gain", "reward/gold_gain"),
     **dict.fromkeys(ONLINE, ("objective/scores", "objective/kl", "reward/gain", "reward/gold_gain")),
 }
 """Metrics worth a place on the line, by stage."""

@@ -61,7 +61,7 @@ SICK: list[tuple[str, str, Rows]] = [
         "ppo",
         [{"policy/approxkl_avg": 0.01, "objective/kl": 0.0}, {"objective/kl": 0.0}, {"objective/kl": 0.0}],
     ),
-    ("policy-equals-reference", "dpo", [{"rewards/margins": 0.0}, {"rewards/margins": 0.0}, {"rewards/margins": 0.0}]),
+    ("policy-equals-reference", "dpo", [{"rewards/chosen": 0.0}, {"rewards/chosen": 0.0}, {"rewards/chosen": 0.0}]),
     ("negative-entropy", "ppo", [{"objective/entropy": 3.0}, {"objective/entropy": -0.1}]),
     ("negative-kl", "ppo", [{"objective/kl": -1.0}, {"objective/kl": -1.5}]),
     ("sampler-and-training-differ", "ppo", [{"signs/surprise": 0.02, "signs/surprise_z": 5.0}] * 2),

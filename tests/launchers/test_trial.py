@@ -31,6 +31,7 @@ def frozen(tmp_path: Path) -> Path:
         "rm=tiny",
         "ppo=tiny",
         "dpo=tiny",
+        "kto=tiny",
         "rloo=tiny",
         "grpo=tiny",
         "rollout=tiny",

@@ -11,7 +11,7 @@ from tests.stages.small import drift, faults, learn, record, weights
 UPDATES = 5
 LEARNS_AT_ONCE = (
     *("ppo.critic_warmup=0", "ppo.learning_rate=1e-3"),
-    *(f"{stage}.warmup_steps=0" for stage in ("sft", "rm", "dpo")),
+    *(f"{stage}.warmup_steps=0" for stage in ("sft", "rm", "dpo", "kto")),
 )
 
 
@@ -25,6 +25,7 @@ LEARNS_AT_ONCE = (
         ("ppo", ["ppo.kl_estimator=k3", "ppo.entropy_coef=0.01", "ppo.score_after_end=true"]),
         pytest.param(*("ppo", ["lora=dim8", "reward_lora=dim8"]), marks=pytest.mark.slow),
         ("dpo", ["dpo.learning_rate=1e-3"]),
+        pytest.param(*("kto", ["kto.learning_rate=1e-3", "kto.desirable_weight=1.3"]), marks=pytest.mark.slow),
         pytest.param(*("rloo", ["rloo.learning_rate=1e-3"]), marks=pytest.mark.slow),
         ("grpo", ["grpo.learning_rate=1e-3", "grpo.weighting=token"]),
         pytest.param(*("dpo", ["dpo.loss=orpo", "dpo.likelihood=all", "dpo.learning_rate=1e-3"]), marks=pytest.mark.slow),

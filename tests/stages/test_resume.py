@@ -15,9 +15,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SMALL = (
     *("debug=smoke", "data.sources.demonstrations.cap=200", "data.sources.preferences.cap=200", "data.sources.prompts.cap=200"),
-    *("sft.max_steps=40", "rm.max_steps=40", "dpo.max_steps=40", "ppo.updates=20", "grpo.updates=20"),
-    *(f"{stage}.log_every=5" for stage in ("sft", "rm", "dpo", "ppo", "grpo")),
-    *(f"{stage}.save_every=7" for stage in ("sft", "rm", "dpo", "ppo", "grpo")),
+    *("sft.max_steps=40", "rm.max_steps=40", "dpo.max_steps=40", "kto.max_steps=40", "ppo.updates=20", "grpo.updates=20"),
+    *(f"{stage}.log_every=5" for stage in ("sft", "rm", "dpo", "kto", "ppo", "grpo")),
+    *(f"{stage}.save_every=7" for stage in ("sft", "rm", "dpo", "kto", "ppo", "grpo")),
 )
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
@@ -40,10 +40,10 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    "stage", ["ppo", *(pytest.param(stage, marks=pytest.mark.slow) for stage in ("sft", "rm", "dpo", "grpo"))]
+    "stage", ["ppo", *(pytest.param(stage, marks=pytest.mark.slow) for stage in ("sft", "rm", "dpo", "kto", "grpo"))]
 )
 def test_a_stopped_run_goes_on_to_the_same_bytes(stage: str, whole: Path, tmp_path: Path) -> None:
-    if stage in ("dpo", "grpo"):  # which are no part of that chain
+    if stage in ("dpo", "kto", "grpo"):  # which are no part of that chain
         subprocess.run(command(stage, whole), cwd=ROOT, env=ENVIRONMENT, check=True, capture_output=True)
     stopped = tmp_path / "stopped"
     shutil.copytree(whole, stopped)  # start from the same parents, so that the signal meets the stage itself
