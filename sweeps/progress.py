@@ -4,10 +4,12 @@ from pathlib import Path
 
 from rlhf.result import Result, Status
 from sweeps import screening
+from sweeps.answer.standing import Spread
+from sweeps.answer.words import ends
 from sweeps.cells import label
 from sweeps.goal import Goal, measurements
 from sweeps.record import Entry
-from sweeps.seeds import are_distinguishable
+from sweeps.seeds import are_distinguishable, is_mean
 from sweeps.space import Point, Space, text
 from sweeps.trials import Trials
 
@@ -43,7 +45,9 @@ class Progress:
             self._done, self._seconds = self._done + 1, self._seconds + seconds
         how = "/".join(part for part in (result.status.name, result.reason) if part)
         measured = measurements(result) if result.status is Status.finished else {}
-        values = [f"{each.metric} {measured[each.metric]:.4g}" for each in self._goal.objectives if each.metric in measured]
+        values = [
+            f"{each.metric} {with_interval(result, each.metric)}" for each in self._goal.objectives if each.metric in measured
+        ]
         what = "".join(f", {value}" for value in values)
         why = f": {result.message.splitlines()[0]}" if result.message else ""
         left = "" if stopped else self._eta()
@@ -99,6 +103,15 @@ def summary(trials: Trials, left: int, why_ended: str) -> list[str]:
     return lines
 
 
+def with_interval(result: Result, metric: str) -> str:
+    """A measurement; of a mean over seeds with its 95 % interval."""
+    measured = measurements(result)
+    value, low, high = measured[metric], measured.get(f"{metric}_low"), measured.get(f"{metric}_high")
+    if low is None or high is None or not is_mean(result):
+        return f"{value:.4g}"
+    return f"{value:.4g} {ends(value, Spread(low, high, ''))}"
+
+
 def judged(trials: Trials) -> list[Judged]:
     """The finished trials that keep all constraints."""
     goal = trials.goal
@@ -125,14 +138,15 @@ def _best(trials: Trials) -> list[str]:
         alike = [entry for entry in others if not are_distinguishable(mine, trials.by_seed(entry))]
         equal = [entry for (other,), entry, _ in good if entry is not best and other == value and entry not in alike]
         return [
-            f"best {goal.objectives[0].metric}: {value:.4g} in {best.number:04d}: {label(best.point)}",
+            f"best {goal.objectives[0].metric}: {with_interval(result, goal.objectives[0].metric)} in {best.number:04d}: "
+            f"{label(best.point)}",
             *([f"not distinguishable from it on these seeds: {_numbers(alike)}"] if alike else []),
             *([f"just as good: {_numbers(equal)}"] if equal else []),
             f"run it again: python -m rlhf reproduce {result.folder}",
         ]
     lines = ["nothing is better in every respect than:"]
-    for values, entry, _ in best_ones[:NAMED]:
-        said = ", ".join(f"{each.metric} {value:.4g}" for each, value in zip(goal.objectives, values, strict=True))
+    for _, entry, result in best_ones[:NAMED]:
+        said = ", ".join(f"{each.metric} {with_interval(result, each.metric)}" for each in goal.objectives)
         lines.append(f"  {entry.number:04d} {said}: {label(entry.point)}")
     return lines
 

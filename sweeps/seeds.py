@@ -16,6 +16,8 @@ from sweeps.goal import measurements
 
 HOPELESS = "worse than the best for certain"
 """In the message of a point that got fewer seeds than the others."""
+MEAN = "mean of "
+"""How the message of a point under several seeds begins."""
 
 
 def is_hopeless(values: Mapping[int, float], best: Mapping[int, float], objective: Objective) -> bool:
@@ -76,6 +78,11 @@ def with_seeds(result: Result, others: Iterable[Result]) -> Result:
     return replace(result, seconds=sum(each.seconds for each in both), cost_usd=sum(costs) if costs else None)
 
 
+def is_mean(result: Result) -> bool:
+    """Whether it is what ``joined`` made of several seeds."""
+    return result.message.startswith(MEAN) and not result.message.startswith(f"{MEAN}1 ")
+
+
 def joined(results: Sequence[Result], planned: int) -> Result:
     """The result of a point from those of its seeds, all finished: means, with intervals, and what all of them took."""
     first = results[0]
@@ -93,7 +100,7 @@ def joined(results: Sequence[Result], planned: int) -> Result:
     return replace(
         first,
         status=Status.finished,
-        message=f"mean of {len(results)} seeds{fewer}",
+        message=f"{MEAN}{len(results)} seeds{fewer}",
         metrics=metrics,
         seconds=sum(each.seconds for each in results),
         cost_usd=sum(costs) if costs else None,

@@ -76,7 +76,7 @@ def cells(study: Study, found: Standing, rows: int = ROWS) -> RenderableType:
     for each in found.ranked[:rows]:
         status = Text(visible(standing.how(each)), STYLES.get(each.entry.status, ""))
         last = " when pruned" if each.is_cut_short else ""
-        values = [*(_measured(each, name, last) for name in metrics), *(_measured(each, name) for name in others)]
+        values = [*(_with_interval(each, name, last) for name in metrics), *(_measured(each, name) for name in others)]
         said = "; ".join(filter(None, (words.doing(each, study), each.message, *(f"not {rule}" for rule in each.broken))))
         settings = (
             [shown(value) for value in each.settings.values()] if len(keys) <= MOST_KEYS else [_all_settings(each, study)]
@@ -149,6 +149,13 @@ def _failures(found: Standing) -> Iterator[str]:
 
 def _all_settings(trial: Trial, study: Study) -> str:
     return trial.label.replace(f"{study.about['stage']}.", "")
+
+
+def _with_interval(trial: Trial, metric: str, when: str) -> str:
+    """An objective, of a trial under several seeds with its interval over them."""
+    spread = standing.spread(trial, metric) if len(trial.seeds) > 1 and not when else None
+    said = _measured(trial, metric, when)
+    return f"{said} {words.ends(trial.measured[metric], spread)}" if spread is not None and said else said
 
 
 def _measured(trial: Trial, name: str, when: str = "") -> str:

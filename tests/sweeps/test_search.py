@@ -183,7 +183,9 @@ def test_combinations_that_break_a_rule_are_left_out_and_named(
     assert "left out, 1 of the combinations: offload=all" in capsys.readouterr().out
 
 
-def test_a_trial_is_the_mean_over_seeds_and_hopeless_ones_get_fewer(run_study: Study, rows: Rows, tmp_path: Path) -> None:
+def test_a_trial_is_the_mean_over_seeds_and_hopeless_ones_get_fewer(
+    run_study: Study, rows: Rows, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run_study("sft.learning_rate=1e-3,2e-3", "sweep.seeds=3", "sweep.parallel=1", "seed=1") == 0
     good, bad = rows()
     assert float(good["objective"]) == pytest.approx(0.101) and float(good["seconds"]) == 4.5
@@ -191,6 +193,9 @@ def test_a_trial_is_the_mean_over_seeds_and_hopeless_ones_get_fewer(run_study: S
     assert (tmp_path / "ran_as").read_text().split("\n")[:3] == ["sft 1", "sft 2", "sft 3"]
     assert bad["message"] == "mean of 2 seeds of 3: worse than the best for certain"
     assert sorted(path.name for path in (tmp_path / "studies/s/trials/0001").glob("*/")) == ["1", "2"]
+    said = capsys.readouterr().out
+    assert "0000 finished, eval/loss 0.101 ± 0.0025 in" in said and "best eval/loss: 0.101 ± 0.0025 in 0000" in said
+    assert "0.2005 ± 0.0064" in next(line for line in said.splitlines() if line.split()[:2] == ["0001", "0.002"])
 
 
 @pytest.mark.parametrize("mode", ["characterize", "tune"])
