@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from launchers.trial import REUSED
 from rlhf.compare.intervals import of_mean, paired_seeds
 from rlhf.result import Objective, Result, Status
 from sweeps.goal import measurements
@@ -97,10 +98,12 @@ def joined(results: Sequence[Result], planned: int) -> Result:
     costs = [each.cost_usd for each in results if each.cost_usd is not None]
     peaks = [each.peak_memory_gib for each in results if each.peak_memory_gib is not None]
     fewer = f" of {planned}: {HOPELESS}" if len(results) < planned else ""
+    before = sum(REUSED in each.message for each in results)
+    reused = f"; {before} of them: {REUSED}" if before else ""
     return replace(
         first,
         status=Status.finished,
-        message=f"{MEAN}{len(results)} seeds{fewer}",
+        message=f"{MEAN}{len(results)} seeds{fewer}{reused}",
         metrics=metrics,
         seconds=sum(each.seconds for each in results),
         cost_usd=sum(costs) if costs else None,

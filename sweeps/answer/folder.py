@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from launchers.trial import REUSED
 from rlhf.constraint import Constraint
 from rlhf.fault import Fault
 from rlhf.report.paper import short
@@ -64,6 +65,11 @@ class Trial:
     def message(self) -> str:
         """The first line of what it said at its end."""
         return (self.result.message.splitlines() or [""])[0] if self.result else ""
+
+    @property
+    def is_reused(self) -> bool:
+        """Whether a run of it was finished before the study: what it took was measured then, beside who knows what."""
+        return self.result is not None and REUSED in self.result.message
 
     @property
     def is_cut_short(self) -> bool:

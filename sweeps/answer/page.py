@@ -60,6 +60,7 @@ def contents(study: Study) -> dict[str, Any]:
         "champions": found.champions if study.about["mode"] == "characterize" else [],
         "none_yet": words.none_yet(study),
         "likeness": words.likeness(study, found),
+        "of_before": words.of_before(study, found),
         "shown": open_rows,
         "folded": found.ranked[len(open_rows) :],
         "few": FEW,

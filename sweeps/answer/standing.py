@@ -3,7 +3,7 @@
 import re
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from rlhf.constraint import dominates
 from rlhf.preflight import override_key
 from rlhf.result import Objective, Status
 from rlhf.runs import CONFIG
-from sweeps.answer.folder import PARENTS, TRIALS, Study, Trial, pasteable
+from sweeps.answer.folder import PACE, PARENTS, TRIALS, Study, Trial, pasteable
 from sweeps.record import RUNNING
 from sweeps.seeds import are_distinguishable
 from sweeps.space import quoted
@@ -26,6 +26,8 @@ COSTS = (
 )
 """What a point is weighed by beside the study's own objectives."""
 TITLES = {"perf/tokens_per_second": "fastest", "mem/peak_gib": "needs least memory", "cost/usd": "cheapest"}
+TIMED = ("perf/tokens_per_second", "cost/usd", "time/seconds", PACE)
+"""What hangs on what else the machine did."""
 APART = 0.01
 LOST = (Status.failed.name, Status.infeasible.name, Status.lost.name, Status.stopped.name)
 ORDER = ("finished", RUNNING, "pruned", "stopped", "lost", "infeasible", "failed")
@@ -70,7 +72,7 @@ class Standing:
     front: Sequence[Trial]
     """Trials that no other beats in all of them."""
     champions: Sequence[tuple[str, Objective, Trial]]
-    """Fastest, least memory, cheapest, among those that keep the constraints."""
+    """Fastest, least memory, cheapest, among those that keep the constraints; times of runs from before do not count."""
     failures: Sequence[Failure]
     counts: Sequence[tuple[str, int]]
     """Trials by status."""
@@ -96,11 +98,7 @@ def of(study: Study) -> Standing:
         alike=_alike(best, good) if len(objectives) == 1 else [],
         axes=axes,
         front=_front(sorted(measured, key=lambda each: turned(each, axes)), axes),
-        champions=[
-            (TITLES[axis.metric], axis, min(known, key=lambda each: turned(each, [axis])))
-            for axis in COSTS
-            if (known := [each for each in good if axis.metric in each.measured]) and _tells(good, axis.metric)
-        ],
+        champions=list(_champions(good)),
         failures=_failures(study),
         counts=[(status, statuses[status]) for status in ORDER if statuses[status]],
     )
@@ -151,6 +149,15 @@ def alone(study: Study, trial: Trial) -> str:
 
 def _plain(value: Any) -> Any:
     return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+
+
+def _champions(good: Sequence[Trial]) -> Iterator[tuple[str, Objective, Trial]]:
+    """By time and price only runs of the study itself are compared."""
+    for axis in COSTS:
+        compared = [each for each in good if axis.metric not in TIMED or not each.is_reused]
+        known = [each for each in compared if axis.metric in each.measured]
+        if known and _tells(compared, axis.metric):
+            yield TITLES[axis.metric], axis, min(known, key=lambda each: turned(each, [axis]))
 
 
 def _front(trials: Sequence[Trial], axes: Sequence[Objective]) -> list[Trial]:

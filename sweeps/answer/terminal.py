@@ -105,6 +105,8 @@ def _answer(study: Study, found: Standing) -> Iterator[str]:
     if study.about["mode"] == "characterize":
         for title, axis, trial in found.champions:
             yield f"{title}: {trial.number:04d} with {axis.metric} {short(trial.measured[axis.metric])}: {trial.label}"
+    if before := words.of_before(study, found):
+        yield before
 
 
 def _front(found: Standing) -> RenderableType:
@@ -115,7 +117,8 @@ def _front(found: Standing) -> RenderableType:
     table.add_column("settings", overflow="fold")
     for each in found.front[:FRONT]:
         values = [_measured(each, axis.metric) for axis in found.axes]
-        table.add_row(f"{each.number:04d}", *map(_text, values), _text(each.label))
+        label = f"{each.label} (times of before)" if each.is_reused else each.label
+        table.add_row(f"{each.number:04d}", *map(_text, values), _text(label))
     left = len(found.front) - FRONT
     return Group(table, _line(f"and {left} more, in report.html")) if left > 0 else table
 

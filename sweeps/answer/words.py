@@ -7,7 +7,7 @@ from rlhf.report.page import clock
 from rlhf.report.paper import short
 from sweeps.answer.folder import PARENTS, Study, Trial
 from sweeps.answer.prompts import on_prompts
-from sweeps.answer.standing import Spread, Standing
+from sweeps.answer.standing import TIMED, Spread, Standing
 from sweeps.plan import DOMINATED
 from sweeps.record import RUNNING
 
@@ -80,6 +80,20 @@ def likeness(study: Study, found: Standing) -> str:
     else:
         said = f"Distinguishable on the held-out prompts from {near}."
     return f"{said} What another seed would change is not known; sweep.seeds=3 tells."
+
+
+def of_before(study: Study, found: Standing) -> str:
+    """Which trials' times were measured before the study, and so decide nothing, or what they did decide."""
+    timed = any(each.metric in TIMED for each in study.goal.objectives)
+    reused = [each for each in study.trials if each.is_reused]
+    if not reused:
+        return ""
+    told = f"Runs of {numbers(reused)} were finished before this study: their times, speeds and prices are those of then"
+    if timed and found.best is not None:
+        return (
+            f"{told}, and what it is after is such a figure: fresh=true and another sweep.name measure them beside the others."
+        )
+    return f"{told}{', and count for none of fastest and cheapest' if study.about['mode'] == 'characterize' else ''}."
 
 
 def ends(value: float, spread: Spread) -> str:

@@ -4,12 +4,14 @@ import fcntl
 import json
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
+from launchers.trial import REUSED
 from rlhf.fault import Fault
 from rlhf.preflight import companions
 from rlhf.result import Objective, Result, Status
@@ -21,6 +23,7 @@ from sweeps.answer.folder import PACE
 from sweeps.answer.importance import importance
 from sweeps.answer.tracks import Tracks, pace
 from sweeps.logbook import Stay
+from sweeps.seeds import joined
 from tests.sweeps import made
 from tests.sweeps.conftest import FAKE_TRIAL
 
@@ -109,6 +112,20 @@ def test_the_front_is_over_quality_speed_memory_and_dollars_as_far_as_they_tell(
     assert [each.metric for each in found.axes] == ["eval/loss", speed, "cost/usd"]  # all need the same memory
     assert [each.number for each in found.front] == [0, 1]
     assert [(title, each.number) for title, _, each in found.champions] == [("fastest", 1), ("cheapest", 1)]
+
+
+def test_times_of_runs_from_before_the_study_decide_nothing(tmp_path: Path) -> None:
+    speed = "perf/tokens_per_second"
+    ends: Ends = {at: {"eval/loss": 1.0 + at, speed: 90.0 / (1 + at), "$": 1.0 + at} for at in range(3)}
+    place = study(tmp_path, ends)
+    reused = place / "trials/0000/result.json"
+    told = Result.load(reused)
+    reused.write_text(joined([replace(told, message=REUSED), told], 2).to_json())
+    read = folder.read(place)
+    found = standing.of(read)
+    assert found.best is not None and found.best.number == 0
+    assert [(title, each.number) for title, _, each in found.champions] == [("fastest", 1), ("cheapest", 1)]
+    assert words.of_before(read, found).startswith("Runs of 0000 were finished before this study")
 
 
 def test_points_that_the_seeds_do_not_tell_from_the_best_are_named(tmp_path: Path) -> None:
