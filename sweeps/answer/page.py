@@ -52,7 +52,7 @@ def contents(study: Study) -> dict[str, Any]:
     return {
         "study": study,
         "standing": found,
-        "counted": words.counted(study),
+        "ended": words.ended(study),
         "complete": words.is_complete(study),
         "seeds": study.about["seeds"],
         "metrics": [each.metric for each in study.goal.objectives],

@@ -23,7 +23,7 @@ def head(study: Study, found: Standing) -> str:
     of = f" of {study.about['planned']}" if study.about["planned"] else ""
     counts = ", ".join(f"{count} {status}" for status, count in found.counts)
     took = clock(study.wall_seconds)
-    return f"study {study.path.name}, {state}: {counted(study)}{of} trials ({counts}); {took}; {study.goal}"
+    return f"study {study.path.name}, {state}: {ended(study)}{of} trials ended ({counts}); {took}; {study.goal}"
 
 
 def bill(study: Study) -> str:
@@ -49,6 +49,11 @@ def counted(study: Study) -> int:
     """Trials begun, of a search without those that were settled unrun: they do not count towards its total."""
     runs_all = study.about["mode"] != SweepMode.tune.name
     return sum(runs_all or not each.entry.reason.startswith(DOMINATED) for each in study.trials)
+
+
+def ended(study: Study) -> int:
+    """Those of them that do not run any more."""
+    return counted(study) - sum(each.entry.status == RUNNING for each in study.trials)
 
 
 def none_yet(study: Study) -> str:

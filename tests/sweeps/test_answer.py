@@ -187,6 +187,7 @@ def test_a_running_trial_says_how_far_it_is_and_is_lost_without_its_sweeper(tmp_
         read = folder.read(place)
         (trial,) = read.trials
     assert trial.entry.status == "running"
+    assert "running: 0 trials ended (1 running)" in words.head(read, standing.of(read))
     assert words.doing(trial, read) == "round 9 of 20, eval/loss 3.5"
     assert trial.measured[PACE] == 0.25  # the first row is left out: one second over four rounds
 
