@@ -142,7 +142,7 @@ def _best(trials: Trials) -> list[str]:
             f"{label(best.point)}",
             *([f"not distinguishable from it on these seeds: {_numbers(alike)}"] if alike else []),
             *([f"just as good: {_numbers(equal)}"] if equal else []),
-            f"run it again: python -m rlhf reproduce {result.folder}",
+            *(f"run it again: python -m rlhf reproduce {each}" for each in trials.runs(best, result)),
         ]
     lines = ["nothing is better in every respect than:"]
     for _, entry, result in best_ones[:NAMED]:

@@ -68,8 +68,13 @@ def kept_apart(trial: Path) -> dict[int, Result]:
 
 def finished(trial: Path) -> dict[int, Result]:
     """The finished runs of a trial under several seeds, by seed."""
+    return {seed: each for seed, each in ended(trial).items() if each.status is Status.finished}
+
+
+def ended(trial: Path) -> dict[int, Result]:
+    """The runs of a trial under several seeds that ended, however they did, by seed."""
     found = {int(folder.name): Result.read(folder / "result.json") for folder in trial.glob("*/") if folder.name.isdigit()}
-    return {seed: each for seed, each in sorted(found.items()) if each is not None and each.status is Status.finished}
+    return {seed: each for seed, each in sorted(found.items()) if each is not None}
 
 
 def with_seeds(result: Result, others: Iterable[Result]) -> Result:

@@ -11,7 +11,7 @@ from rlhf.tracking.tracker import show_study
 from sweeps import frame, logbook, progress
 from sweeps.goal import measurements
 from sweeps.space import Space, text
-from sweeps.table import BEFORE_METRICS
+from sweeps.table import BEFORE_METRICS, RUN_OF_SEED
 from sweeps.trials import Trials
 
 TEXTS = ("number", "run_folder", *BEFORE_METRICS)
@@ -102,7 +102,7 @@ def _front(trials: Trials) -> list[dict[str, Any]]:
 
 
 def _cell(key: str, written: str) -> str | float | None:
-    if key in TEXTS or written == "":
+    if key in TEXTS or key.startswith(RUN_OF_SEED) or written == "":
         return written or None
     try:
         return float(written)

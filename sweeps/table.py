@@ -3,6 +3,8 @@
 import csv
 import io
 import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +17,36 @@ from sweeps.space import text
 
 BEFORE_METRICS = ("status", "reason", "message", "objective")
 AFTER_METRICS = ("seconds", "peak_memory_gib", "cost_usd", "run_folder")
+OF_SEEDS = ("seconds_of_all_seeds", "peak_memory_gib", "cost_usd_of_all_seeds")
+"""The first of them where a trial is the mean of several runs: sums, and the largest peak."""
+RUN_OF_SEED = "run_folder_of_seed_"
+"""How the column of a run begins there; its seed follows."""
 
 
-def write(path: Path, ended: list[tuple[Entry, Result]], goal: Goal) -> list[dict[str, str]]:
+@dataclass(frozen=True)
+class Ended:
+    """A trial that ended."""
+
+    entry: Entry
+    result: Result
+    runs: Mapping[int, str] = field(default_factory=dict)
+    """The folders of its runs by seed, if it has several."""
+
+
+def write(path: Path, ended: Sequence[Ended], goal: Goal, several: bool = False) -> list[dict[str, str]]:
     """Replace ``trials.csv`` in one step and return the rows as it holds them.
 
-    Columns: number, swept keys and settings that differ between cells, how it ended, all metrics, what it took.
+    Columns: number, swept keys and settings that differ between cells, how it ended, all metrics, what it took, and the
+    folder of its run; where trials have ``several`` seeds, of each of them.
     """
-    entries = [entry for entry, _ in ended]
-    rows = [_row(entry, result, goal) for entry, result in ended]
+    entries = [each.entry for each in ended]
+    rows = [_row(each, goal, several) for each in ended]
     shown = differing(entries)
-    fixed = {"number", *BEFORE_METRICS, *AFTER_METRICS, *(key for entry in entries for key in settings(entry))}
+    seeds = sorted({seed for each in ended for seed in (each.runs or [each.result.seed])}) if several else []
+    after = [*OF_SEEDS, *(f"{RUN_OF_SEED}{seed}" for seed in seeds)] if several else [*AFTER_METRICS]
+    fixed = {"number", *BEFORE_METRICS, *after, *(key for entry in entries for key in settings(entry))}
     metrics = sorted({name for cells in rows for name in cells} - fixed)
-    columns = ["number", *shown, *BEFORE_METRICS, *metrics, *AFTER_METRICS]
+    columns = ["number", *shown, *BEFORE_METRICS, *metrics, *after]
     written = [{column: cells.get(column, "") for column in columns} for cells in rows]
     buffer = io.StringIO(newline="")
     writer = csv.DictWriter(buffer, columns, lineterminator="\n")
@@ -37,11 +56,13 @@ def write(path: Path, ended: list[tuple[Entry, Result]], goal: Goal) -> list[dic
     return written
 
 
-def _row(entry: Entry, result: Result, goal: Goal) -> dict[str, str]:
+def _row(ended: Ended, goal: Goal, several: bool) -> dict[str, str]:
     """The cell, how it ended, its metrics and what it took."""
+    entry, result = ended.entry, ended.result
     values = goal.values(result)
     broken = goal.broken(result) if result.status is Status.finished else []
     message = "; ".join(filter(None, (result.message, *(f"not {each}" for each in broken))))
+    took = f"{result.seconds:.1f}", _number(result.peak_memory_gib), _number(result.cost_usd)
     cells = {
         "number": f"{entry.number:04d}",
         "status": entry.status,
@@ -49,11 +70,12 @@ def _row(entry: Entry, result: Result, goal: Goal) -> dict[str, str]:
         "message": _plain(message),
         "objective": "" if values is None else " ".join(map(_number, values)),
         **{name: _number(metric) for name, metric in result.metrics.items()},
-        "seconds": f"{result.seconds:.1f}",
-        "peak_memory_gib": _number(result.peak_memory_gib),
-        "cost_usd": _number(result.cost_usd),
-        "run_folder": result.folder,
     }
+    if several:
+        cells |= dict(zip(OF_SEEDS, took, strict=True))
+        cells |= {f"{RUN_OF_SEED}{seed}": folder for seed, folder in (ended.runs or {result.seed: result.folder}).items()}
+    else:
+        cells |= dict(zip(AFTER_METRICS, (*took, result.folder), strict=True))
     return {**settings(entry), **cells}
 
 

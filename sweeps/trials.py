@@ -14,7 +14,7 @@ from sweeps.cells import Cell
 from sweeps.goal import Goal
 from sweeps.plan import DOMINATED, OUT_OF_MEMORY, Next
 from sweeps.record import RUNNING, Entry, Record
-from sweeps.seeds import by_seed, finished, kept_apart, lacking, with_seeds
+from sweeps.seeds import by_seed, ended, finished, kept_apart, lacking, with_seeds
 from sweeps.space import text
 
 AGAIN = {Status.stopped.name, Status.lost.name}
@@ -129,11 +129,20 @@ class Trials(Ends):
 
     def write_rows(self) -> list[dict[str, str]]:
         """Write ``trials.csv`` anew and return its rows."""
-        return table.write(self.folder / "trials.csv", self.ended(), self.goal)
+        several = len(self.seeds) > 1
+        rows = [
+            table.Ended(entry, result, {seed: each.folder for seed, each in ended(self.path(entry.number)).items()})
+            for entry, result in self.ended()
+        ]
+        return table.write(self.folder / "trials.csv", rows, self.goal, several)
 
     def by_seed(self, entry: Entry) -> dict[int, float]:
         """The first objective of each run of a trial under several seeds, by seed; empty for a trial of one run."""
         return by_seed(self.path(entry.number), self.goal.objectives[0].metric)
+
+    def runs(self, entry: Entry, result: Result) -> list[str]:
+        """The folders of the runs of a trial, one a seed."""
+        return [each.folder for each in ended(self.path(entry.number)).values()] or [result.folder]
 
     def best_by_seed(self) -> dict[int, float]:
         """The first objective by seed, of the trial that is best among those that ran under all of several seeds."""

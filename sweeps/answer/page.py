@@ -66,7 +66,7 @@ def contents(study: Study) -> dict[str, Any]:
         "few": FEW,
         "ahead": ahead,
         "axes_told": " × ".join(each.metric for each in found.axes),
-        "costs": [(name, title) for name, title in COSTS.items() if _is_column(study, name)],
+        "costs": [(name, words.heading(study, COSTS, name)) for name in COSTS if _is_column(study, name)],
         "importances": importances,
         "fronts": scatter.fronts(study, found),
         "parallel": parallel.figure(study, found, order),

@@ -70,7 +70,7 @@ def cells(study: Study, found: Standing, rows: int = ROWS) -> RenderableType:
     else:
         table.add_column("settings", overflow="fold")
     table.add_column("status")
-    for title in [*metrics, *(COLUMNS[name] for name in others)]:
+    for title in [*metrics, *(words.heading(study, COLUMNS, name) for name in others)]:
         table.add_column(Text(visible(title)), justify="right", no_wrap=True)
     table.add_column("message", max_width=MESSAGE_WIDTH, no_wrap=True)
     for each in found.ranked[:rows]:

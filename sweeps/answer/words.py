@@ -1,6 +1,6 @@
 """What is said of a study in words, on the page and on the terminal alike."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rlhf.config import SweepMode
 from rlhf.report.page import clock
@@ -107,6 +107,12 @@ def ends(value: float, spread: Spread) -> str:
     if abs(spread.low + half - value) <= EVEN * half:
         return f"± {short(float(f'{half:.2g}'))}"
     return f"{short(spread.low)} to {short(spread.high)}"
+
+
+def heading(study: Study, titles: Mapping[str, str], name: str) -> str:
+    """The heading of a cost; sums over the seeds of a trial say so."""
+    summed = name in ("time/seconds", "cost/usd") and len(study.about["seeds"]) > 1
+    return f"{titles[name]}, all seeds" if summed else titles[name]
 
 
 def doing(trial: Trial, study: Study) -> str:

@@ -188,13 +188,15 @@ def test_a_trial_is_the_mean_over_seeds_and_hopeless_ones_get_fewer(
 ) -> None:
     assert run_study("sft.learning_rate=1e-3,2e-3", "sweep.seeds=3", "sweep.parallel=1", "seed=1") == 0
     good, bad = rows()
-    assert float(good["objective"]) == pytest.approx(0.101) and float(good["seconds"]) == 4.5
+    assert float(good["objective"]) == pytest.approx(0.101) and float(good["seconds_of_all_seeds"]) == 4.5
+    assert [good[f"run_folder_of_seed_{seed}"] for seed in (1, 2, 3)] == ["runs/x"] * 3
     assert float(good["eval/loss_low"]) < 0.101 < float(good["eval/loss_high"])
     assert (tmp_path / "ran_as").read_text().split("\n")[:3] == ["sft 1", "sft 2", "sft 3"]
     assert bad["message"] == "mean of 2 seeds of 3: worse than the best for certain"
     assert sorted(path.name for path in (tmp_path / "studies/s/trials/0001").glob("*/")) == ["1", "2"]
     said = capsys.readouterr().out
     assert "0000 finished, eval/loss 0.101 ± 0.0025 in" in said and "best eval/loss: 0.101 ± 0.0025 in 0000" in said
+    assert said.count("run it again: python -m rlhf reproduce") == 3 and " s, all seeds " in said
     assert "0.2005 ± 0.0064" in next(line for line in said.splitlines() if line.split()[:2] == ["0001", "0.002"])
 
 
@@ -214,7 +216,7 @@ def test_more_seeds_run_only_those_that_are_missing(run_study: Study, rows: Rows
     assert ran(4) == ["sft 3", "sft 4", "sft 3", *last]
     assert ran(4) == ran(1) == []
     good = next(row for row in rows() if row["number"] == first[1e-3])
-    assert (good["message"], float(good["seconds"])) == ("mean of 4 seeds", 6.0)
+    assert (good["message"], float(good["seconds_of_all_seeds"])) == ("mean of 4 seeds", 6.0)
     assert float(good["objective"]) == pytest.approx(0.1015)
     assert (tmp_path / "studies/s/trials" / first[1e-3] / "1/log.txt").exists()
 
