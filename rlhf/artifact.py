@@ -38,14 +38,19 @@ def save(
     """
 
     def fill(target: Path) -> None:
-        with _known_unwrapped():
-            model.save_pretrained(target, state_dict=merged(model, weights))
+        write_network(target, model, merged(model, weights))
         save_adapter(target, model, weights, model.config.name_or_path or None)
         tokenizer.save_pretrained(target)
         (target / "README.md").write_text(_card(about))
 
     seal(path, fill, about)
     return Artifact(path, about["kind"], about["result_signature"])
+
+
+def write_network(folder: Path, model: PreTrainedModel, weights: dict[str, Tensor]) -> None:
+    """Write ``model`` as transformers does, with these ``weights`` of one without adapters."""
+    with _known_unwrapped():
+        model.save_pretrained(folder, state_dict=weights)
 
 
 @contextmanager

@@ -44,6 +44,9 @@ VERBS = {
         "rlhf.invariants.command",
         "whether what is learnt depends on how it is computed: invariants stage=STAGE [key=value ...] [only=NAME,...]",
     ),
+    "replay": Verb(
+        "rlhf.replay.command", "one recorded update again, under other settings: replay CAPSULE [key=value ...] [--json]"
+    ),
     "sync": Verb("rlhf.tracking.sync", "send what W&B kept offline, each step once: sync [DIR ...] [workspace=true]"),
     "chat": Verb("rlhf.chat.terminal", "talk to a run, or to two side by side: chat RUN [RUN2] [key=value ...]"),
     "reproduce": Verb(

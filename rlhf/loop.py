@@ -43,6 +43,18 @@ class Watcher(Protocol):
         ...
 
 
+class Recorder(Protocol):
+    """What keeps a round that it wants to, with all that the round starts from."""
+
+    def begins(self, round_: int) -> None:
+        """Before anything of round ``round_`` is made."""
+        ...
+
+    def ended(self, round_: int, metrics: Metrics) -> None:
+        """After its last step, with what it measured."""
+        ...
+
+
 def train(
     stage: Stage[Any],
     engine: Engine,
@@ -52,6 +64,7 @@ def train(
     stop: Callable[[], bool] = lambda: False,
     selection: Selection | None = None,
     prunes: Callable[[int], bool] | None = None,
+    recorder: Recorder | None = None,
 ) -> int:
     """Train ``stage`` from ``first_round`` to its last, or until ``selection`` has seen enough.
 
@@ -69,11 +82,15 @@ def train(
     batches = stage.batches(first_round)
     pending = Metrics()
     for round_ in range(first_round, stage.rounds):
+        if recorder is not None:
+            recorder.begins(round_)
         torch.manual_seed(_round_seed(seed, round_))  # dropout: the same after a resume, whatever was evaluated in between
         began, elsewhere = time.perf_counter(), engine.phase_seconds
         metrics_of_round = learn(stage, engine, next(batches), round_)
         pending += metrics_of_round
         pending += {"time/train_s": Total(time.perf_counter() - began - (engine.phase_seconds - elsewhere))}
+        if recorder is not None:
+            recorder.ended(round_, metrics_of_round)
 
         done = round_ + 1
         last = done == stage.rounds

@@ -21,6 +21,7 @@ def render() -> str:
         "  python -m rlhf compare outputs/runs/<name> ...    what sets runs apart, what came of it, and how sure that is",
         "  python -m rlhf sync                               send to Weights & Biases what was kept offline",
         "  python -m rlhf reproduce outputs/runs/<name>      the run again, and whether it comes out the same",
+        "  python -m rlhf replay outputs/runs/<name> ...     one recorded update of a run again, under other settings",
         "  python -m rlhf explain ppo.kl_coef                what a key, a metric or a term means",
         "",
         f"Stages: {' '.join(STAGES)} (a stage trains the ones it builds on if they are missing)",

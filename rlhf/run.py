@@ -23,6 +23,7 @@ from rlhf.fault import Fault
 from rlhf.identity import Identity
 from rlhf.lineage import LEARNS
 from rlhf.price import per_second
+from rlhf.replay.capture import Capture
 from rlhf.result import Result, Status
 from rlhf.runs import LOCK
 from rlhf.sealed import Broken, make_folder, open_sealed, write_atomically
@@ -217,7 +218,10 @@ def _work(
         raise loop.Pruned(f"ended after {watcher.first_round} of {stage.rounds} rounds")
     planned = stage.rounds
     prunes = None if rungs is None else rungs.prunes
-    stage.rounds = loop.train(stage, engine, watcher, run.seed, watcher.first_round, stop.requested, selection, prunes)
+    capture = Capture(run, identity, stage, engine)
+    stage.rounds = loop.train(stage, engine, watcher, run.seed, watcher.first_round, stop.requested, selection, prunes, capture)
+    if engine.rank == 0 and (missed := capture.missed(stage.rounds)):
+        warn(missed)
     if selection.evaluated_round != stage.rounds:
         loop.evaluate(stage, engine, watcher, selection, stage.rounds)
     if selection.keep is not None:

@@ -163,6 +163,11 @@ def _online(run: Run, name: str, config: OnlineConfig) -> Iterator[str]:
         yield from _batch(run, name, size // steps, config.micro_batch_size, "batch_size / minibatches")
     if config.normalization_prompts < 2 and config.reward_normalization is RewardNormalization.reference:
         yield f"{name}.normalization_prompts={config.normalization_prompts}: must be at least 2, or there is no deviation"
+    if config.capture_step is not None and config.capture_step > config.updates:
+        yield (
+            f"{name}.capture_step={config.capture_step}: the run has {name}.updates={config.updates}; choose one from 1 to "
+            f"{config.updates}"
+        )
     networks = ("model", "reward_model") if isinstance(config, PPOConfig) else ("model",)
     yield from _no_dropout(run, name, config.gradient_checkpointing, *networks)
 

@@ -16,6 +16,7 @@ from rlhf.engine.base import Engine
 from rlhf.identity import Identity
 from rlhf.metrics import Metrics
 from rlhf.price import per_second
+from rlhf.replay.places import CAPSULE
 from rlhf.result import Result
 from rlhf.selection import Selection
 from rlhf.stages.interface import Evaluation, Stage
@@ -218,7 +219,7 @@ def _resume(run: Run, folder: Path, stage: Stage[Any], engine: Engine) -> checkp
 
 
 def _clear(folder: Path) -> None:
-    for name in (CHECKPOINTS, BEST, "artifact", "artifact_ema", "tensorboard"):
+    for name in (CHECKPOINTS, BEST, CAPSULE, "artifact", "artifact_ema", "tensorboard"):
         shutil.rmtree(folder / name, ignore_errors=True)
     for name in ("result.json", "metrics.jsonl", "samples.jsonl", "scores.jsonl", TOLD, "crash.txt", "report.html"):
         (folder / name).unlink(missing_ok=True)

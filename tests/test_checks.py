@@ -119,6 +119,7 @@ def test_the_default_run_is_sound() -> None:
         ("ppo.normalization_prompts=1", "ppo.normalization_prompts=1: must be at least 2"),
         ("ppo.kl_coef=-0.1", "ppo.kl_coef=-0.1: must be at least 0"),
         ("ppo.critic_warmup=20", "ppo.critic_warmup=20: must be below ppo.updates=20"),
+        ("ppo.capture_step=21", "ppo.capture_step=21: the run has ppo.updates=20; choose one from 1 to 20"),
         ("sft.adam_beta1=2", "sft.adam_beta1=2.0: must be at least 0 and below 1"),
         ("sft.weight_decay=-1", "sft.weight_decay=-1.0: must be at least 0"),
         ("sft.warmup_steps=-5", "sft.warmup_steps=-5: must be at least 0"),

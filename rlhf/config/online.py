@@ -60,6 +60,8 @@ class OnlineConfig(OptimizerConfig):
     """Updates between two evaluations; 0: only before the first and after the last update."""
     save_every: int = system(at_least=0)
     """Updates between two checkpoints; 0: only when the run is stopped."""
+    capture_step: Optional[int] = system(at_least=1)
+    """The update, from 1, that is kept in the run's folder as a capsule, which `replay` computes again under other settings (docs/replay.md); null: none."""
     keep_best: bool = result()
     """End with the weights of the best evaluation (by the stage's own metric, or `early_stop.metric`) instead of the last ones; `eval_every` must be set."""
 

@@ -100,6 +100,12 @@ def merged(network: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return plain
 
 
+def unadapted(network: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """``weights`` as those of the network as it was before it was given adapters; arguments as those of ``merged``."""
+    silent = {name: torch.zeros_like(each) if f".lora_B.{NAME}." in name else each for name, each in weights.items()}
+    return merged(network, silent)
+
+
 def save_adapter(folder: Path, network: nn.Module, weights: dict[str, Tensor], base: str | None) -> None:
     """Write the adapter of ``network``, if it has one, to ``folder/adapter`` as peft does; ``base`` is what it started from.
 

@@ -190,6 +190,10 @@ class Rollout:
         """Response tokens."""
         return self.targets.sum().item()
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Its tensors, by name."""
+        return _tensors(self)
+
     def select(self, rows: Tensor) -> "Rollout":
         """Some of the sequences, without the columns in which none of them has a token, and without metrics and text."""
         columns = _used((self.mask | self.valued)[rows])
@@ -213,11 +217,7 @@ class Rollout:
 
     def padded(self, left: int, right: int) -> "Rollout":
         """The same with so many columns of padding more on either side; its text, too."""
-        wide: dict[str, Any] = {
-            each.name: pad_columns(value, (left, right))
-            for each in fields(self)
-            if isinstance(value := getattr(self, each.name), Tensor)
-        }
+        wide: dict[str, Any] = {name: pad_columns(value, (left, right)) for name, value in self.tensors().items()}
         return replace(self, **wide, ptx=None if self.ptx is None else self.ptx.padded(left, right))
 
     def with_text(self, ptx: Sequences) -> "Rollout":
@@ -254,6 +254,10 @@ class Responses:
         """What the responses count for."""
         return self.units.sum().item()
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Its tensors, by name."""
+        return _tensors(self)
+
     def select(self, rows: Tensor) -> "Responses":
         """Some of the responses, without the columns in which none of them has a token, and without metrics."""
         columns = _used(self.mask[rows])
@@ -278,6 +282,11 @@ class Responses:
     def split(self, size: int) -> list["Responses"]:
         """Micro-batches of at most ``size`` responses."""
         return [self.select(rows) for rows in torch.arange(len(self.ids), device=self.ids.device).split(size)]
+
+
+def _tensors(batch: Rollout | Responses) -> dict[str, Tensor]:
+    values = {each.name: getattr(batch, each.name) for each in fields(batch)}
+    return {name: value for name, value in values.items() if isinstance(value, Tensor)}
 
 
 def _used(mask_BT: Tensor) -> slice:

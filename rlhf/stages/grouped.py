@@ -34,9 +34,13 @@ from rlhf.models.tokenizer import load_tokenizer
 from rlhf.rollout.sample import Response
 from rlhf.stages import signs
 from rlhf.stages.batches import Responses, Sequences, Tokens
-from rlhf.stages.interface import Evaluation, Setting, Stage
+from rlhf.stages.captured import Captured
+from rlhf.stages.interface import Evaluation, Network, Setting, Stage
 from rlhf.stages.online import Online, Prompt, load_reward
 from rlhf.stages.policies import Policies, recompute
+
+Answered = tuple[list[Example], list[Tokens], Tensor, list[Response]]
+"""Prompts, responses, and what the reward [G K] and the sampler said of each."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ class Scored:
 
     examples: list[Example]
     rows: list[Tokens]
+    raw: Tensor  # [G K] what the reward said
     scores: Tensor  # [G K]
     ended: Tensor  # [G K] bool
     told: dict[str, Metric]
@@ -56,15 +61,14 @@ class Scored:
         """Scores [G, K]."""
         return self.scores.view(-1, size)
 
-    def with_groups(self, other: "Scored", mine: Sequence[int], others: Sequence[int], size: int) -> "Scored":
+    def with_groups(self, other: "Scored", mine: Sequence[int], others: Sequence[int], size: int) -> "Answered":
         """These, with the groups ``others`` of ``other`` in the places ``mine``."""
-        examples, rows, scores, ended = [*self.examples], [*self.rows], self.scores.clone(), self.ended.clone()
-        sampled = [*self.sampled]
+        examples, rows, raw, sampled = [*self.examples], [*self.rows], self.raw.clone(), [*self.sampled]
         for to, source in zip(mine, others, strict=True):
             here, there = slice(to * size, (to + 1) * size), slice(source * size, (source + 1) * size)
             examples[here], rows[here] = other.examples[there], other.rows[there]
-            scores[here], ended[here], sampled[here] = other.scores[there], other.ended[there], other.sampled[there]
-        return Scored(examples, rows, scores, ended, self.told, sampled)
+            raw[here], sampled[here] = other.raw[there], other.sampled[there]
+        return examples, rows, raw, sampled
 
 
 class Grouped(Stage[Responses]):
@@ -95,6 +99,7 @@ class Grouped(Stage[Responses]):
         self.log_every, self.eval_every, self.save_every = config.log_every, config.eval_every, config.save_every
         setting.engine.prepare(self.trainable())
         self._online.begin()
+        self._captured: Captured
         self.notes = self._online.notes
 
     def trainable(self) -> dict[str, Trainable]:
@@ -126,6 +131,10 @@ class Grouped(Stage[Responses]):
         """Scored responses to ``prompts``, or to others where these teach nothing."""
         return self.respond(prompts, f"rollout/{update}")
 
+    def settle(self, scored: Scored) -> Scored:
+        """The same with what else scores depend on, once it is settled which responses are learnt from."""
+        return scored
+
     # data
 
     def batches(self, first_round: int) -> Iterator[Iterator[Responses]]:
@@ -133,7 +142,7 @@ class Grouped(Stage[Responses]):
         config = self._grouped
         prompts = self._online.prompts(config.batch_size // config.group_size, first_round)
         for update, rows in enumerate(prompts, first_round):
-            yield self._minibatches(self.weigh_rollout(self.gather(update, rows)), update)
+            yield self._minibatches(self.weigh_rollout(self.settle(self.gather(update, rows))), update)
 
     def _minibatches(self, rollout: Responses, update: int) -> Iterator[Responses]:
         metrics = rollout.metrics
@@ -148,7 +157,11 @@ class Grouped(Stage[Responses]):
         examples = [example for example, _ in repeated]
         rows, sampled = self._online.sample(repeated, purpose)
         with self._setting.engine.phase("score"), torch.no_grad():
-            return Scored(examples, rows, *self._online.scores(examples, rows), sampled)
+            return self.scored(examples, rows, self._online.raw_scores(examples, rows), sampled)
+
+    def scored(self, examples: list[Example], rows: list[Tokens], raw: Tensor, sampled: list[Response]) -> Scored:
+        """Responses with the scores that follow from what the reward said [G K]."""
+        return Scored(examples, rows, raw, *self._online.scores(raw, rows), sampled)
 
     @torch.no_grad()
     def weigh_rollout(self, scored: Scored) -> Responses:
@@ -187,7 +200,9 @@ class Grouped(Stage[Responses]):
         }
         shares, units = self.weigh(lengths, scored.ended)
         advantages = self.advantages(judged).flatten()
-        return Responses(ids, mask, targets, logprobs, reference, advantages, shares, units, metrics=Metrics(metrics))
+        rollout = Responses(ids, mask, targets, logprobs, reference, advantages, shares, units, metrics=Metrics(metrics))
+        self._captured = Captured(scored.rows, scored.raw, self._online.scale, scored.sampled, rollout.tensors(), [])
+        return rollout
 
     def _measure(self, padded: Sequences) -> tuple[Tensor, Tensor, Tensor]:
         """Log-probabilities and entropies of the policy, log-probabilities of the reference; [B, P + R] each."""
@@ -226,6 +241,25 @@ class Grouped(Stage[Responses]):
     def evaluate(self, round_: int) -> Evaluation:
         """Answers to the fixed held-out prompts, paired with those of the policy it started from under the same noise."""
         return self._online.exam.take(None, first=round_ == 0)
+
+    # of one update
+
+    def networks(self) -> dict[str, Network]:
+        """The policy as it started."""
+        return {self._grouped.init.name: self._policies.start()}
+
+    def captured(self) -> Captured:
+        """The update whose batches were made last."""
+        return self._captured
+
+    def relearn(self, update: int) -> Iterator[Responses]:
+        """The minibatches of a captured update."""
+        captured = self._setting.captured
+        assert captured is not None
+        scored = self.settle(self.scored([], captured.rows, captured.raw, captured.sampled))
+        return self._minibatches(self.weigh_rollout(scored), update)
+
+    # after the last round
 
     def export(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         """The policy and its tokenizer."""

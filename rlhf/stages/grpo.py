@@ -66,7 +66,7 @@ class GRPO(Grouped):
         return (shares * ended_B if self._config.mask_truncated else shares), units
 
     def gather(self, update: int, prompts: Sequence[Prompt]) -> Scored:
-        """Groups whose scores are all equal are replaced, a few times; then long responses lose some of their score."""
+        """Groups whose scores are all equal are replaced, a few times."""
         size, scored = self._config.group_size, super().gather(update, prompts)
         for attempt in range(1, self._config.max_resamples + 1):
             even = _even(scored.groups(size))
@@ -74,11 +74,11 @@ class GRPO(Grouped):
                 break
             others = self.respond(self._online.other_prompts(len(even), update, attempt), f"rollout/{update}/{attempt}")
             teaching = sorted({*range(len(even))} - {*_even(others.groups(size))})
-            scored = scored.with_groups(others, even[: len(teaching)], teaching, size)
-        return self._punish_length(scored)
+            scored = self.scored(*scored.with_groups(others, even[: len(teaching)], teaching, size))
+        return scored
 
-    def _punish_length(self, scored: Scored) -> Scored:
-        """Scores fall from 0 to -1 over the last `overlong_tokens` (Yu et al. 2025, equation 13)."""
+    def settle(self, scored: Scored) -> Scored:
+        """Scores fall by up to 1 over the last `overlong_tokens` (Yu et al. 2025, equation 13)."""
         span = self._config.overlong_tokens
         if not span:
             return scored

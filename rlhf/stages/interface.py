@@ -14,6 +14,7 @@ from rlhf.config import Run
 from rlhf.data.corpus import Corpus
 from rlhf.engine.base import Engine, Trainable
 from rlhf.metrics import Metrics
+from rlhf.stages.captured import Captured
 
 
 class Batch(Protocol):
@@ -55,6 +56,28 @@ class Setting:
     parents: dict[str, Path]
     token_cache: Path | None = None
     """Where the token ids of large data sets are kept."""
+    captured: Captured | None = None
+    """An update to compute again, in place of data and reward; then ``parents`` holds the networks of `Replayable`."""
+
+
+Network = tuple[PreTrainedModel, dict[str, Tensor]]
+"""A network, and its whole weights as those of one without adapters."""
+
+
+class Replayable(Protocol):
+    """A stage one update of which can be kept, and computed again from a ``Setting`` that holds it."""
+
+    def networks(self) -> dict[str, Network]:
+        """What trained weights are put into, by the name under which ``Setting.parents`` gives it back. On every rank."""
+        ...
+
+    def captured(self) -> Captured:
+        """The update whose batches were made last."""
+        ...
+
+    def relearn(self, update: int) -> Iterable[Batch]:
+        """The batches of the captured update, which was the ``update``-th from 0."""
+        ...
 
 
 B = TypeVar("B", bound=Batch)

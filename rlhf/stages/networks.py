@@ -5,12 +5,12 @@ from transformers import PreTrainedModel
 
 from rlhf.config import CriticInit, RewardKind
 from rlhf.fault import Fault
-from rlhf.models.adapters import add_adapters
+from rlhf.models.adapters import add_adapters, unadapted
 from rlhf.models.forward import token_scores
 from rlhf.models.load import load_scorer
 from rlhf.models.tokenizer import load_tokenizer, same_tokens
 from rlhf.rewards.scale import Scale
-from rlhf.stages.interface import Setting
+from rlhf.stages.interface import Network, Setting
 from rlhf.stages.online import load_reward
 from rlhf.stages.policies import Padded, Policies, recompute
 
@@ -38,7 +38,11 @@ class Networks:
 
     def _load_critic(self, setting: Setting) -> tuple[PreTrainedModel, bool]:
         """The critic as it starts, and whether its head speaks raw scores."""
-        run = self._run
+        run, captured = self._run, setting.captured
+        if captured is not None:
+            slot = run.reward_model if captured.critic_speaks_scores else run.model
+            critic = load_scorer(slot, self.tokenizer, setting.parents["critic"], run.seed, fresh_head=False)
+            return critic, captured.critic_speaks_scores
         if run.reward.kind is RewardKind.model:
             place = setting.parents["rm"]
             reader = load_tokenizer(run.reward_model, (), place)
@@ -60,6 +64,11 @@ class Networks:
                 "use ppo.critic_init=auto, or a reward model of the policy's family"
             )
         self.notes.append("the reward model has a tokenizer of its own: it reads text, and the critic starts as the SFT policy")
+
+    def whole(self) -> dict[str, Network]:
+        """The policy as it started and the critic, both without adapters. Every rank must call it."""
+        critic = unadapted(self.critic, self._engine.weights(self.critic))
+        return {self._run.ppo.init.name: self.policies.start(), "critic": (self.critic, critic)}
 
     def values(self, batch: Padded) -> Tensor:
         """The critic's value before each target, at that token's place; [B, T], 0 elsewhere."""

@@ -45,7 +45,7 @@ class Online:
         self._policies, self._reward = policies, reward
         self._prompts: list[Prompt] = [
             (example, prompt_tokens(policies.tokenizer, example.turns, self._run.rollout.max_prompt_tokens))
-            for example in setting.corpus.examples(PART, "train")
+            for example in (setting.corpus.examples(PART, "train") if setting.captured is None else [])
         ]
         self.scale = Scale()
         """On which scores are told and learnt from."""
@@ -53,11 +53,14 @@ class Online:
         self.notes: list[str] = []
 
     def begin(self) -> None:
-        """Work out the scale of the scores, and set the exam.
+        """Work out the scale of the scores, and set the exam; a captured update has its scale, and none.
 
         Raises:
             Fault: all responses score alike.
         """
+        if self._setting.captured is not None:
+            self.scale = self._setting.captured.scale
+            return
         self.scale = self._reference_scale()
         self.notes.append(f"scores are (raw - {self.scale.mean:.3f}) / {self.scale.deviation:.3f}")
         marked = [[(ids, [(len(ids), len(ids))])] for _, ids in self._prompts]
@@ -89,11 +92,15 @@ class Online:
             )
         return [(prompt, response.ids) for prompt, response in zip(ids, told, strict=True)], told
 
-    def scores(self, examples: Sequence[Example], rows: list[Tokens]) -> tuple[Tensor, Tensor, dict[str, Metric]]:
+    def raw_scores(self, examples: Sequence[Example], rows: list[Tokens]) -> Tensor:
+        """What the reward says of each response [B]."""
+        texts = [response_text(self._policies.tokenizer, response) for _, response in rows]
+        return self._reward.score(examples, texts, rows)
+
+    def scores(self, raw: Tensor, rows: list[Tokens]) -> tuple[Tensor, Tensor, dict[str, Metric]]:
         """The score [B] each response is learnt from, whether [B] it ended by itself, and what the clip cut."""
         tokenizer, config = self._policies.tokenizer, self._config
-        texts = [response_text(tokenizer, response) for _, response in rows]
-        scores = self.scale(self._reward.score(examples, texts, rows))
+        scores = self.scale(raw)
         told = signs.of_clip(scores, config.reward_clip)
         if config.reward_clip is not None:
             scores = scores.clamp(-config.reward_clip, config.reward_clip)
@@ -120,8 +127,10 @@ class Online:
 
 
 def load_reward(setting: Setting, config: OnlineConfig, policies: Policies) -> Reward:
-    """The reward of the run: its reward model, frozen, or what scores texts."""
+    """The reward of the run: its reward model, frozen, or what scores texts, or what was said of a captured update."""
     run, engine, size = setting.run, setting.engine, config.micro_batch_size
+    if setting.captured is not None:
+        return setting.captured
     if run.reward.kind is not RewardKind.model:
         return text_reward(run.reward, engine, size)
     reader = load_tokenizer(run.reward_model, (), setting.parents["rm"])

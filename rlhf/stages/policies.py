@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from rlhf.models.adapters import add_adapters, without_adapters
+from rlhf.models.adapters import add_adapters, unadapted, without_adapters
 from rlhf.models.forward import recompute_activations, token_logprobs
 from rlhf.models.load import load_policy
 from rlhf.rollout.sample import left_pad
 from rlhf.stages.batches import Sequences, Tokens
-from rlhf.stages.interface import Setting
+from rlhf.stages.interface import Network, Setting
 
 
 class Padded(Protocol):
@@ -92,6 +92,11 @@ class Policies:
         else:
             with without_adapters(self.policy):
                 yield self.policy
+
+    def start(self) -> Network:
+        """The policy as it started, with its whole weights. Every rank must call it."""
+        network = self.policy if self._copy is None else self._copy
+        return network, unadapted(network, self._engine.weights(network))
 
     @torch.no_grad()
     def reference_logprobs(self, batch: Padded) -> Tensor:

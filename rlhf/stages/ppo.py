@@ -40,8 +40,9 @@ from rlhf.models.average import Average
 from rlhf.rollout.sample import Response
 from rlhf.stages import signs
 from rlhf.stages.batches import Rollout, Sequences, Tokens
+from rlhf.stages.captured import Captured
 from rlhf.stages.examples import epoch_batches, tokens_of
-from rlhf.stages.interface import Evaluation, Setting, Stage
+from rlhf.stages.interface import Evaluation, Network, Setting, Stage
 from rlhf.stages.networks import Networks
 from rlhf.stages.online import Online, Prompt
 
@@ -70,6 +71,7 @@ class PPO(Stage[Rollout]):
         decay = config.ema_decay
         self._average = None if decay is None else Average(setting.engine, self._policies.policy, decay)
         self._moved = Mean(0.0, 0)
+        self._captured: Captured
 
     def trainable(self) -> dict[str, Trainable]:
         """Policy and critic, each with an optimizer of its own."""
@@ -90,11 +92,13 @@ class PPO(Stage[Rollout]):
             per_update = config.inner_epochs * config.batch_size
             texts = epoch_batches(corpus, config.ptx_data.name, seed, self._texts, per_update, first_round)
         for update, rows in enumerate(self._online.prompts(config.batch_size, first_round), first_round):
-            rollout = replace(self.rollout(rows, f"rollout/{update}"), critic_only=update < config.critic_warmup)
+            rollout = self.rollout(rows, f"rollout/{update}")
             yield self._minibatches(rollout, update, [] if texts is None else next(texts))
 
     def _minibatches(self, rollout: Rollout, update: int, texts: list[Tokens]) -> Iterator[Rollout]:
         config, device = self._config, self._setting.engine.device
+        rollout = replace(rollout, critic_only=update < config.critic_warmup)
+        self._captured = replace(self._captured, texts=texts)
         metrics, place = rollout.metrics, 0
         for minibatches in self._online.passes(update):
             self._moved = Mean(0.0, 0)
@@ -120,7 +124,7 @@ class PPO(Stage[Rollout]):
 
     def _ptx_rows(self) -> list[Tokens | None] | None:
         """The text of the language-modelling loss, in tokens; None without that loss."""
-        if self._config.ptx_coef == 0:
+        if self._config.ptx_coef == 0 or self._setting.captured is not None:
             return None
         examples = self._setting.corpus.examples(self._config.ptx_data.name, "train")
         answers = [[example.response or ""] for example in examples]
@@ -150,7 +154,8 @@ class PPO(Stage[Rollout]):
         columns = zip(ids.split(size), mask.split(size), targets.split(size), strict=True)
         parts = self._setting.engine.spread([Sequences(*each) for each in columns], self._measure)
         logprobs, entropies, reference, values = (torch.cat(each) for each in zip(*parts, strict=True))
-        scores, ended, told = self._online.scores(examples, rows)
+        raw = self._online.raw_scores(examples, rows)
+        scores, ended, told = self._online.scores(raw, rows)
         start = mask.shape[1] - max(len(response) for _, response in rows)
         window = slice(start, None)
         kl = k1(logprobs, reference)
@@ -186,7 +191,10 @@ class PPO(Stage[Rollout]):
             **told,
         }
         advantages, returns = (pad_columns(each, (start, 0)) for each in (advantages, returns))
-        return Rollout(ids, mask, targets, logprobs, valued, values, advantages, returns, metrics=Metrics(metrics))
+        rollout = Rollout(ids, mask, targets, logprobs, valued, values, advantages, returns, metrics=Metrics(metrics))
+        tensors = rollout.tensors() | {"reference": reference}
+        self._captured = Captured(rows, raw, self._online.scale, list(sampled), tensors, [])
+        return rollout
 
     def _valued(self, targets: Tensor) -> Tensor:
         """Where [B, P + R] the critic is asked."""
@@ -257,6 +265,25 @@ class PPO(Stage[Rollout]):
             self._average.weights = {
                 name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)
             }
+
+    # of one update
+
+    def networks(self) -> dict[str, Network]:
+        """The policy as it started and the critic."""
+        return self._networks.whole()
+
+    def captured(self) -> Captured:
+        """The update whose batches were made last."""
+        return replace(self._captured, critic_speaks_scores=self._networks.critic_speaks_scores)
+
+    def relearn(self, update: int) -> Iterator[Rollout]:
+        """The minibatches of a captured update."""
+        captured = self._setting.captured
+        assert captured is not None
+        texts = captured.texts if self._config.ptx_coef else []
+        return self._minibatches(self.score_rollout([], captured.rows, captured.sampled), update, texts)
+
+    # after the last round
 
     def averaged(self) -> dict[str, Tensor] | None:
         """The running average of the policy."""

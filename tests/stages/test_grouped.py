@@ -134,7 +134,7 @@ def test_long_responses_lose_up_to_a_point(build: Build) -> None:
     stage = build("grpo", "grpo.overlong_tokens=4", "rollout.max_new_tokens=12")
     plain = build("grpo", "rollout.max_new_tokens=12")
     prompts = stage._online._prompts[:2]
-    scored = stage.gather(0, prompts)
+    scored = stage.settle(stage.gather(0, prompts))
     lost = (plain.gather(0, prompts).scores - scored.scores).tolist()
     lengths = [len(response) for _, response in scored.rows]
     assert max(lengths) == 12

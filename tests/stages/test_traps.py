@@ -151,7 +151,8 @@ def test_trap_scores_far_from_zero_do_not_saturate(build: Callable[..., Stage]) 
     online, eos = ppo._online, ppo.export()[1].eos_token_id
     online.scale = Scale(9.7, 2.0)
     online._reward = SimpleNamespace(score=lambda *_: torch.tensor([7.7, 9.7, 11.7]))
-    scores, ended, _ = online.scores([example for example, _ in online._prompts[:3]], [([1, 9], [20, eos])] * 3)
+    examples, rows = [example for example, _ in online._prompts[:3]], [([1, 9], [20, eos])] * 3
+    scores, ended, _ = online.scores(online.raw_scores(examples, rows), rows)
     assert scores.tolist() == pytest.approx([-1.0, 0.0, 1.0]) and ended.all()
 
 

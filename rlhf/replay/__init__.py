@@ -1,0 +1,1 @@
+"""One update kept with all it needs, and computed again under other settings."""

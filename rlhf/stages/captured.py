@@ -1,0 +1,33 @@
+"""One update as it was: what was sampled and scored, from which `replay` computes all else again."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from rlhf.data.records import Example
+from rlhf.rewards.scale import Scale
+from rlhf.rollout.sample import Response
+from rlhf.stages.batches import Tokens
+
+
+@dataclass(frozen=True)
+class Captured:
+    """What an update takes from outside of its networks. B responses; it is the reward of a stage that computes it again."""
+
+    rows: list[Tokens]
+    raw: Tensor  # [B] what the reward said
+    scale: Scale
+    """On which the raw scores are told and learnt from."""
+    sampled: list[Response]
+    """What the sampler says of the responses; empty where that is not known."""
+    rollout: dict[str, Tensor]
+    """What was made of them, for whoever looks: log-probabilities, values, advantages ... by their names in the batch."""
+    texts: list[Tokens]
+    """Of the language-modelling loss, in the order they are learnt; empty without it."""
+    critic_speaks_scores: bool = False
+    """Whether the critic's head speaks raw scores."""
+
+    def score(self, examples: Sequence[Example], texts: Sequence[str], rows: Sequence[Tokens]) -> Tensor:
+        """The raw scores, of whatever is asked."""
+        return self.raw
