@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from rlhf.compare import differences
 from rlhf.compare.differences import Difference
@@ -28,9 +28,20 @@ def judge(
 ) -> Verdict:
     """What was meant (``about``, else what their study varies, else the only thing that differs) and what confounds it.
 
+    Of runs of several stages that is said first.
+
     Raises:
         Fault: a key of ``about`` is the same everywhere, or there is none such.
     """
+    found, stages = _among_settings(groups, settings, facts, about), list(dict.fromkeys(group.first.stage for group in groups))
+    if len(stages) == 1:
+        return found
+    return replace(found, sentence=f"They are of {len(stages)} stages, {_list(stages)}. {found.sentence}")
+
+
+def _among_settings(
+    groups: Sequence[Group], settings: Sequence[Difference], facts: Sequence[Difference], about: Sequence[str]
+) -> Verdict:
     factors = [*differences.factors(groups, settings), *differences.unexplained(groups, settings, facts)]
     meant = list(_asked(groups, factors, settings, about)) if about else _of_the_study(groups, factors)
     if not factors:
@@ -81,7 +92,7 @@ def _nothing(groups: Sequence[Group], settings: Sequence[Difference]) -> str:
     if any(not group.settings for group in groups):
         return "What sets them apart is not known: one of them came without its configuration."
     if len({group.first.stage for group in groups}) > 1:
-        return "Their stages differ; no setting does."
+        return "No setting differs that both read." if len(groups) == 2 else "No setting differs that all read."
     signatures = {run.signature for group in groups for run in group.members}
     if settings:
         how = "They differ in settings alone that cannot change the weights beyond rounding"

@@ -49,6 +49,14 @@ def test_a_stage_is_set_apart_by_what_it_reads(tmp_path: Path) -> None:
     assert "rm.epochs" in compared(run(tmp_path / "c"), run(tmp_path / "d", {"rm.epochs": 3.0})).verdict.sentence
 
 
+def test_runs_of_two_stages_are_said_to_be_that_whatever_else_differs(tmp_path: Path) -> None:
+    policy = run(tmp_path / "a", stage="sft")
+    same = compared(policy, run(tmp_path / "b")).verdict.sentence
+    assert same == "They are of 2 stages, sft and ppo. No setting differs that both read."
+    other = compared(policy, run(tmp_path / "c", {"model.layers": 7})).verdict.sentence
+    assert other.startswith("They are of 2 stages, sft and ppo. They differ in model")
+
+
 def test_a_parent_brought_along_takes_the_place_of_its_settings(tmp_path: Path) -> None:
     brought = {"parents.sft": "elsewhere", "sft.epochs": 5.0}
     one = run(tmp_path / "a", {"parents.sft": "there"}, parents={"sft": "1" * 16})
