@@ -41,6 +41,12 @@ def pairs() -> list[Pair]:
     return [(tokens(prompt), [*tokens(better - 1), EOS], [*tokens(worse - 1), EOS]) for prompt, better, worse in LENGTHS]
 
 
+def labelled_answers() -> list[tuple[list[int], list[int], bool]]:
+    """The answers of the pairs one by one, those to one prompt apart: all good ones, then all bad ones."""
+    better = [(prompt, answer, True) for prompt, answer, _ in pairs()]
+    return better + [(prompt, answer, False) for prompt, _, answer in pairs()][:4]
+
+
 MARGINS = [0.5, 0.0, 1.5, 0.25, 2.0]
 """By how much each better answer was found better."""
 

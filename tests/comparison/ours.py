@@ -13,12 +13,14 @@ from rlhf.rewards.model import set_pooling
 from rlhf.rewards.scale import Scale
 from rlhf.stages.batches import Comparisons, Ranked, Sequences, Tokens
 from rlhf.stages.dpo import DPO
+from rlhf.stages.kto import KTO
+from rlhf.stages.labelled import Answer
 from rlhf.stages.online import Online
 from rlhf.stages.policies import Policies
 from rlhf.stages.ppo import PPO
 from rlhf.stages.rm import RewardModel
 from rlhf.stages.sft import SFT
-from tests.comparison.inputs import EOS, MARGINS, PAD, Rollout, pairs, policy, scorer
+from tests.comparison.inputs import EOS, MARGINS, PAD, Rollout, labelled_answers, pairs, policy, scorer
 
 CPU = torch.device("cpu")
 TOKENIZER = SimpleNamespace(pad_token_id=PAD, bos_token_id=1, eos_token_id=EOS, decode=lambda *_, **__: "")
@@ -82,6 +84,21 @@ def dpo(run: Run) -> dict[str, float]:
     losses, metrics = stage.loss(batch)
     names = ("rewards/chosen", "rewards/rejected", "rewards/accuracies", "rewards/margins", "logps/chosen", "logps/rejected")
     return measured(policies.policy, losses, batch.weight) | {name: metrics[name].value for name in names}
+
+
+def kto(run: Run) -> dict[str, float]:
+    """Stage `kto` on the pairs taken apart; the other policy learns."""
+    stage = bare(KTO, run)
+    policies = object.__new__(Policies)
+    policies._engine, policies._settings = stage._setting.engine, (1.0, False, True)
+    policies.policy, policies._copy = policy("reference"), policy()
+    stage._policies = policies
+    rows = [Answer((prompt, answer), good) for prompt, answer, good in labelled_answers()]
+    batch = stage._batch(rows, stage.reference_point([row.tokens for row in rows], 3))
+    losses, metrics = stage.loss(batch)
+    names = ("rewards/chosen", "rewards/rejected", "logps/chosen", "logps/rejected")
+    told = {name: metrics[name].value for name in names} | {"entropy": metrics["policy/entropy"].value, "kl": batch.point}
+    return measured(policies.policy, losses, batch.weight) | told
 
 
 def bare_ppo(run: Run, said: Any) -> Any:

@@ -32,9 +32,13 @@ LOSSES: dict[str, tuple[str, ...]] = {
     "ipo": ("dpo", "dpo.loss=ipo", "dpo.beta=0.3", "dpo.average_logprobs=true"),
     "simpo": ("dpo", "dpo.loss=simpo", "dpo.beta=0.3", "dpo.margin=0.6"),
     "orpo": ("dpo", "dpo.loss=orpo", "dpo.beta=0.3", "dpo.likelihood=all"),
+    "kto": ("kto", "kto.beta=0.3"),
+    "kto, weighed": ("kto", "kto.beta=0.3", "kto.desirable_weight=1.3", "kto.undesirable_weight=0.7"),
+    "kto, no reference point": ("kto", "kto.beta=0.3", "kto.reference_point=zero"),
 }
 """Each loss that was recorded: stage and keys that make it here."""
-ALIKE = {"sft, responses", "sft, everything", "rm", "rm, margins", "rm, centred", "dpo", "dpo with likelihood"}
+KTO = ("kto", "kto, weighed", "kto, no reference point")
+ALIKE = {"sft, responses", "sft, everything", "rm", "rm, margins", "rm, centred", "dpo", "dpo with likelihood", *KTO}
 """Losses beside which both tell the same; where log-probabilities are averaged, TRL tells rewards of their sums."""
 
 AS_TRL = ("ppo.whiten_unbiased=true", "ppo.score_after_end=true")
@@ -83,7 +87,7 @@ def run_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Run]:
 
 
 def ours_of(run: Run) -> dict[str, float]:
-    return {"sft": ours.sft, "rm": ours.rm, "dpo": ours.dpo}[run.stage](run)
+    return {"sft": ours.sft, "rm": ours.rm, "dpo": ours.dpo, "kto": ours.kto}[run.stage](run)
 
 
 @pytest.mark.parametrize("name", LOSSES)

@@ -5,15 +5,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from trl import DPOTrainer, RewardTrainer, SFTTrainer
+from trl import DPOTrainer, KTOTrainer, RewardTrainer, SFTTrainer
 from trl.experimental.cpo import CPOTrainer
 from trl.experimental.orpo import ORPOTrainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference as PreferenceCollator
+from trl.trainer.kto_trainer import DataCollatorForUnpairedPreference as LabelCollator
 from trl.trainer.reward_trainer import DataCollatorForPreference as RewardCollator
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 from trl.trainer.utils import add_fused_lm_head
 
-from tests.comparison.inputs import MARGINS, PAD, pairs, policy, scorer
+from tests.comparison.inputs import MARGINS, PAD, labelled_answers, pairs, policy, scorer
 
 FUSED = ("log_probs", "entropy", "mean_logits", "is_top1")
 BETA, GAMMA, SMOOTHING, CENTRE = 0.3, 0.6, 0.1, 0.01
@@ -34,6 +35,9 @@ def record() -> dict[str, dict[str, Any]]:
         "smoothed, without reference": cpo("sigmoid", SMOOTHING),
         "simpo": cpo("simpo"),
         "orpo": orpo(),
+        "kto": kto("kto"),
+        "kto, weighed": kto("kto", 1.3, 0.7),
+        "kto, no reference point": kto("apo_zero_unpaired"),
     }
 
 
@@ -73,6 +77,22 @@ def dpo(losses: list[str], weights: list[float] | None = None) -> dict[str, Any]
     trainer.loss_types, trainer.loss_weights, trainer.label_smoothing = losses, weights or [1.0], 0.0
     examples = [{"prompt_ids": prompt, "chosen_ids": better, "rejected_ids": worse} for prompt, better, worse in pairs()]
     return measured(network, trainer._compute_loss(network, PreferenceCollator(pad_token_id=PAD)(examples), False), trainer)
+
+
+def kto(loss: str, good_weight: float = 1.0, bad_weight: float = 1.0) -> dict[str, Any]:
+    """A loss of its KTO trainer on the pairs taken apart; the other policy learns, or its KL would be cut to 0."""
+    network, reference = policy("reference"), policy()
+    add_fused_lm_head(network, outputs=FUSED)
+    add_fused_lm_head(reference)
+    trainer = bare(KTOTrainer, network, gradient_checkpointing_kwargs=None)
+    trainer.ref_model, trainer.precompute_ref_logps, trainer.beta, trainer.loss_type = reference, False, BETA, loss
+    trainer.calculate_KL, trainer.desirable_weight, trainer.undesirable_weight = loss == "kto", good_weight, bad_weight
+    rows = labelled_answers()[::-1]  # its mismatched answer is that of the row before, ours as published that of the next
+    examples: list[dict[str, Any]] = [
+        {"prompt_ids": prompt, "completion_ids": answer, "label": good, "KL_completion_ids": rows[place - 1][1]}
+        for place, (prompt, answer, good) in enumerate(rows)
+    ]
+    return measured(network, trainer._compute_loss(network, LabelCollator(pad_token_id=PAD)(examples), False), trainer)
 
 
 def cpo(loss: str, smoothing: float = 0.0) -> dict[str, Any]:

@@ -34,6 +34,7 @@ def learns_at_once(family: str, adapters: bool) -> list[str]:
         *(f"{slot}.arch.family={family}" for slot in ("model", "reward_model")),
         *("ppo.critic_warmup=0", "ppo.learning_rate=1e-3", "sft.warmup_steps=0", "rm.warmup_steps=0"),
         *("dpo.warmup_steps=0", "dpo.learning_rate=1e-3", "grpo.learning_rate=1e-3"),
+        *("kto.warmup_steps=0", "kto.learning_rate=1e-2"),
     ]
 
 
@@ -85,6 +86,15 @@ def test_engines_agree_with_plain_torch(ranks: int, tmp_path: Path) -> None:
     assert few == many and (few > 0) == (ranks > 1)  # ZeRO 3 gathers once a rollout, however long the responses
     assert len(found) == len(cells)
     assert {name: wrong for name, wrong in found.items() if wrong} == {}
+
+
+@pytest.mark.slow
+def test_the_reference_point_is_that_of_all_ranks(tmp_path: Path) -> None:
+    cells: list[Cell] = [("llama", "kto", "2 none", True, False), ("llama", "kto", "3 none", False, True)]
+    found = answers(cells, 2, tmp_path)
+    recorded = [torch.load(path, weights_only=False)["scored"] for path in tmp_path.glob("llama-kto-*.pt")]
+    assert len(recorded) == 2 and min(each["kto/reference_point"] for each in recorded) > 1e-3
+    assert [found[" ".join(map(str, cell))] for cell in cells] == [[], []]
 
 
 @pytest.mark.slow

@@ -10,7 +10,10 @@ from omegaconf import OmegaConf
 from rlhf import chain, config, lineage, preflight
 from rlhf.config import Run
 from rlhf.invariants import compare, updates
+from rlhf.stages.batches import Tokens
 from rlhf.stages.interface import Batch, Stage
+from rlhf.stages.kto import KTO
+from rlhf.stages.policies import Padded
 from rlhf.stages.ppo import PPO
 
 
@@ -47,17 +50,21 @@ def learn(stage: Stage, batches: list[Batch], micro_batch_size: int) -> list[dic
 
 
 def score(stage: Stage, batches: list[Batch]) -> dict[str, float]:
-    """What PPO measures of the recorded responses with its networks as they are: KL to the reference, scores, values."""
+    """What is measured with the networks as they are: by PPO of recorded responses KL, scores, entropy; by KTO its point."""
+    if isinstance(stage, KTO):
+        return {"kto/reference_point": stage.reference_point(tokens(batches[0].answers) + tokens(batches[1].answers), 2)}
     if not isinstance(stage, PPO):
         return {}
-    rows = [
-        (ids[mask & ~targets].tolist(), ids[targets].tolist())
-        for batch in batches[:2]
-        for ids, mask, targets in zip(batch.ids, batch.mask, batch.targets, strict=True)
-    ]
+    rows = tokens(batches[0]) + tokens(batches[1])
     examples = [example for example, _ in stage._online._prompts[: len(rows)]]
     measured = stage.score_rollout(examples, rows).metrics.values_by_name()
     return {name: measured[name] for name in ("objective/kl", "objective/scores", "objective/entropy")}
+
+
+def tokens(batch: Padded) -> list[Tokens]:
+    """Prompts and answers of a batch."""
+    parts = zip(batch.ids, batch.mask, batch.targets, strict=True)
+    return [(ids[mask & ~targets].tolist(), ids[targets].tolist()) for ids, mask, targets in parts]
 
 
 def weights(stage: Stage) -> dict[str, torch.Tensor]:

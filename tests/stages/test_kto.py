@@ -16,8 +16,8 @@ from rlhf.stages.batches import Sequences, Tokens
 from rlhf.stages.comparison import separation
 from rlhf.stages.interface import Stage
 from rlhf.stages.kto import KTO
-from rlhf.stages.labelled import Labelled, mismatched
-from tests.stages.small import learn, record
+from rlhf.stages.labelled import mismatched
+from tests.stages.small import learn, record, tokens
 
 BETA = 0.4
 Build = Callable[..., Stage]
@@ -34,13 +34,6 @@ def log_ratios(stage: KTO, answers: list[Tokens]) -> torch.Tensor:
     return torch.tensor(sums[0]) - torch.tensor(sums[1])
 
 
-def tokens(batch: Labelled) -> list[Tokens]:
-    """Prompts and answers of a batch."""
-    sequences = batch.answers
-    parts = zip(sequences.ids, sequences.mask, sequences.targets, strict=True)
-    return [(ids[mask & ~targets].tolist(), ids[targets].tolist()) for ids, mask, targets in parts]
-
-
 def moved(build: Build, *overrides: str) -> KTO:
     """A stage after three updates."""
     stage = build("kto", "kto.warmup_steps=0", "kto.learning_rate=1e-2", f"kto.beta={BETA}", *overrides)
@@ -48,10 +41,8 @@ def moved(build: Build, *overrides: str) -> KTO:
     return stage
 
 
-OTHERWISE = (["lora=dim8"], ["kto.gradient_checkpointing=true"], ["kto.reference_point=zero"])
-
-
-@pytest.mark.parametrize("settings", [[], *(pytest.param(each, marks=pytest.mark.slow) for each in OTHERWISE)])
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", [[], ["lora=dim8"], ["kto.gradient_checkpointing=true"], ["kto.reference_point=zero"]])
 def test_policy_and_reference_are_the_same_at_first(settings: list[str], build: Build) -> None:
     """So h = z = 0, every value is a half, and the loss is half of the weights."""
     stage = build("kto", "kto.desirable_weight=1.2", "kto.undesirable_weight=0.8", *settings)
@@ -67,7 +58,7 @@ def test_policy_and_reference_are_the_same_at_first(settings: list[str], build: 
 def test_loss_and_reference_point_by_hand(reference_point: str, build: Build) -> None:
     stage = moved(build, f"kto.reference_point={reference_point}", "kto.desirable_weight=1.2", "kto.undesirable_weight=0.8")
     (batch,) = record(stage, 1)
-    answers, good = tokens(batch), batch.good
+    answers, good = tokens(batch.answers), batch.good
     point = 0.0
     if reference_point == "batch":
         following = [(prompt, answers[(index + 1) % len(answers)][1]) for index, (prompt, _) in enumerate(answers)]
@@ -88,7 +79,7 @@ def test_the_reference_point_is_that_of_the_whole_batch(build: Build) -> None:
     """However many rows are held at once; that of parts of the batch, as with one for each micro-batch, is another one."""
     stage = moved(build)
     (batch,) = record(stage, 1)
-    answers = tokens(batch)
+    answers = tokens(batch.answers)
     points = [stage.reference_point(answers, size) for size in (1, 3, 8)]
     assert points == pytest.approx([batch.point] * 3, rel=1e-5)
     assert [part.point for part in batch.split(2)] == [batch.point] * 4
