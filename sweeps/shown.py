@@ -27,7 +27,7 @@ def show(run: Run, trials: Trials, space: Space, rows: list[dict[str, str]], lef
 def about(run: Run, trials: Trials, space: Space, rows: list[dict[str, str]], left: int) -> OfStudy:
     """The study as a tracker is told of it."""
     name = trials.folder.name
-    config = frame.frame(space, trials.goal, run.sweep.mode, run.stage)
+    config = frame.frame(space, trials.goal, run)
     effects = progress.effects(trials, space) if run.sweep.mode is SweepMode.screen else []
     tables = {
         "trials": [{key: _cell(key, value) for key, value in row.items()} for row in rows],

@@ -97,7 +97,7 @@ def _session(folder: Path, found: Grid, composer: Composer, slots: Slots, words:
     goal = Goal.of(run)
     record = Record(folder, run.sweep.storage, composer.space, goal, run.sweep.sampler, run.seed)
     held.callback(record.close)
-    today = frame.frame(composer.space, goal, run.sweep.mode, run.stage)
+    today = frame.frame(composer.space, goal, run)
     judge_again = frame.check(record.about.get("frame"), today, run.sweep.accept_changes, folder.name)
     trials = Trials(folder, record, goal, range(run.seed, run.seed + run.sweep.seeds))
     trials.settle(run)

@@ -71,7 +71,7 @@ def _remarks(
             told.setdefault(sentence, []).append(other.letter)
     for sentence, letters in told.items():
         yield f"{groups[0].letter} and {', '.join(letters)} {sentence}."
-    if confounding.is_seed_alone(verdict):
+    if len(stages) == 1 and confounding.is_seed_alone(verdict):
         yield "The seed alone differs, so every difference here is what chance does; it is the scale for all others."
     elif len({tuple(each.seeds) for each in groups if each.seeds}) > 1:
         yield "Their seeds are not the same, so a part of every difference is chance between seeds."

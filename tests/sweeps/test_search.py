@@ -61,6 +61,9 @@ def test_a_changed_space_or_goal_is_refused_with_the_difference(
     said = capsys.readouterr().err
     assert "sft.learning_rate: 1e-05 to 0.1 (log)} -> {sft.learning_rate: 1e-05 to 1 (log)}" in said
     assert "sweep.accept_changes=true" in said
+    assert run_study(TUNE[0], TUNE[2], "sweep.trials=3", "sweep.sampler=tpe", "sweep.pruner=median", "sft.eval_every=1") == 2
+    said = capsys.readouterr().err
+    assert "pruner none -> median min_rung=1 warmup_trials=4 resource=tokens;" in said and "; sampler random -> tpe" in said
     assert run_study(*wider, "sweep.accept_changes=true") == 0
     other = (*wider, "sweep.objective=[mem/peak_gib]")
     assert run_study(*other) == 2
