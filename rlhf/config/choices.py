@@ -14,7 +14,7 @@ Family = Enum("Family", ["llama", "opt", "gpt_neox", "gpt2", "bloom", "qwen3"])
 Template = Enum("Template", ["roles", "dialogue", "plain", "tokenizer"])
 Format = Enum(
     "Format",
-    "auto world completion alpaca pair alpaca_pair transcripts judged pandalm ranked messages sharegpt oasst text continuation "
+    "auto world world_labels completion alpaca pair alpaca_pair transcripts judged pandalm ranked messages sharegpt oasst text continuation "
     "scored webgpt comparisons endings passages questions choices summary translation marked rounds scenes reasons",
 )
 SFTTargets = Enum("SFTTargets", ["response", "assistant_turns", "all"])

@@ -271,5 +271,5 @@ def _faults(data: DataConfig) -> Iterator[str]:
         unknown = [stage for stage in source.stages if stage not in PARTS]
         if unknown or not source.stages:
             yield f"{key}.stages={list(source.stages)}: choose from {', '.join(PARTS)}"
-        if source.path == WORLD and source.format not in (Format.auto, Format.world):
+        if source.path == WORLD and source.format not in (Format.auto, *generated.OF_WORLD):
             yield f"{key}.format={source.format.name}: path=world is generated, not read; use format=world"

@@ -21,7 +21,7 @@ def see(run: Run, stage: str, corpus: Corpus) -> None:
     if stage == "rm":
         see_comparisons(run.rm.loss, corpus.examples("rm", "train"))
     if stage == "dpo" and not any(len(example.answers) > 1 for example in corpus.examples("rm", "train")):
-        raise Fault("stage=dpo: no row has a second answer to compare with; use data with pairs")
+        raise Fault("stage=dpo: no row has a second answer to compare with; use data with pairs, or stage=kto for labels")
     if stage == "kto":
         see_labels(run.kto.good_from, corpus.examples("rm", "train"))
     if stage == "ppo" and run.ppo.ptx_coef:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from random import Random
 
-from rlhf.config import PARTS, SourceConfig
+from rlhf.config import PARTS, Format, SourceConfig
 from rlhf.data import world
 from rlhf.data.partition import generator
 from rlhf.data.records import Example, Turn
@@ -11,6 +11,9 @@ from rlhf.fault import Fault
 
 HELD_OUT = 3072
 """Held-out examples of each stage, or as many as are drawn for training if those are fewer."""
+
+OF_WORLD = (Format.world, Format.world_labels)
+"""Formats of the world: comparisons as pairs, or as single answers with a label."""
 
 Gold = Callable[[tuple[Turn, ...], str], float]
 
@@ -30,8 +33,9 @@ def generate(name: str, config: SourceConfig, seed: int) -> dict[tuple[str, str]
     for stage in sorted(set(config.stages), key=PARTS.index):
         for split, count in (("train", config.cap), ("held_out", min(HELD_OUT, config.cap))):
             drawn = seed if split == "train" else "exam"
+            draw = _judged if (stage, config.format) == ("rm", Format.world_labels) else _draw
             chance = generator("world", stage, split, drawn)
-            parts[stage, split] = [_draw(town, stage, chance, split == "held_out", name) for _ in range(count)]
+            parts[stage, split] = [draw(town, stage, chance, split == "held_out", name) for _ in range(count)]
     return parts
 
 
@@ -48,6 +52,11 @@ def _draw(town: world.World, stage: str, chance: Random, held_out: bool, name: s
     if stage == "pretrain":
         return Example((), f"{prompt} {town.reply(chance, prompt)}", None, name)
     return Example(_turns(prompt), town.reply(chance, prompt) if stage == "sft" else None, None, name)
+
+
+def _judged(town: world.World, stage: str, chance: Random, held_out: bool, name: str) -> Example:
+    drawn = town.judgement(chance, held_out)
+    return Example(_turns(drawn.prompt), drawn.reply, None, name, rating=float(drawn.good), demonstrates=drawn.good)
 
 
 def _turns(prompt: str) -> tuple[Turn, ...]:

@@ -8,6 +8,7 @@ from rlhf.data import dialogues, formats, upstream
 from rlhf.data.columns import Watched, has, is_kept, renamed
 from rlhf.data.fields import margin_of, system_of
 from rlhf.data.formats import ANSWER_COLUMNS, COLUMNS, detect, is_transcript
+from rlhf.data.generated import OF_WORLD
 from rlhf.data.hub import read_hub
 from rlhf.data.reader import Located, Row, read
 from rlhf.data.records import BadDialogue, BadRow, Example, Turn
@@ -88,8 +89,8 @@ def load_source(name: str, config: SourceConfig, max_bad_fraction: float, cache:
 
 def _format(name: str, config: SourceConfig, rows: Iterable[Located]) -> tuple[Format, str]:
     """The format and why it was chosen."""
-    if config.format is Format.world:
-        raise Fault(f"data.sources.{name}.format=world: goes with path=world only; use format=auto")
+    if config.format in OF_WORLD:
+        raise Fault(f"data.sources.{name}.format={config.format.name}: goes with path=world only; use format=auto")
     if config.format is not Format.auto:
         return config.format, "as configured"
     first = next((row.content for row in rows if not isinstance(row.content, BadRow)), None)

@@ -71,6 +71,15 @@ class Preference:
 
 
 @dataclass(frozen=True)
+class Judgement:
+    """One reply to a prompt, and whether a noisy reader called it good."""
+
+    prompt: str
+    reply: str
+    good: bool
+
+
+@dataclass(frozen=True)
 class _Plan:
     """What the demonstrator decided to say, before it is put in order and rendered."""
 
@@ -102,6 +111,7 @@ class World:
     breaks_off: float = 0.15  # stops in the middle of its last sentence
     edited: float = 0.5  # share of pairs whose replies differ in one decision; the others are two independent replies
     temperature: float = 0.6  # label noise: P(a preferred to b) = sigmoid((gold(a) - gold(b)) / temperature)
+    expected: float = 0.7  # the demonstrator's median gold; P(a called good) = sigmoid((gold(a) - expected) / temperature)
 
     def prompt(self, rng: random.Random, held_out: bool) -> str:
         """Draw a question from the held-out or from the training (place, day) cells."""
@@ -128,11 +138,19 @@ class World:
             other = _edit(rng, plan) if rng.random() < self.edited else self._plan(rng, prompt)
             order = rng.getrandbits(64)  # both are rendered alike, so that an edit changes one thing only
             first, second = _render(random.Random(order), plan), _render(random.Random(order), other)
-        gap = (self.gold(prompt, first) - self.gold(prompt, second)) / self.temperature
-        probability = 0.5 * (1.0 + math.tanh(0.5 * gap))  # the sigmoid, safe from overflow
+        probability = self._probability(self.gold(prompt, first) - self.gold(prompt, second))
         if rng.random() < probability:
             return Preference(prompt, first, second, probability)
         return Preference(prompt, second, first, 1.0 - probability)
+
+    def judgement(self, rng: random.Random, held_out: bool) -> Judgement:
+        """Draw a prompt, one reply, and whether a reader who expects what is usual calls it good."""
+        prompt = self.prompt(rng, held_out)
+        reply = self.reply(rng, prompt)
+        return Judgement(prompt, reply, rng.random() < self._probability(self.gold(prompt, reply) - self.expected))
+
+    def _probability(self, gap: float) -> float:
+        return 0.5 * (1.0 + math.tanh(0.5 * (gap / self.temperature)))  # the sigmoid, safe from overflow
 
     def gold(self, prompt: str, reply: str) -> float:
         """Score any reply, well formed or not; higher is better. The weights stand at the top of the module."""

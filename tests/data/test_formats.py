@@ -7,6 +7,7 @@ import pytest
 from rlhf.config import Format
 from rlhf.data import dialogues, upstream
 from rlhf.data.formats import COLUMNS, READERS, detect
+from rlhf.data.generated import OF_WORLD
 from rlhf.data.records import BadRow, Example, Turn
 
 QUESTION = (Turn("user", "Why?"),)
@@ -34,7 +35,7 @@ def ranked(*responses: Any, baseline: Any = "base") -> dict[str, Any]:
 
 def test_every_format_has_a_reader_and_is_recognised_by_its_own_columns() -> None:
     elsewhere = set(upstream.READERS) | set(dialogues.READERS)
-    assert set(READERS) == set(Format) - {Format.auto, Format.world} - elsewhere
+    assert set(READERS) == set(Format) - {Format.auto, *OF_WORLD} - elsewhere
     assert set(READERS) - {Format.continuation} <= set(COLUMNS) <= set(READERS) | elsewhere  # it must be asked for
     for kind, columns in COLUMNS.items():
         assert detect(columns) is kind

@@ -1,15 +1,20 @@
 """Answers with labels, out of labels, ratings, pairs and ranked lists."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
+from random import Random
 
 import pytest
 
+from rlhf.config import Format, SourceConfig
+from rlhf.data import generated
 from rlhf.data.corpus import Corpus
 from rlhf.data.demand import see_labels
 from rlhf.data.formats import completion, pair, ranked
 from rlhf.data.labels import apart, ends_of, labelled
 from rlhf.data.records import Example
+from rlhf.data.world import World
 from rlhf.fault import Fault
 
 PROMPT = {"prompt": "Is it far?"}
@@ -65,3 +70,18 @@ def test_a_corpus_keeps_its_other_parts_and_shuffles_answers() -> None:
     train, order = found.examples("rm", "train"), found.order("rm", 0, seed=1)
     together = sum(train[first].key == train[second].key for first, second in zip(order, order[1:], strict=False))
     assert len(order) == 100 and together < 10  # side by side they would be 50
+
+
+def test_the_world_gives_labels_that_follow_the_gold_reward() -> None:
+    """As noisy as its preferences: sigmoid((gold - expected) / temperature); about half are good."""
+    town, chance = World(), Random(3)
+    drawn = [town.judgement(chance, held_out=False) for _ in range(2000)]
+    chances = [1 / (1 + math.exp((town.expected - town.gold(each.prompt, each.reply)) / town.temperature)) for each in drawn]
+    spread = math.sqrt(sum(p * (1 - p) for p in chances))
+    assert abs(sum(each.good for each in drawn) - sum(chances)) < 3.3 * spread
+    assert abs(sum((each.good - p) * (p - 0.5) for each, p in zip(drawn, chances, strict=True))) < 3.3 * spread / 2
+    assert 0.4 < sum(chances) / 2000 < 0.6
+    taken = {"subset": None, "split": "train", "files": None, "streaming": False, "columns": {}, "keep": {}, "weight": 1.0}
+    source = SourceConfig(path="world", format=Format.world_labels, cap=50, stages=["rm"], **taken)
+    examples = generated.generate("votes", source, seed=1)["rm", "train"]
+    assert {each.rating for each in examples} == {0.0, 1.0} and {each.rejected for each in examples} == {None}
