@@ -1,12 +1,16 @@
 """Rules about settings that the record shows no effect of."""
 
 from collections.abc import Callable, Iterator
+from itertools import chain
 
 from rlhf.doctor.finding import Finding, History, Severity
+from rlhf.lineage import ONLINE
 from rlhf.report.paper import short
 
 HALF_WAY = 0.25
 """Least part of its peak that a learning rate has in the middle of a run, unless its schedule is a steeper one."""
+RISEN = 0.75
+"""Most part of its peak that a learning rate has in the first half of its warm-up."""
 STEADY = ("constant", "linear", "cosine")
 RATES = {"ppo": {"policy": "learning_rate", "critic": "critic_learning_rate"}}
 """Key of each network's learning rate, where a stage has more than one."""
@@ -14,7 +18,8 @@ RATES = {"ppo": {"policy": "learning_rate", "critic": "critic_learning_rate"}}
 
 def ignored(run: History) -> Iterator[Finding]:
     """Settings whose work leaves a trace in the record, which has none."""
-    for key, seen in _traces(run):
+    traces = chain(_of_steps(run), _of_targets(run), _of_sampling(run), _of_penalties(run))
+    for key, seen in traces:
         value = run.setting(key)
         if value and not seen:
             yield Finding(
@@ -26,8 +31,54 @@ def ignored(run: History) -> Iterator[Finding]:
             )
 
 
-def _traces(run: History) -> Iterator[tuple[str, bool]]:
-    """Keys of PPO and whether their work shows; those of which the record is too short to tell are left out."""
+def _of_steps(run: History) -> Iterator[tuple[str, bool]]:
+    """Keys of when a stage does what, and whether it does; those of which the record is too short to tell are left out."""
+    stage, rounds = run.stage, [int(row["round"]) for row in run.rows if row.get("kind") == "train"]
+    every, most = run.setting(f"{stage}.eval_every"), run.setting(f"{stage}.max_steps")
+    if rounds and every and rounds[-1] > every:
+        between = (row for row in run.rows if row.get("kind") == "eval" and 0 < int(row["round"]) < rounds[-1])
+        yield f"{stage}.eval_every", any(between)
+    if rounds and most:
+        yield f"{stage}.max_steps", rounds[-1] <= most
+    warmup, wanted = run.setting(f"{stage}.warmup_steps"), run.setting(f"{stage}.learning_rate")
+    recorded = [each for name in ("policy", "reward_model") for each in run.all(f"learning_rate/{name}")]
+    if warmup and wanted and recorded:
+        passes = (run.setting(f"{stage}.inner_epochs") or 1) * (run.setting(f"{stage}.minibatches") or 1)
+        if recorded[0][0] * passes <= warmup / 2:
+            yield f"{stage}.warmup_steps", recorded[0][1] <= RISEN * wanted
+    limit, walked = run.setting("early_stop.max_kl"), run.all("objective/kl", "train")
+    if limit and run.setting(f"{stage}.log_every") == 1:
+        yield "early_stop.max_kl", all(kl <= limit for _, kl in walked[:-1])
+
+
+def _of_targets(run: History) -> Iterator[tuple[str, bool]]:
+    """Keys of what is learnt of a sequence."""
+    prompts, padding = run.first("signs/prompt_learnt"), run.all("signs/padding_learnt")
+    if run.stage == "sft" and prompts is not None and run.setting("sft.targets") == "all":
+        yield "sft.targets", prompts > 0
+    if run.stage == "sft" and len(padding) > 1:  # one batch may be without any
+        yield "sft.legacy_padding_loss", any(share > 0 for _, share in padding)
+    loss, likelihood = run.late("loss"), run.late("loss/sft_avg")
+    if run.stage == "dpo" and loss is not None and likelihood is not None:  # what is added to it is not negative
+        yield "dpo.sft_coef", loss >= 0.9 * (run.setting("dpo.sft_coef") or 0.0) * likelihood
+
+
+def _of_sampling(run: History) -> Iterator[tuple[str, bool]]:
+    """Keys of responses and their scores, of all stages that sample."""
+    if run.stage not in ONLINE:
+        return
+    names = {name for row in run.rows for name in row}
+    mass, longest = run.setting("rollout.top_p"), run.last("response/length_mean", "train")
+    if mass and mass < 1 and "signs/mass_cut" in names and run.setting("rollout.temperature") != 0:
+        yield "rollout.top_p", any(cut > 0 for _, cut in run.all("signs/mass_cut"))
+    if longest is not None:
+        yield "rollout.max_new_tokens", longest <= (run.setting("rollout.max_new_tokens") or longest)
+    if "signs/surprise" in names:  # records of before the signs have neither
+        yield f"{run.stage}.reward_clip", "objective/score_clipped" in names
+
+
+def _of_penalties(run: History) -> Iterator[tuple[str, bool]]:
+    """Keys of PPO's losses."""
     if run.stage != "ppo":
         return
     names = {name for row in run.rows for name in row}
