@@ -1,9 +1,9 @@
 """Which stages a trial consists of: ``python -m launchers.identify FOLDER ...`` says it of frozen trials, as JSON.
 
 The answer is a list in the order of the folders. Each entry is ``{"fault": ...}``, where data or reward will not do, too, or
-``{"stages": [...]}``, parents first and the trial's own stage last: ``stage``, ``result_signature``, ``run_signature``,
-``folder`` of the run, ``finished`` (it need not be run), and ``parents``, the stages it starts from without those the user
-has given.
+``{"stages": [...]}``, parents first and the trial's own stage last: ``name`` (``lineage.parents``), ``stage``,
+``result_signature``, ``run_signature``, ``folder`` of the run, ``finished`` (it need not be run), and ``parents``, the names
+of what it starts from without those the user has given.
 """
 
 import json
@@ -35,6 +35,7 @@ def _of(folder: Path) -> dict[str, Any]:
         return {"fault": str(fault)}
     stages = [
         {
+            "name": link.name,
             "stage": link.identity.stage,
             "result_signature": link.identity.result_signature,
             "run_signature": link.identity.run_signature,

@@ -75,8 +75,8 @@ def execute(
     told: set[str] = set()
 
     def tell(result: Result, reused: bool) -> None:
-        if result.stage not in told:
-            told.add(result.stage)
+        if result.result_signature not in told:
+            told.add(result.result_signature)
             ended(result, reused)
 
     with StopRequest() as stop:
@@ -90,20 +90,22 @@ def _execute(
     done = None if run.fresh else finished(identity)
     parents: dict[str, Artifact] = {}
     for name in lineage.parents(run, stage):
-        kind = TABLE[name].makes
-        found = _find(run, name, kind)
+        parent_stage, found = lineage.stage_of(name), _find(run, name)
         if found is None and done is None:
             if run.parents.missing is MissingParents.require:
+                made = lineage.as_parent(run, name)
+                how = f"stage={parent_stage}" + f" rm.member={made.rm.member}" * (made is not run)
                 raise Fault(
-                    f"parents.missing=require: stage={stage} needs a {kind} from stage={name}, and none with signature "
-                    f"{identity.parents[name]} is in {run.paths.outputs}; run stage={name} first or set parents.{name}"
+                    f"parents.missing=require: stage={stage} needs a {TABLE[parent_stage].makes} from {how}, and none with "
+                    f"signature {identity.parents[name]} is in {run.paths.outputs}; run {how} first or set {_key(name)}"
                 )
-            result = _execute(replace(run, fresh=False), name, stop, ended, None, pages)
+            made = replace(lineage.as_parent(run, name), fresh=False)
+            result = _execute(made, parent_stage, stop, ended, None, pages)
             if result.status is not Status.finished:
                 return result
-            found = _find(run, name, kind)
+            found = _find(run, name)
             assert found is not None
-        elif found is not None and _given(run, name) is None:
+        elif found is not None and lineage.given(run, name) is None:
             told = Result.read(found.path.parent / "result.json")
             if told is not None:
                 ended(told, True)  # so that the closing table shows the whole chain
@@ -140,11 +142,13 @@ def identify(run: Run, stage: str) -> Identity:
 
 @dataclass(frozen=True)
 class Link:
-    """One stage of a chain: its names, the stages before it that it starts from, and whether it need not be run."""
+    """One stage of a chain: its names, the names of those before it that it starts from, and whether it need not be run."""
 
     identity: Identity
     parents: list[str]
     finished: bool
+    name: str
+    """What it is to the stage that starts from it (``lineage.parents``)."""
 
 
 def links(run: Run) -> list[Link]:
@@ -153,12 +157,13 @@ def links(run: Run) -> list[Link]:
     Parents that the user has given are left out. A parent is finished if any run has made the same result.
     """
     found = []
-    for stage in lineage.chain(run, run.stage):
-        identity = identify(run, stage)
-        own = stage == run.stage
-        done = not run.fresh and finished(identity) if own else _find(run, stage, TABLE[stage].makes)
-        parents = [name for name in lineage.parents(run, stage) if _given(run, name) is None]
-        found.append(Link(identity, parents, bool(done)))
+    for name, made in lineage.line(run, run.stage):
+        stage = lineage.stage_of(name)
+        identity = identify(made, stage)
+        own = name == run.stage
+        done = not run.fresh and finished(identity) if own else _find(run, name)
+        parents = [each for each in lineage.parents(made, stage) if lineage.given(made, each) is None]
+        found.append(Link(identity, parents, bool(done), name))
     return found
 
 
@@ -193,18 +198,18 @@ def _runs(run: Run) -> Path:
     return Path(run.paths.outputs) / "runs"
 
 
-def _given(run: Run, name: str) -> str | None:
-    given: str | None = getattr(run.parents, name)
-    return given
+def _key(name: str) -> str:
+    """The setting by which a person brings the parent ``name``."""
+    return "parents.rm_members" if "." in name else f"parents.{name}"
 
 
 def _parent_signature(run: Run, name: str) -> str:
-    given = _given(run, name)
+    given = lineage.given(run, name)
     if given is None:
-        return identify(run, name).result_signature
+        return identify(lineage.as_parent(run, name), lineage.stage_of(name)).result_signature
     folder = Path(given)
     if is_sealed(folder):
-        return artifact.load(folder, TABLE[name].makes, f"parents.{name}").signature
+        return artifact.load(folder, TABLE[lineage.stage_of(name)].makes, _key(name)).signature
     if folder.is_dir():
         digest = hashlib.sha256()
         for file in sorted(each for each in folder.rglob("*") if each.is_file()):
@@ -220,20 +225,22 @@ def own_parent(run: Run, name: str) -> Artifact | None:
     Raises:
         Fault: it is broken or of another kind.
     """
-    given = _given(run, name)
+    given, kind = lineage.given(run, name), TABLE[lineage.stage_of(name)].makes
     if given is None:
         return None
     if is_sealed(Path(given)):
-        return artifact.load(Path(given), TABLE[name].makes, f"parents.{name}")
-    return Artifact(Path(given), TABLE[name].makes, _parent_signature(run, name))
+        return artifact.load(Path(given), kind, _key(name))
+    return Artifact(Path(given), kind, _parent_signature(run, name))
 
 
-def _find(run: Run, name: str, kind: str) -> Artifact | None:
-    if _given(run, name) is not None:
+def _find(run: Run, name: str) -> Artifact | None:
+    """The parent ``name``, brought or among the runs; None if there is none that is whole."""
+    if lineage.given(run, name) is not None:
         return own_parent(run, name)
-    for path in artifact.find(_runs(run), identify(run, name).result_signature):
+    stage = lineage.stage_of(name)
+    for path in artifact.find(_runs(run), _parent_signature(run, name)):
         try:
-            return artifact.load(path, kind, f"stage={name}")
+            return artifact.load(path, TABLE[stage].makes, f"stage={stage}")
         except Fault as error:
             warn(f"{error}; it is passed over")
     return None

@@ -106,12 +106,18 @@ def _lengths(run: Run) -> Iterator[str]:
 def _parents(run: Run) -> Iterator[str]:
     """Before hours are spent on the other parent: is what the user points at there, and of use?"""
     read = {parent for stage in chain(run, run.stage) for parent in parents(run, stage)}
-    for name in ("pretrain", "sft", "rm"):
-        given = getattr(run.parents, name)
+    others = run.parents.rm_members
+    if "rm" in read and len(others) != (run.reward.members - 1 if run.parents.rm is not None else 0):
+        yield (
+            f"parents.rm_members={others}: names {len(others)} beside parents.rm={run.parents.rm or 'null'}, and "
+            f"reward.members={run.reward.members}; bring all of an ensemble's reward models or none"
+        )
+    brought = [("pretrain", run.parents.pretrain), ("sft", run.parents.sft), ("rm", run.parents.rm)]
+    for name, given in [*brought, *(("rm_members", each) for each in others)]:
         if given is None:
             continue
         key = f"parents.{name}={given}"
-        if name not in read:
+        if name.removesuffix("_members") not in read:
             reasons = {"rm": "rm.init=base"} | {stage: f"{stage}.init={getattr(run, stage).init.name}" for stage in JUDGED}
             reasons |= dict.fromkeys(ONLINE, f"reward={run.reward.kind.name}")
             why = f" with {reasons[run.stage]}" if run.stage in reasons else ""

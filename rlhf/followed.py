@@ -60,7 +60,7 @@ MEASURED: dict[str, dict[str, Goal | None]] = {
         **_SCORES,
         **_AGAINST_THE_START,
     },
-    **{stage: {**_AGAINST_THE_START} for stage in ONLINE},
+    **{stage: {**_AGAINST_THE_START, "eval/disagreement": _DOWN} for stage in ONLINE},
 }
 """The metrics of each stage's evaluations that change as it learns, and which way is better; None: it depends.
 
@@ -87,7 +87,7 @@ BESIDE: dict[str, tuple[str, ...]] = {
     "sft": (),
     "rm": _COMPARISONS,
     **dict.fromkeys(JUDGED, (*_COMPARISONS, *_THE_START)),
-    **dict.fromkeys(ONLINE, _THE_START),
+    **dict.fromkeys(ONLINE, (*_THE_START, "eval/disagreement_sft")),
 }
 """What the evaluations of each stage measure besides, which does not change as it learns."""
 OF_TRAINING = ("loss", "perf/tokens_per_second")

@@ -7,7 +7,18 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from rlhf.config import STAGES, DPOLoss, RewardFunction, RewardKind, RewardNormalization, Run, Schedule, TrackerKind, Zero
+from rlhf.config import (
+    STAGES,
+    DPOLoss,
+    Pessimism,
+    RewardFunction,
+    RewardKind,
+    RewardNormalization,
+    Run,
+    Schedule,
+    TrackerKind,
+    Zero,
+)
 from rlhf.lineage import JUDGED, ONLINE, READS, chain
 
 RECIPES = ("experiment", "debug", "model")
@@ -15,7 +26,7 @@ RECIPES = ("experiment", "debug", "model")
 PARENTS = (
     *("reward", "reward.kind", "sft.init", "rm.init"),
     *(f"{stage}.init" for stage in (*JUDGED, *ONLINE)),
-    *("parents.pretrain", "parents.sft", "parents.rm"),
+    *("parents.pretrain", "parents.sft", "parents.rm", "parents.rm_members"),
 )
 """What decides which stages are trained."""
 
@@ -45,6 +56,9 @@ RULES = (
     Rule(("dpo.margin",), "dpo.loss", _other(DPOLoss.simpo)),
     Rule(("dpo.average_logprobs",), "dpo.loss", _other(DPOLoss.sigmoid, DPOLoss.ipo)),
     Rule(("dpo.sft_coef",), "dpo.loss", _other(DPOLoss.sigmoid, DPOLoss.ipo, DPOLoss.simpo)),
+    Rule(("reward.members", "reward.pessimism", "reward.disagreement_coef"), "reward.kind", _other(RewardKind.model)),
+    Rule(("reward.pessimism", "reward.disagreement_coef"), "reward.members", lambda members: members == 1),
+    Rule(("reward.disagreement_coef",), "reward.pessimism", lambda how: how is Pessimism.worst),
     Rule(("reward.function", "reward.target_words", "reward.pattern"), "reward.kind", _other(RewardKind.function)),
     Rule(("reward.path",), "reward.kind", _other(RewardKind.file)),
     Rule(("reward.url", "reward.timeout", "reward.allow_remote"), "reward.kind", _other(RewardKind.http)),

@@ -146,8 +146,13 @@ def _start_from_the_same(folder: Path, before: Result, config: DictConfig) -> No
     """Name the parents the run started from, where they still are; the others are trained again."""
     from rlhf import artifact
 
-    for name in lineage.parents(typed(config), before.stage):
-        found = next(artifact.find(folder.resolve().parent, before.parents.get(name, "")), None)
+    names = lineage.parents(typed(config), before.stage)
+    there = {name: next(artifact.find(folder.resolve().parent, before.parents.get(name, "")), None) for name in names}
+    scorers = [there.pop(name) for name in names if lineage.stage_of(name) == "rm"]
+    if None not in scorers[1:] and config.parents.rm is None:  # all of an ensemble, or none
+        there |= {"rm": scorers[0]} if scorers else {}
+        config.parents.rm_members = [str(each) for each in scorers[1:] if scorers[0] is not None]
+    for name, found in there.items():
         if config.parents[name] is None and found is not None:
             print(f"parents.{name}={found}")
             config.parents[name] = str(found)

@@ -112,7 +112,12 @@ def _reward(run: Run) -> Iterator[str]:
         case RewardKind.http:
             yield from _address(reward.url or "null", reward.allow_remote)
         case RewardKind.model:
-            pass
+            config = getattr(run, run.stage)
+            if reward.members > 1 and config.reward_normalization is RewardNormalization.none:
+                yield (
+                    f"reward.members={reward.members}: reward models have their zeros anywhere, so their scores are combined "
+                    f"in deviations on the SFT policy's responses; use {run.stage}.reward_normalization=reference"
+                )
 
 
 def _address(url: str, allow_remote: bool) -> Iterator[str]:

@@ -18,10 +18,16 @@ from rlhf.result import Result, Status
 class Link:
     """A stage in the chain of a trial."""
 
-    stage: str
+    name: str
+    """What it is to the trial: its stage, or which of several reward models (``lineage.parents``)."""
     result_signature: str
     run_signature: str
     finished: bool
+
+    @property
+    def stage(self) -> str:
+        """The stage that makes it."""
+        return lineage.stage_of(self.name)
 
 
 Asked = Callable[[], list[Link] | None]
@@ -66,21 +72,21 @@ class Parents:
         """
         if run.parents.missing is MissingParents.require:
             return frozenset()  # its run refuses, and says what is missing
-        links = {link.stage: link for link in chain[:-1]}
         names: dict[str, str] = {}
-        for stage, link in links.items():
+        for link in chain[:-1]:
             if link.finished or link.result_signature in self._made:
                 continue
-            name = f"{stage}-{link.run_signature}"
+            name = f"{link.stage}-{link.run_signature}"
             if name not in self._failed:
                 name = next((each.name for each in self._same(link)), name)
-            names[stage] = name
+            names[link.name] = name
             if name not in self._open and name not in self._failed:
-                needs = frozenset(names[each] for each in lineage.parents(run, stage) if each in names)
+                made = replace(lineage.as_parent(run, link.name), stage=link.stage)
+                needs = frozenset(names[each] for each in lineage.parents(made, link.stage) if each in names)
                 parent = composed.copy()
-                parent.stage = stage
+                parent.stage, parent.rm.member = link.stage, made.rm.member
                 parent.sweep.pruner = Pruner.none.name  # nobody would answer it
-                self._open[name] = Parent(link, replace(run, stage=stage), parent, needs)
+                self._open[name] = Parent(link, made, parent, needs)
         return frozenset(names.values())
 
     def startable(self, awaited: Collection[str]) -> Iterator[Parent]:

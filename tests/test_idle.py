@@ -23,6 +23,8 @@ def told(typed: str, study: bool = False) -> list[str]:
         ("reward.url=http://localhost/", "has no effect with reward.kind=model"),
         ("reward.path=my.py:f", "has no effect with reward.kind=model"),
         ("reward.pattern=x", "has no effect with reward.kind=model"),
+        ("reward.disagreement_coef=2", "has no effect with reward.members=1"),
+        (f"reward.members=2 {NONE}", "reward.members=2: has no effect with reward.kind=function"),
         (f"reward.target_words=3 {NONE}", "reward.target_words=3: has no effect with reward.function=answer"),
         ("ppo.kl_horizon=5000", "ppo.kl_horizon=5000: has no effect with ppo.kl_target=null"),
         (f"ppo.reward_device=cpu {NONE}", "ppo.reward_device=cpu: has no effect with reward.kind=function"),
@@ -50,6 +52,7 @@ def test_a_setting_without_effect_is_named(typed: str, why: str) -> None:
         "experiment=tiny_assistant",  # what a recipe sets, nobody typed
         "ppo.ptx_coef=0.1 ppo.ptx_data=pretrain",
         "rm.epochs=2 sft.epochs=2 reward_lora=dim8 lora=dim8 lora.alpha=3",
+        "reward.members=2 reward.pessimism=deviation reward.disagreement_coef=2",
         "sft.schedule=polynomial sft.schedule_power=2",
         "early_stop.patience=2 early_stop.min_delta=1 ppo.eval_every=1 early_stop.metric=reward/gain early_stop.goal=maximize",
     ],

@@ -103,6 +103,8 @@ class ParentsConfig:
     """Folder or hub id of an SFT policy of your own; null: found by signature, or trained."""
     rm: Optional[str] = place()
     """Folder or hub id of a reward model of your own; null: found by signature, or trained."""
+    rm_members: list[str] = place()
+    """With `parents.rm` and `reward.members` above 1, where the others are; empty: all are found or trained."""
 
 
 @dataclass

@@ -77,6 +77,8 @@ class RMConfig(TrainConfig):
 
     init: RewardModelInit = result()
     """Start the trunk from the `reward_model`'s own weights (`base`) or from the SFT policy (`sft`; same architecture)."""
+    member: int = result(at_least=0)
+    """Which of several reward models that learn from the same pairs: its new head, the order of the pairs, and weights that are drawn at random are others for each number. An ensemble (`reward.members`) counts on from here."""
 
 
 @dataclass

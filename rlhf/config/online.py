@@ -8,6 +8,7 @@ from rlhf.config.choices import (
     CriticInit,
     Goal,
     KLEstimator,
+    Pessimism,
     PolicyRatio,
     PPOInit,
     PtxData,
@@ -175,6 +176,12 @@ class RewardConfig:
     """`kind=file`: file and function, as in `my.py:score`. Its content, not its place, is signed."""
     url: Optional[str] = result()
     """`kind=http`: where to post responses. What the server computes cannot be signed: change the address with the reward."""
+    members: int = result(at_least=1)
+    """`kind=model`: reward models that score together, each trained by stage `rm` with another `rm.member` (Coste et al. 2023)."""
+    pessimism: Pessimism = result()
+    """How the scores of several become one: their mean minus `disagreement_coef` times their standard `deviation`, or the `worst` of them."""
+    disagreement_coef: float = result(at_least=0)
+    """By how many of their standard deviations the mean of the members' scores is lowered; 0: it is not."""
     timeout: float = system(above=0)
     """`kind=http`: seconds to wait for an answer, before the next of four tries."""
     allow_remote: bool = system()

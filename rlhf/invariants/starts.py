@@ -22,13 +22,14 @@ def starts(run: Run, folder: Path) -> tuple[dict[str, Path], dict[str, str]]:
     for name in lineage.parents(run, run.stage):
         brought = chain.own_parent(run, name)
         told[name] = UNTRAINED if brought is None else str(brought.path)
-        paths[name] = _untrained(replace(run, stage=name), folder) if brought is None else brought.path
+        made = replace(lineage.as_parent(run, name), stage=lineage.stage_of(name))
+        paths[name] = _untrained(made, name, folder) if brought is None else brought.path
     return paths, told
 
 
-def _untrained(run: Run, folder: Path) -> Path:
+def _untrained(run: Run, name: str, folder: Path) -> Path:
     """The artifact of a stage of which nothing has been trained."""
-    target = folder / run.stage
+    target = folder / name
     if not target.exists():
         paths, _ = starts(run, folder)
         engine = TorchEngine(run.device, run.precision, run.deterministic)

@@ -13,7 +13,7 @@ class Reward(Protocol):
     """Scores responses; the higher the better, on a scale of its own."""
 
     def score(self, examples: Sequence[Example], texts: Sequence[str], rows: Sequence[Tokens]) -> Tensor:
-        """Raw scores [N], one a response.
+        """Raw scores [N], one a response, or [N, K] of several that score together.
 
         Args:
             examples: the prompts.

@@ -16,7 +16,7 @@ class Captured:
     """What an update takes from outside of its networks. B responses; it is the reward of a stage that computes it again."""
 
     rows: list[Tokens]
-    raw: Tensor  # [B] what the reward said
+    raw: Tensor  # [B] what the reward said, or each of several reward models [B, K]
     scale: Scale
     """On which the raw scores are told and learnt from."""
     sampled: list[Response]

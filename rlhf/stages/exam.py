@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from rlhf.algorithms.ensemble import disagreement, pessimistic
 from rlhf.algorithms.kl import k1
 from rlhf.config import RolloutConfig
 from rlhf.data.records import Example
@@ -50,6 +51,7 @@ class Exam:
         self._sampling = sampling
         self._before: Answers | None = None
         self._scores_before: Tensor | None = None
+        self._disagreement_before: dict[str, Metric] = {}
         self._perplexity_before = Mean(0.0, 0)
 
     @torch.no_grad()
@@ -70,7 +72,9 @@ class Exam:
         }
         columns: dict[str, Sequence[float | str]] = {"sft_response": before.texts}
         spread = {"gold": answers.gold} if answers.gold else {}
-        if (scores := self._score(answers)) is not None and self._scores_before is not None:
+        scores, disagreements = self._score(answers)
+        metrics |= disagreements | {f"{name}_sft": each for name, each in self._disagreement_before.items()}
+        if scores is not None and self._scores_before is not None:
             metrics |= {"eval/score_mean": Mean.of(self._scale(scores)), "eval/score_raw": Mean.of(scores)}
             columns |= {"score": scores.tolist(), "sft_score": self._scores_before.tolist()}
             spread |= {"score": self._scale(scores).tolist()}
@@ -86,14 +90,14 @@ class Exam:
         if self._before is None:
             with self._policies.reference() as start:
                 self._before = self._answer(start)
-            self._scores_before = self._score(self._before)
+            self._scores_before, self._disagreement_before = self._score(self._before)
             _, self._perplexity_before = self._against_reference(self._before)
         return self._before
 
     def _of_average(self, average: Average, before: Answers) -> dict[str, Metric]:
         with average.swapped_in():
             answers = self._answer(self._policies.policy)
-        gained = self._gains(answers, before, self._score(answers))
+        gained = self._gains(answers, before, self._score(answers)[0])
         return {f"ema/{name}": metric for name, metric in (answers.metrics() + gained).items()}
 
     def _gains(self, answers: Answers, before: Answers, scores: Tensor | None) -> dict[str, Metric]:
@@ -105,8 +109,15 @@ class Exam:
     def _answer(self, policy: PreTrainedModel) -> Answers:
         return answer(self._setting, policy, self._policies.tokenizer, self._examples, self._sampling, "evaluation")
 
-    def _score(self, answers: Answers) -> Tensor | None:
-        return None if self._reward is None else self._reward.score(answers.examples, answers.texts, answers.tokens)
+    def _score(self, answers: Answers) -> tuple[Tensor | None, dict[str, Metric]]:
+        """Raw scores [N], where something scores, and how far several reward models disagree about them."""
+        if self._reward is None:
+            return None, {}
+        raw = self._reward.score(answers.examples, answers.texts, answers.tokens)
+        if raw.dim() == 1:
+            return raw, {}
+        told = {"eval/disagreement": Mean.of(disagreement(raw) / self._scale.deviation)}
+        return pessimistic(raw, self._run.reward), {**told}
 
     def _against_reference(self, answers: Answers) -> tuple[Mean, Mean]:
         """Of ``answers``: KL of the policy to the reference in nats an answer, and the reference's perplexity."""

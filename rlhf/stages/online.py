@@ -5,12 +5,15 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from rlhf.algorithms.ensemble import disagreement, pessimistic
 from rlhf.config import OnlineConfig, RewardKind, RewardNormalization
 from rlhf.data.records import Example
-from rlhf.metrics import Metric
+from rlhf.lineage import stage_of
+from rlhf.metrics import Mean, Metric
 from rlhf.models.load import load_scorer
 from rlhf.models.template import prompt_tokens, response_text
 from rlhf.models.tokenizer import load_tokenizer
+from rlhf.rewards.ensemble import Ensemble
 from rlhf.rewards.interface import Reward
 from rlhf.rewards.model import reads_policy
 from rlhf.rewards.scale import Scale
@@ -61,7 +64,7 @@ class Online:
         if self._setting.captured is not None:
             self.scale = self._setting.captured.scale
             return
-        self.scale = self._reference_scale()
+        self._scale_scores()
         self.notes.append(f"scores are (raw - {self.scale.mean:.3f}) / {self.scale.deviation:.3f}")
         marked = [[(ids, [(len(ids), len(ids))])] for _, ids in self._prompts]
         corpus = self._setting.corpus
@@ -93,15 +96,17 @@ class Online:
         return [(prompt, response.ids) for prompt, response in zip(ids, told, strict=True)], told
 
     def raw_scores(self, examples: Sequence[Example], rows: list[Tokens]) -> Tensor:
-        """What the reward says of each response [B]."""
+        """What the reward says of each response [B], or each of several reward models [B, K]."""
         texts = [response_text(self._policies.tokenizer, response) for _, response in rows]
         return self._reward.score(examples, texts, rows)
 
     def scores(self, raw: Tensor, rows: list[Tokens]) -> tuple[Tensor, Tensor, dict[str, Metric]]:
         """The score [B] each response is learnt from, whether [B] it ended by itself, and what the clip cut."""
         tokenizer, config = self._policies.tokenizer, self._config
-        scores = self.scale(raw)
+        scores = self.scale(pessimistic(raw, self._run.reward))
         told = signs.of_clip(scores, config.reward_clip)
+        if raw.dim() > 1:
+            told["objective/disagreement"] = Mean.of(disagreement(raw) / self.scale.deviation)
         if config.reward_clip is not None:
             scores = scores.clamp(-config.reward_clip, config.reward_clip)
         ends = [response[-1] == tokenizer.eos_token_id for _, response in rows]
@@ -116,24 +121,32 @@ class Online:
             order = torch.randperm(config.batch_size, generator=shuffling).to(self._setting.engine.device)
             yield order.split(config.batch_size // config.minibatches)
 
-    def _reference_scale(self) -> Scale:
-        """The scale of raw scores on the SFT policy's responses to some training prompts."""
+    def _scale_scores(self) -> None:
+        """Work out the scale of raw scores, of each scorer's, on the SFT policy's responses to some training prompts."""
         if self._config.reward_normalization is RewardNormalization.none:
-            return Scale()
+            return
         examples = [example for example, _ in next(self.prompts(self._config.normalization_prompts, 0))]
         with self._policies.reference() as start:
             answers = answer(self._setting, start, self._policies.tokenizer, examples, self._run.rollout, "normalisation")
-        return Scale.of(self._reward.score(answers.examples, answers.texts, answers.tokens), self._name)
+        responses = (answers.examples, answers.texts, answers.tokens)
+        if isinstance(self._reward, Ensemble):
+            self._reward = self._reward.scaled(*responses, self._name)
+        self.scale = Scale.of(pessimistic(self._reward.score(*responses), self._run.reward), self._name)
 
 
 def load_reward(setting: Setting, config: OnlineConfig, policies: Policies) -> Reward:
-    """The reward of the run: its reward model, frozen, or what scores texts, or what was said of a captured update."""
+    """The reward of the run: its reward models, frozen, or what scores texts, or what was said of a captured update."""
     run, engine, size = setting.run, setting.engine, config.micro_batch_size
     if setting.captured is not None:
         return setting.captured
     if run.reward.kind is not RewardKind.model:
         return text_reward(run.reward, engine, size)
-    reader = load_tokenizer(run.reward_model, (), setting.parents["rm"])
-    scorer = load_scorer(run.reward_model, reader, setting.parents["rm"], run.seed, fresh_head=False)
-    engine.freeze(scorer, config.reward_device)
-    return reads_policy(scorer, reader, policies.tokenizer, run.rollout.max_prompt_tokens, engine, size)
+    members = []
+    for place in (place for name, place in setting.parents.items() if stage_of(name) == "rm"):
+        reader = load_tokenizer(run.reward_model, (), place)
+        scorer = load_scorer(run.reward_model, reader, place, run.seed, fresh_head=False)
+        engine.freeze(scorer, config.reward_device)
+        members.append(reads_policy(scorer, reader, policies.tokenizer, run.rollout.max_prompt_tokens, engine, size))
+    if len(members) == 1:
+        return members[0]
+    return Ensemble(members)

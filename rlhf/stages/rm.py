@@ -49,6 +49,11 @@ from rlhf.stages.interface import Evaluation, Setting, Stage
 from rlhf.stages.shown import examples_shown
 
 
+def seed_of_member(seed: int, member: int) -> int:
+    """The seed of what differs between reward models that learn from the same pairs; the run's own for the first."""
+    return seed + 1_000_003 * member
+
+
 class RewardModel(Stage[Comparisons]):
     """A scorer trained on preferences."""
 
@@ -57,6 +62,7 @@ class RewardModel(Stage[Comparisons]):
 
     def __init__(self, setting: Setting) -> None:
         self._setting, self._run, self._config = setting, setting.run, setting.run.rm
+        self._seed = seed_of_member(self._run.seed, self._config.member)
         start = setting.parents.get("sft")
         texts = tokenizer_texts(setting.corpus)
         self._tokenizer = load_tokenizer(self._run.reward_model, texts, start)
@@ -64,14 +70,14 @@ class RewardModel(Stage[Comparisons]):
         self._rows = self._ranked(examples)
         self.notes = self._left_out(examples)
         self.notes += examples_shown(self._tokenizer, setting.corpus, "rm", self._run.seed, [marked(row) for row in self._rows])
-        self._scorer = load_scorer(self._run.reward_model, self._tokenizer, start, self._run.seed, fresh_head=True)
+        self._scorer = load_scorer(self._run.reward_model, self._tokenizer, start, self._seed, fresh_head=True)
         set_pooling(self._scorer, self._config.pooling)
-        add_adapters(self._scorer, self._run.reward_lora, "reward_lora", self._run.seed, keep=["score"])
+        add_adapters(self._scorer, self._run.reward_lora, "reward_lora", self._seed, keep=["score"])
         if self._config.gradient_checkpointing:
             recompute_activations(self._scorer)
         self._scorer.train()
         setting.engine.place(self._scorer)
-        epoch = rows_per_epoch(setting.corpus, "rm", self._run.seed, self._rows)
+        epoch = rows_per_epoch(setting.corpus, "rm", self._seed, self._rows)
         self.rounds = total_steps(self._config, "rm", epoch)
         self.rounds_per_epoch = Fraction(epoch, self._config.batch_size)
         self.eval_every_epoch = self._config.eval_every_epoch
@@ -94,8 +100,8 @@ class RewardModel(Stage[Comparisons]):
 
     def batches(self, first_round: int) -> Iterator[list[Comparisons]]:
         """One batch of prompts with their answers a step."""
-        corpus, seed, size = self._setting.corpus, self._run.seed, self._config.batch_size
-        for rows in epoch_batches(corpus, "rm", seed, self._rows, size, first_round):
+        corpus, size = self._setting.corpus, self._config.batch_size
+        for rows in epoch_batches(corpus, "rm", self._seed, self._rows, size, first_round):
             yield [Comparisons(rows, self._tokenizer.pad_token_id, self._setting.engine.device)]
 
     def _ranked(self, examples: Sequence[Example]) -> list[Ranked | None]:

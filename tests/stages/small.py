@@ -34,8 +34,11 @@ def make_run(outputs: Path, *overrides: str) -> Run:
 def train_parents(outputs: Path, stage: str, *overrides: str) -> dict[str, Path]:
     """The artifacts ``stage`` starts from, trained for two steps if they are not there, on plain torch."""
     parents = {}
-    for name in lineage.parents(make_run(outputs, f"stage={stage}", *overrides), stage):
-        result = chain.execute(make_run(outputs, f"stage={name}", *overrides))
+    run = make_run(outputs, f"stage={stage}", *overrides)
+    for name in lineage.parents(run, stage):
+        member = lineage.as_parent(run, name).rm.member
+        own = make_run(outputs, *overrides, f"stage={lineage.stage_of(name)}", f"rm.member={member}")
+        result = chain.execute(own)
         assert result.artifact is not None, result.message
         parents[name] = Path(result.artifact)
     return parents

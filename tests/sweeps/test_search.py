@@ -7,6 +7,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+from omegaconf import OmegaConf
 from optuna.trial import TrialState
 
 from rlhf.config import Sampler
@@ -344,6 +345,18 @@ def test_missing_parents_run_first_and_once(run_ppo: Study, rows: Rows, tmp_path
     assert stages(tmp_path) == ["sft", "rm", "ppo", "ppo", "ppo"]
     assert [row["status"] for row in rows()] == ["finished"] * 3
     assert sorted(path.name for path in (tmp_path / "studies/s/parents").iterdir()) == ["rm-scorer", "sft-run32"]
+
+
+def test_every_reward_model_of_an_ensemble_is_a_parent(hydra: None, tmp_path: Path) -> None:
+    def members(folder: Path) -> Asked:
+        return lambda: [Link(name, name, name[-1], False) for name in ("sft", "rm", "rm.1", "ppo")]
+
+    command = ["stage=ppo", "reward.members=2", "ppo.kl_coef=0.1,0.2", "sft.learning_rate=1e-3", "rm.member=3"]
+    fixed = ["sweep.name=s", "tracker=none", f"paths.outputs={tmp_path}", "sweep.parallel=1"]
+    assert study.main([*fixed, *command], lambda folder: [sys.executable, str(FAKE_TRIAL), str(folder)], members) == 0
+    assert stages(tmp_path) == ["sft", "rm", "rm", "ppo", "ppo"]
+    of_members = [OmegaConf.load(tmp_path / f"studies/s/parents/rm-{name}/config.yaml").rm.member for name in ("m", "1")]
+    assert of_members == [3, 4]
 
 
 def test_trials_end_with_the_parent_they_needed(run_ppo: Study, rows: Rows, tmp_path: Path) -> None:
