@@ -13,6 +13,8 @@ MOST_LENGTH = 0.2
 """By how much a scorer may go further with length than people do."""
 FEWEST_PAIRS = 100
 """Below these a calibration error is mostly chance."""
+LEAST_GOOD, MOST_GOOD = 0.8, 1.7
+"""What good answers weigh beside bad ones: the 1 to 4/3 of Ethayarajh et al. 2024, with a quarter more on both sides."""
 LEAST_FALL = 1e-3
 """Relative fall of the training loss over a run."""
 
@@ -111,6 +113,24 @@ def length(run: History) -> Iterator[Finding]:
         )
 
 
+def labels(run: History) -> Iterator[Finding]:
+    """Good answers or bad ones that weigh little beside the others."""
+    shares = [value for _, value in run.all("kto/good", "train")]
+    weights = [run.setting(f"kto.{kind}_weight") for kind in ("desirable", "undesirable")]
+    good = sum(shares) / len(shares) if shares else 0.5
+    if run.stage != "kto" or not all(weights) or good in (0.0, 1.0):
+        return
+    ratio = weights[0] * good / (weights[1] * (1 - good))
+    if not LEAST_GOOD <= ratio <= MOST_GOOD:
+        yield Finding(
+            "labels-unbalanced",
+            Severity.warning,
+            f"{short(100 * good)} % of the answers are good, and these weigh {short(ratio)} times as much as the bad ones",
+            "One kind of label decides nearly all that is learnt.",
+            "Set kto.desirable_weight or kto.undesirable_weight so that the ratio is 1 to 4/3.",
+        )
+
+
 def _last_row(run: History, prefix: str) -> list[tuple[str, float]]:
     names = {name for row in run.rows for name in row if name.startswith(prefix)}
     return [(name, value) for name in sorted(names) if (value := run.last(name)) is not None]
@@ -124,4 +144,5 @@ RULES: tuple[Callable[[History], Iterator[Finding]], ...] = (
     end_token,
     calibration,
     length,
+    labels,
 )

@@ -18,6 +18,7 @@ precision: fp32
 rollout: {top_p: 1.0, temperature: 1.0}
 sft: {targets: response, learning_rate: 0.01, schedule: linear, warmup_steps: 0}
 ppo: {reward_clip: null, whiten_advantages: true, reward_normalization: reference, kl_estimator: k1, kl_target: null}
+kto: {desirable_weight: 1.0, undesirable_weight: 1.0}
 """
 
 
@@ -117,6 +118,7 @@ SICK: list[tuple[str, str, Rows]] = [
         "dpo",
         [{"logps/chosen": -20.0, "logps/rejected": -20.0}, {"logps/chosen": -40.0, "logps/rejected": -90.0}],
     ),
+    ("labels-unbalanced", "kto", [{"kto/good": 0.9}, {"kto/good": 0.7}]),
     ("overfitting", "sft", [{"eval/loss": 2.0}, {"eval/loss": 1.0}, {"eval/loss": 1.5}]),
     ("nothing-learnt", "sft", [{"loss": 2.0}, {"loss": 2.1}, {"loss": 2.0}, {"loss": 2.05}]),
     ("no-better-than-length", "rm", [{"eval/accuracy": 0.5, "baseline/longer_wins": 0.6}]),
@@ -134,7 +136,7 @@ HEALTHY: Rows = [
         "policy/approxkl_avg": 0.01,
     },
     {"loss": 0.7, "objective/entropy": 15.0, "val/explained_variance": 0.6, "logps/chosen": -21.0, "logps/rejected": -30.0},
-    {"loss": 0.6, "objective/scores": 1.5},
+    {"loss": 0.6, "objective/scores": 1.5, "kto/good": 0.5},
     {
         **{"reward/gain_low": 0.1, "reward/gain_high": 0.3, "reward/gold_gain_high": 0.2, "eval/kl": 4.0, "eval/loss": 1.01},
         **{
@@ -160,7 +162,7 @@ def test_what_is_wrong_is_named_and_nothing_else(name: str, stage: str, rows: Ro
     assert found.name == name and found.fix and found.meaning
 
 
-@pytest.mark.parametrize("stage", ["pretrain", "sft", "rm", "ppo", "dpo"])
+@pytest.mark.parametrize("stage", ["pretrain", "sft", "rm", "ppo", "dpo", "kto"])
 def test_healthy_figures_are_passed_over(stage: str, tmp_path: Path) -> None:
     assert examine(record(tmp_path, stage, HEALTHY)) == []
 
