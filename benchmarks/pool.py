@@ -24,7 +24,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "launchers")]
 
-from hydra import compose, initialize_config_dir  # noqa: E402, the path comes first
+from hydra import initialize_config_dir  # noqa: E402, the path comes first
 from omegaconf import OmegaConf  # noqa: E402
 
 from launchers import pool  # noqa: E402
@@ -33,7 +33,7 @@ from launchers.pool import Job  # noqa: E402
 from launchers.slots import Slots  # noqa: E402
 from launchers.trial import WITHOUT_PAGE  # noqa: E402
 from launchers.warm import Warm  # noqa: E402
-from rlhf import config, preflight  # noqa: E402
+from rlhf import composing, config  # noqa: E402
 from rlhf.result import Result, Status  # noqa: E402
 
 STEPS, ROUNDS = 400, 3
@@ -76,7 +76,7 @@ def freeze(folder: Path, trials: int, steps: int) -> list[Path]:
             trial = folder / f"{number:04d}"
             trial.mkdir(parents=True)
             wanted = [*settings(folder, steps), f"seed={number}", f"paths.outputs={folder / 'outputs'}"]
-            composed = compose("config", [*wanted, *preflight.companions(wanted)])
+            composed = composing.Composer().compose(wanted)
             (trial / "config.yaml").write_text(OmegaConf.to_yaml(composed, resolve=True))
             folders.append(trial)
     return folders

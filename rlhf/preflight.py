@@ -11,25 +11,23 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from hydra import compose, version
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 
-from rlhf import bounds
-from rlhf.config import COMPANIONS, CONF, SweepMode, catalogue
+from rlhf import bounds, composing
+from rlhf.composing import Composer, is_group
+from rlhf.config import CONF, SweepMode, catalogue
 from rlhf.fault import Fault
 
 OURS = "rlhf"
@@ -79,26 +77,6 @@ def hydra(own: Path | None = None) -> Iterator[None]:
         GlobalHydra.instance().clear()
 
 
-def companions(overrides: list[str]) -> list[str]:
-    """Overrides for the groups that ``overrides`` leave at `auto`: the model's usual option, else `default`.
-
-    Needs an initialised Hydra (inside a task, a sweeper or ``check``).
-    """
-    loader = _loader()
-    parser = OverridesParser.create(config_loader=loader)
-    chosen = [text for text in overrides if _is_group(loader, parser.parse_override(text).key_or_group)]
-    config = compose("config", chosen, return_hydra_config=True)  # without values: their group may still be at `auto`
-    choices, usual = config.hydra.runtime.choices, config.model.usual
-    filled = []
-    for group in COMPANIONS:
-        if choices.get(group) == "auto":
-            option = usual.get(group, "default")
-            if option not in _options(loader, group):
-                raise Fault(f"model.usual.{group}={option}: conf/{group} has no such option")
-            filled.append(f"{group}={option}")
-    return filled
-
-
 def chooses_study(overrides: list[str]) -> bool:
     """Whether ``overrides`` name a study (`sweep=NAME`), which is many runs without `-m`."""
     return any(
@@ -117,16 +95,14 @@ def sweep_config(overrides: list[str]) -> DictConfig:
 
     Needs an initialised Hydra.
     """
-    parser = OverridesParser.create(config_loader=_loader())
+    parser = OverridesParser.create(config_loader=composing.loader())
     chosen = []
     for text in overrides:
         try:
             override = parser.parse_override(text)
         except HydraException:
             continue
-        if not override.is_sweep_override() and (
-            override.key_or_group.startswith("sweep.") or _is_group(_loader(), override.key_or_group)
-        ):
+        if not override.is_sweep_override() and (override.key_or_group.startswith("sweep.") or is_group(override.key_or_group)):
             chosen.append(text)
     for tried in (chosen, [text for text in chosen if override_key(text) in ("sweep", "experiment")], []):
         try:
@@ -138,18 +114,6 @@ def sweep_config(overrides: list[str]) -> DictConfig:
     raise AssertionError("the built-in configuration does not compose")
 
 
-def chooses(override: str) -> bool:
-    """Whether ``override`` chooses an option of a group, rather than giving a value to a key. Needs an initialised Hydra."""
-    return _is_group(_loader(), override.partition("=")[0].lstrip("+~").partition("@")[0])
-
-
-def with_values(base: DictConfig, overrides: list[str]) -> DictConfig:
-    """A copy of ``base``, which is composed already, with ``overrides`` of values as Hydra sets them: in their order."""
-    loader, changed = _loader(), base.copy()
-    loader._apply_overrides_to_config(OverridesParser.create(config_loader=loader).parse_overrides(overrides), changed)
-    return changed
-
-
 def override_key(override: str) -> str:
     """The key of an override as typed, with the place of an added data set, without `+` and `~`."""
     return override.partition("=")[0].strip().lstrip("+~")
@@ -157,12 +121,12 @@ def override_key(override: str) -> str:
 
 def _check(overrides: list[str], multirun: bool) -> Preflight:
     found = Preflight()
-    loader = _loader()
+    composer = Composer()
     searched = False
     if multirun:
         sweep = sweep_config(overrides)
         searched, overrides = sweep.mode is SweepMode.tune, with_space(overrides, sweep)
-    parser = OverridesParser.create(config_loader=loader)
+    parser = OverridesParser.create(config_loader=composing.loader())
     parsed: list[Override] = []
     for text in overrides:
         try:
@@ -177,24 +141,22 @@ def _check(overrides: list[str], multirun: bool) -> Preflight:
             hydras.append(override)
         elif override.is_sweep_override() and not multirun:
             found.faults.append(f"{line}: several values; add -m to run them all, or quote the text")
-        elif (
-            override.is_sweep_override() and not override.is_discrete_sweep() and not (searched and not _is_group(loader, key))
-        ):
+        elif override.is_sweep_override() and not override.is_discrete_sweep() and not (searched and not is_group(key)):
             found.faults.append(f"{line}: {CONTINUOUS}")
-        elif not _is_group(loader, key):
+        elif not is_group(key):
             values.append(override)
         elif fault := _choice_fault(override):
             found.faults.append(f"{line}: {fault}")
         else:
-            bad = [str(value) for value in _values(override) if value is not None and str(value) not in _options(loader, key)]
-            options = [option for option in _options(loader, key) if option != "auto"]
+            bad = [str(value) for value in _values(override) if value is not None and str(value) not in composing.options(key)]
+            options = [option for option in composing.options(key) if option != "auto"]
             found.faults += [f"{key}={value}: conf/{key} has no such option{_near_option(value, options)}" for value in bad]
             if not bad:
                 groups.append(override)
 
     fixed = [_line(override) for override in groups if not override.is_sweep_override()]
     try:
-        base = compose("config", fixed + _companions_or_none(fixed))
+        base = composer.compose(fixed)
         for override in hydras:
             OmegaConf.select(compose("config", [_line(override)], return_hydra_config=True), override.key_or_group)
     except InterpolationToMissingValueError:
@@ -203,29 +165,29 @@ def _check(overrides: list[str], multirun: bool) -> Preflight:
         line = _first_line(error)
         found.faults.append(line + ("; each comes in a package, see docs/launchers.md" if "'hydra/launcher/" in line else ""))
         return found
-    faults, tried = _value_faults(loader, base, values)
+    faults, tried = _value_faults(base, values)
     found.faults += faults
     if found.faults:  # then nobody composes the run, but what is out of range on its own is told along
         found.faults += _out_of_range(tried)
         return found
 
     first = _cell(overrides, parsed)
-    found.composed = compose("config", first + _companions_or_none(first))
+    found.composed = composer.compose([each for each in first if not override_key(each).startswith("hydra.")])
     missing = sorted(OmegaConf.missing_keys(found.composed))
     found.faults += [f"{key}: needs a value; write {key}=..." for key in missing]
     if not found.faults and not multirun:
-        found.companions = companions(overrides)
+        found.companions = composer.companions(overrides)
     found.ours = all(override.key_or_group != "hydra/sweeper" or override.value() == OURS for override in hydras)
     if not found.faults and multirun and not found.ours:
-        _fill_for_all(found, [_line(override) for override in parsed if _is_group(loader, override.key_or_group)])
+        _fill_for_all(found, [_line(override) for override in parsed if is_group(override.key_or_group)])
     return found
 
 
 def _fill_for_all(found: Preflight, groups: list[str]) -> None:
     """Companions for a sweeper that is not ours, which knows none: the same for every cell, or a fault."""
-    parsed = OverridesParser.create(config_loader=_loader()).parse_overrides(groups)
+    parsed = OverridesParser.create(config_loader=composing.loader()).parse_overrides(groups)
     chosen = [list(_texts(override)) for override in parsed if not override.key_or_group.startswith("hydra/")]
-    known = {tuple(companions(list(cell))) for cell in itertools.product(*chosen)}
+    known = {tuple(composing.companions(cell)) for cell in itertools.product(*chosen)}
     if len(known) == 1:
         found.companions = list(known.pop())
         return
@@ -236,7 +198,7 @@ def _fill_for_all(found: Preflight, groups: list[str]) -> None:
     )
 
 
-def _value_faults(loader: ConfigLoaderImpl, base: DictConfig, values: list[Override]) -> tuple[list[str], DictConfig]:
+def _value_faults(base: DictConfig, values: list[Override]) -> tuple[list[str], DictConfig]:
     """Try each value on ``base``; those that hold stay, so that a new source's later keys find it.
 
     Returns:
@@ -244,13 +206,13 @@ def _value_faults(loader: ConfigLoaderImpl, base: DictConfig, values: list[Overr
     """
     faults = []
     for override in values:
-        fault = _key_fault(override, {*_keys(base), *loader.list_groups("")})
+        fault = _key_fault(override, {*_keys(base), *composing.loader().list_groups("")})
         if fault:
             faults.append(f"{_line(override)}: {fault}")
             continue
         for text in _texts(override):
             try:
-                base = with_values(base, [text])
+                base = composing.with_values(base, [text])
             except (HydraException, OmegaConfBaseException) as error:
                 faults.append(f"{text}: {_first_line(error)}")
     return faults, base
@@ -307,29 +269,6 @@ def _key_fault(override: Override, known: set[str]) -> str:
 def _cell(overrides: list[str], parsed: list[Override]) -> list[str]:
     """The first job of a sweep: each sweep override reduced to its first value."""
     return [next(_texts(override), _line(override)) if override.is_sweep_override() else _line(override) for override in parsed]
-
-
-def _loader() -> ConfigLoaderImpl:
-    loader = GlobalHydra.instance().config_loader()
-    assert isinstance(loader, ConfigLoaderImpl)
-    return loader
-
-
-def _companions_or_none(overrides: list[str]) -> list[str]:
-    try:
-        return companions(overrides)
-    except (HydraException, OmegaConfBaseException):
-        return []
-
-
-@lru_cache(maxsize=4096)
-def _is_group(loader: ConfigLoaderImpl, key: str) -> bool:
-    """Remembered, since Hydra looks through all folders anew; the options of a loader stay what they are."""
-    return bool(loader.get_group_options(key) or loader.list_groups(key))
-
-
-def _options(loader: ConfigLoaderImpl, group: str) -> list[str]:
-    return list(loader.get_group_options(group, ObjectType.CONFIG))
 
 
 def _values(override: Override) -> list[Any]:

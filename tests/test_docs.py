@@ -16,7 +16,7 @@ from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig, OmegaConf
 
 import rlhf
-from rlhf import checks, command_line, config, preflight
+from rlhf import checks, command_line, composing, config, preflight
 from rlhf.chat.terminal import settings_of
 from rlhf.explain import answer, keys, pages
 from sweeps.space import Space
@@ -114,7 +114,7 @@ def _cells(overrides: list[str]) -> Iterator[list[str]]:
     space = Space.of(chosen, preflight.sweep_config(chosen))
     for point in space.points() if space.is_finite else space.corners():
         cell = space.overrides(point)
-        yield [*cell, *preflight.companions(cell)]
+        yield [*cell, *composing.companions(cell)]
 
 
 def lacks_data(arguments: list[str]) -> bool:

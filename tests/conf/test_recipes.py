@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
+from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from rlhf import checks, config, lineage, preflight
+from rlhf import checks, composing, config, lineage
 from rlhf.config import CONF, Run
 from rlhf.result import Result, Status
 
@@ -28,7 +28,7 @@ def composed(*overrides: str) -> Run:
     config.register()
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        run = OmegaConf.to_object(compose("config", [*overrides, *preflight.companions(list(overrides))]))
+        run = OmegaConf.to_object(composing.Composer().compose(overrides))
     assert isinstance(run, Run)
     return run
 

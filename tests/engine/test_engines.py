@@ -49,7 +49,8 @@ def answers(cells: list[Cell], ranks: int, folder: Path) -> dict[str, Any]:
     """What each cell found, computed on ``ranks`` processes; plain torch is recorded here first."""
     for family, stage, adapters in sorted({(cell[0], cell[1], cell[4]) for cell in cells}):
         settings = [f"stage={stage}", *learns_at_once(family, adapters)]
-        run, parents = make_run(folder, *settings), train_parents(folder, stage, *learns_at_once(family, False))
+        run = make_run(folder, *settings)
+        parents = train_parents(folder, make_run(folder, f"stage={stage}", *learns_at_once(family, False)))
         plain = build(run, TorchEngine(run.device, run.precision, run.deterministic), parents)
         batches = record(plain, updates=5)
         batches.append(batches[0])  # its loss tells what the fifth update made of the weights

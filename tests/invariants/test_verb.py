@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
+from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
-from rlhf import checkpoint, config, preflight
+from rlhf import checkpoint, composing, config
 from rlhf.engine.torch_engine import TorchEngine
 from rlhf.invariants import command
 from rlhf.invariants.truth import typed
@@ -43,7 +43,7 @@ def make(*overrides: str) -> DictConfig:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(config.CONF), version_base="1.3"):
         texts = [command.RECIPE, *overrides]
-        return compose("config", [*texts, *preflight.companions(texts)])
+        return composing.Composer().compose(texts)
 
 
 def tried(outputs: Path, *words: str) -> tuple[int, dict[str, Any]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_dir
+from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
 import launchers
@@ -18,7 +18,7 @@ from launchers.question import chain_of
 from launchers.slots import Slots
 from launchers.trial import WITHOUT_PAGE
 from launchers.warm import Warm
-from rlhf import config, preflight
+from rlhf import composing, config
 from rlhf.fault import Fault
 from tests.launchers.conftest import variables, wait_for
 
@@ -40,7 +40,7 @@ def freeze(folder: Path, *overrides: str) -> Path:
     config.register()
     with initialize_config_dir(str(config.CONF), version_base="1.3"):
         wanted = [*SMALL, f"data.sources.mine.path={rows}", f"paths.outputs={folder / 'outputs'}", *overrides]
-        composed = compose("config", [*wanted, *preflight.companions(wanted)])
+        composed = composing.Composer().compose(wanted)
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(composed, resolve=True))
     return folder
 

@@ -6,7 +6,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from rlhf import config, preflight
+from rlhf import composing, config
 from rlhf.report.changes import Change, changes
 
 TYPED = ["stage=ppo", "model=tiny", "debug=smoke", "ppo.kl_coef=0.25", "sft.max_steps=7"]
@@ -16,7 +16,7 @@ TYPED = ["stage=ppo", "model=tiny", "debug=smoke", "ppo.kl_coef=0.25", "sft.max_
 def written(tmp_path: Path) -> tuple[Path, list[str]]:
     config.register()
     with initialize_config_dir(str(config.CONF), version_base="1.3"):
-        overrides = [*TYPED, *preflight.companions(TYPED)]
+        overrides = [*TYPED, *composing.companions(TYPED)]
         composed = compose("config", [*overrides, "hydra/sweeper=basic"])
     path = tmp_path / "config.yaml"
     OmegaConf.save(composed, path)

@@ -40,6 +40,6 @@ def build(tmp_path: Path, forebears: Path) -> Callable[..., Stage]:
     def make(stage: str, *overrides: str) -> Stage:
         run = small.make_run(tmp_path, f"stage={stage}", *overrides)
         engine = TorchEngine(run.device, run.precision, run.deterministic)
-        return small.build(run, engine, small.train_parents(forebears, stage, *overrides))
+        return small.build(run, engine, small.train_parents(forebears, run))
 
     return make

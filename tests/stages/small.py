@@ -1,13 +1,15 @@
 """Small real stages: two-layer networks on the demo, composed as the command line composes them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-from hydra import compose, initialize_config_dir
+from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from rlhf import chain, config, lineage, preflight
+from rlhf import chain, config, lineage
+from rlhf.composing import Composer
 from rlhf.config import Run
 from rlhf.invariants import compare, updates
 from rlhf.stages.batches import Tokens
@@ -15,6 +17,9 @@ from rlhf.stages.interface import Batch, Stage
 from rlhf.stages.kto import KTO
 from rlhf.stages.policies import Padded
 from rlhf.stages.ppo import PPO
+
+COMPOSER = Composer()
+"""Its memory is what makes hundreds of small runs quick to compose."""
 
 
 def make_run(outputs: Path, *overrides: str) -> Run:
@@ -25,20 +30,17 @@ def make_run(outputs: Path, *overrides: str) -> Run:
     config.register()
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(config.CONF), version_base="1.3"):
-        composed = compose("config", [*texts, *preflight.companions(texts)])
-    run = OmegaConf.to_object(composed)
+        run = OmegaConf.to_object(COMPOSER.compose(texts))
     assert isinstance(run, Run)
     return run
 
 
-def train_parents(outputs: Path, stage: str, *overrides: str) -> dict[str, Path]:
-    """The artifacts ``stage`` starts from, trained for two steps if they are not there, on plain torch."""
+def train_parents(outputs: Path, run: Run) -> dict[str, Path]:
+    """The artifacts ``run`` starts from, trained in ``outputs`` for two steps if they are not there."""
     parents = {}
-    run = make_run(outputs, f"stage={stage}", *overrides)
-    for name in lineage.parents(run, stage):
-        member = lineage.as_parent(run, name).rm.member
-        own = make_run(outputs, *overrides, f"stage={lineage.stage_of(name)}", f"rm.member={member}")
-        result = chain.execute(own)
+    here = replace(run, paths=replace(run.paths, outputs=str(outputs)))
+    for name in lineage.parents(run, run.stage):
+        result = chain.execute(replace(lineage.as_parent(here, name), stage=lineage.stage_of(name)))
         assert result.artifact is not None, result.message
         parents[name] = Path(result.artifact)
     return parents

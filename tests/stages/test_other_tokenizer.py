@@ -62,7 +62,7 @@ def test_what_does_not_fit_the_reward_models_positions_is_cut(build: Callable[..
 
 def test_the_critic_starts_as_the_sft_policy_and_the_run_says_so(make_run: Callable[..., Run], tmp_path: Path) -> None:
     run = make_run("stage=ppo", *OTHER)
-    parents = small.train_parents(tmp_path, "ppo", *OTHER)
+    parents = small.train_parents(tmp_path, run)
     ppo = small.build(run, TorchEngine(run.device, run.precision, run.deterministic), parents)
     assert isinstance(ppo, PPO)
     assert any("tokenizer of its own" in note for note in ppo.notes)

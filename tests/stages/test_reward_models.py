@@ -32,7 +32,7 @@ def example(number: int, answers: int = 4, **known: float) -> Example:
 
 
 @pytest.fixture
-def stage(make_run: Callable[..., Run], tmp_path: Path) -> Callable[..., RewardModel]:
+def stage(make_run: Callable[..., Run], forebears: Path) -> Callable[..., RewardModel]:
     """A reward model on given examples, its SFT parent trained on the demo."""
 
     def make(examples: list[Example], *overrides: str) -> RewardModel:
@@ -42,7 +42,7 @@ def stage(make_run: Callable[..., Run], tmp_path: Path) -> Callable[..., RewardM
         own = replace(corpus, parts=parts, weights={"mine": 1.0, **corpus.weights})
         assert isinstance(own, Corpus)
         engine = TorchEngine(run.device, run.precision, run.deterministic)
-        return RewardModel(Setting(run, own, engine, small.train_parents(tmp_path, "rm")))
+        return RewardModel(Setting(run, own, engine, small.train_parents(forebears, run)))
 
     return make
 
