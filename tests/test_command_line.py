@@ -233,7 +233,7 @@ def test_an_option_asked_for_beats_the_usual_one() -> None:
     ("arguments", "fault"),
     [
         (["studdy", "outputs"], "studdy: not a verb; did you mean `study`?"),
-        (["train", "model=tiny"], "train: not a verb; verbs: explain, study"),
+        (["train", "model=tiny"], "train: not a verb; verbs: explain, plan, study"),
         (["--halp"], "--halp: there is no such option; see --help"),
         (["-m", "--cfg", "job"], "--multirun --cfg: use one of them at a time"),
         (["--config-dir", "/nowhere"], "--config-dir=/nowhere: there is no such folder"),
