@@ -30,6 +30,7 @@ from rlhf.runs import CONFIG
 from rlhf.sealed import is_sealed
 from rlhf.stages.table import TABLE
 from rlhf.stopping import StopRequest
+from rlhf.tracking.record import KEPT
 from rlhf.tracking.screen import warn
 from rlhf.visible import visible
 from rlhf.watcher import CHECKPOINTS
@@ -274,7 +275,8 @@ def _print_examples(result: Result, count: int = 2) -> None:
         rows = [json.loads(line) for line in lines]
     for row in rows[-count:]:  # of the weights that were kept, which are written last
         texts = (("prompt", "prompt"), (start, "sft_response"), (result.stage, "response"))
-        print("".join(f"  {name:<6}  {visible(row[key])}\n" for name, key in texts))
+        width = max(len(name) for name, _ in texts)
+        print("".join(f"  {name:<{width}}  {visible(row[key])}\n" for name, key in texts))
 
 
 def _warn_of_other_tracker(result: Result, run: Run) -> None:
@@ -289,6 +291,8 @@ def _print_end(result: Result, run: Run) -> None:
         if result.stage in (*ONLINE, *JUDGED):
             _print_examples(result)
         print(f"The model is in {result.artifact}; every number is in {result.folder}/metrics.jsonl.")
+        if TABLE[result.stage].keeps_rows:
+            print(f"The responses that were kept are in {result.folder}/{KEPT}.")
         print(f"Look at it: {result.folder}/{report.NAME}")
         print("Next: talk to it, or change something (rlhf --help lists what), or compare several values in a study:")
         for command in after.commands(run, result, provenance.overrides()):

@@ -35,6 +35,8 @@ class TrainState:
     """Evaluations since then."""
     train_seconds: float = 0.0
     """Of ``seconds`` those in which the tokens were trained on, without evaluations."""
+    kept_rows: int = 0
+    """Rows of ``kept.jsonl`` that belong to the rounds done."""
 
 
 def save(folder: Path, state: TrainState, tensors: dict[str, Tensor]) -> None:

@@ -82,12 +82,20 @@ _THE_START = (
     "eval/reference_perplexity_sft",
     "reward/gold_sd_sft",
 )
+_OF_A_REWARD = (*_THE_START, "eval/disagreement_sft")
+_UNTRAINED = (
+    "best_of/kl_bound",
+    f"best_of/kl_bound/{_EACH}",
+    *(f"best_of/{reward}gain{bound}" for reward in ("", "gold_") for bound in ("", "_low", "_high")),
+    *(f"best_of/{reward}gain{bound}/{_EACH}" for reward in ("", "gold_") for bound in ("", "_low", "_high")),
+)
 BESIDE: dict[str, tuple[str, ...]] = {
     "pretrain": (),
     "sft": (),
     "rm": _COMPARISONS,
     **dict.fromkeys(JUDGED, (*_COMPARISONS, *_THE_START)),
-    **dict.fromkeys(ONLINE, (*_THE_START, "eval/disagreement_sft")),
+    **dict.fromkeys(ONLINE, _OF_A_REWARD),
+    "best_of_n": (*_OF_A_REWARD, *_UNTRAINED),
 }
 """What the evaluations of each stage measure besides, which does not change as it learns."""
 OF_TRAINING = ("loss", "perf/tokens_per_second")

@@ -15,10 +15,14 @@ READS: dict[str, tuple[str, ...]] = {
     "kto": ("seed", "model", "data", "lora", "kto", "evaluation"),
     "rloo": (*_ONLINE, "rloo"),
     "grpo": (*_ONLINE, "grpo"),
+    "best_of_n": (*_ONLINE, "best_of_n"),
 }
 """Parts of a run that each stage is handed; its engine reads some more (``signature.ENGINE_READS``)."""
 
-ONLINE = ("ppo", "rloo", "grpo")
+PRICED = ("ppo", "rloo", "grpo")
+"""Stages that follow the gradient of a reward, less a price on KL to where they started."""
+
+ONLINE = (*PRICED, "best_of_n")
 """Stages whose policy learns from responses that it samples and a reward scores."""
 
 JUDGED = ("dpo", "kto")

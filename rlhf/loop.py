@@ -136,6 +136,9 @@ def learn(stage: Stage[Any], engine: Engine, batches: Iterable[Any], round_: int
     for batch in batches:
         metrics = Metrics(batch.metrics if engine.rank == 0 else {})  # of the whole batch, so one rank counts them
         weight = batch.weight
+        if weight == 0:  # there is nothing to learn, so no step is taken
+            metrics_of_round += engine.total(metrics)
+            continue
         micro_batches = engine.share(batch.split(stage.micro_batch_size))
         for index, micro_batch in enumerate(micro_batches, 1):
             losses, measured = stage.loss(micro_batch)

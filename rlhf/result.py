@@ -20,6 +20,7 @@ HEADLINES = {
     "ppo": _ONLINE,
     "rloo": _ONLINE,
     "grpo": _ONLINE,
+    "best_of_n": (*_ONLINE, "best_of/gain", "best_of/gold_gain", "best_of/kl_bound"),
 }
 """Metrics of the closing table and the head of the report, by stage; one that has an interval is shown with it."""
 
@@ -44,6 +45,7 @@ OBJECTIVES = {
     "kto": Objective("eval/auc", "maximize"),
     "rloo": Objective("reward/gain", "maximize"),
     "grpo": Objective("reward/gain", "maximize"),
+    "best_of_n": Objective("reward/gain", "maximize"),
 }
 """What a study of each stage optimises, and what `keep_best` and `early_stop` follow unless told otherwise (``followed``)."""
 

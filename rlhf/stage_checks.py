@@ -9,11 +9,13 @@ from urllib.parse import urlsplit
 
 from rlhf import followed
 from rlhf.config import (
+    BestOfNConfig,
     CriticInit,
     DPOConfig,
     GroupedConfig,
     KTOConfig,
     OnlineConfig,
+    PolicyGradientConfig,
     Pooling,
     PPOConfig,
     ReferencePoint,
@@ -26,7 +28,7 @@ from rlhf.config import (
     TrainConfig,
 )
 from rlhf.fault import Fault
-from rlhf.lineage import JUDGED, ONLINE, chain
+from rlhf.lineage import JUDGED, ONLINE, PRICED, chain
 from rlhf.rewards.own import looked_at
 from rlhf.rewards.server import is_loopback
 from rlhf.runs import artifact_in
@@ -43,10 +45,14 @@ def faults(run: Run) -> Iterator[str]:
         config = getattr(run, name)
         yield from _selection(run, name, config)
         yield from _online(run, name, config) if isinstance(config, OnlineConfig) else _train(run, name, config)
+        if isinstance(config, PolicyGradientConfig):
+            yield from _capture(name, config)
         if isinstance(config, PPOConfig):
             yield from _critic(run, config)
         if isinstance(config, GroupedConfig):
             yield from _groups(name, config)
+        if isinstance(config, BestOfNConfig) and run.rollout.temperature == 0:
+            yield "rollout.temperature=0: the responses to a prompt would all be the same one; sample best_of_n above 0"
 
 
 def _selection(run: Run, name: str, config: TrainConfig | OnlineConfig) -> Iterator[str]:
@@ -73,8 +79,8 @@ def _early_stop(run: Run) -> Iterator[str]:
     config = run.early_stop
     if config.metric is not None:
         yield from _metric(run, config.metric)
-    if config.max_kl is not None and run.stage not in ONLINE:
-        yield f"early_stop.max_kl={config.max_kl}: stage={run.stage} has no such KL; it is for {', '.join(ONLINE)}"
+    if config.max_kl is not None and run.stage not in PRICED:
+        yield f"early_stop.max_kl={config.max_kl}: stage={run.stage} has no such KL; it is for {', '.join(PRICED)}"
 
 
 def _metric(run: Run, metric: str) -> Iterator[str]:
@@ -168,13 +174,16 @@ def _online(run: Run, name: str, config: OnlineConfig) -> Iterator[str]:
         yield from _batch(run, name, size // steps, config.micro_batch_size, "batch_size / minibatches")
     if config.normalization_prompts < 2 and config.reward_normalization is RewardNormalization.reference:
         yield f"{name}.normalization_prompts={config.normalization_prompts}: must be at least 2, or there is no deviation"
+    networks = ("model", "reward_model") if isinstance(config, PPOConfig) else ("model",)
+    yield from _no_dropout(run, name, config.gradient_checkpointing, *networks)
+
+
+def _capture(name: str, config: PolicyGradientConfig) -> Iterator[str]:
     if config.capture_step is not None and config.capture_step > config.updates:
         yield (
             f"{name}.capture_step={config.capture_step}: the run has {name}.updates={config.updates}; choose one from 1 to "
             f"{config.updates}"
         )
-    networks = ("model", "reward_model") if isinstance(config, PPOConfig) else ("model",)
-    yield from _no_dropout(run, name, config.gradient_checkpointing, *networks)
 
 
 def _critic(run: Run, config: PPOConfig) -> Iterator[str]:

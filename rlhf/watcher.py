@@ -20,7 +20,7 @@ from rlhf.replay.places import CAPSULE
 from rlhf.result import Result
 from rlhf.selection import Selection
 from rlhf.stages.interface import Evaluation, Stage
-from rlhf.tracking.record import Record
+from rlhf.tracking.record import KEPT, Record
 from rlhf.tracking.screen import Screen
 from rlhf.tracking.tracker import Tracker, open_tracker
 
@@ -45,6 +45,7 @@ class Follower:
     def log(self, round_: int, metrics: Metrics) -> None:
         """Give rank 0 what it cost this rank."""
         self._engine.take_costs()
+        self._stage.take_rows()
 
     def evaluated(self, round_: int, evaluation: Evaluation) -> None:
         """Give rank 0 what it cost this rank."""
@@ -83,6 +84,7 @@ class Watcher:
         self._metrics = Record(identity.folder / "metrics.jsonl", state.metrics_rows)
         self._samples = Record(identity.folder / "samples.jsonl", state.samples_rows)
         self._scores = Record(identity.folder / "scores.jsonl", sys.maxsize)  # a row that comes again is the same
+        self._kept = Record(identity.folder / KEPT, state.kept_rows) if stage.keeps_rows else None
         self._live = Live(identity.folder, identity.stage, self.first_round)
         self.final_metrics: dict[str, float] = {}
         self._tracker: Tracker = open_tracker(run, identity, self.first_round)
@@ -110,9 +112,12 @@ class Watcher:
         row["progress/tokens"] = self._tokens
         if (peak := self._engine.peak_memory_gib()) is not None:
             row["mem/peak_gib"] = peak
-        self.final_metrics["loss"] = row["loss"]
+        if "loss" in row:  # not where nothing was learnt
+            self.final_metrics["loss"] = row["loss"]
         self.final_metrics["perf/tokens_per_second"] = (self._tokens - self._untimed) / max(self._train_seconds, 1e-9)
         self._write("train", round_, row)
+        if self._kept is not None:
+            self._kept.extend(self._stage.take_rows())
 
     def evaluated(self, round_: int, evaluation: Evaluation) -> None:
         """A row of held-out measurements, and samples."""
@@ -157,6 +162,7 @@ class Watcher:
             best_round=self.selection.best_round,
             waited=self.selection.waited,
             train_seconds=self._train_seconds,
+            kept_rows=0 if self._kept is None else self._kept.rows,
         )
         checkpoint.save(self._folder / folder, state, carried(self._stage, self._engine))
 
@@ -165,6 +171,8 @@ class Watcher:
         self._metrics.close()
         self._samples.close()
         self._scores.close()
+        if self._kept is not None:
+            self._kept.close()
         self._live.close()
         self._tracker.finish(result)
 
@@ -221,5 +229,5 @@ def _resume(run: Run, folder: Path, stage: Stage[Any], engine: Engine) -> checkp
 def _clear(folder: Path) -> None:
     for name in (CHECKPOINTS, BEST, CAPSULE, "artifact", "artifact_ema", "tensorboard"):
         shutil.rmtree(folder / name, ignore_errors=True)
-    for name in ("result.json", "metrics.jsonl", "samples.jsonl", "scores.jsonl", TOLD, "crash.txt", "report.html"):
+    for name in ("result.json", "metrics.jsonl", "samples.jsonl", "scores.jsonl", KEPT, TOLD, "crash.txt", "report.html"):
         (folder / name).unlink(missing_ok=True)

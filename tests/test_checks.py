@@ -98,6 +98,12 @@ def test_the_default_run_is_sound() -> None:
         ("stage=dpo dpo.label_smoothing=0.5", "dpo.label_smoothing=0.5: must be at least 0 and below 0.5"),
         ("stage=rloo rloo.group_size=3", "rloo.group_size=3 does not divide rloo.batch_size=256; choose a batch that is a"),
         ("stage=grpo grpo.minibatches=3", "grpo.minibatches=3 does not divide grpo.batch_size=256"),
+        ("stage=best_of_n best_of_n.n=1", "best_of_n.n=1: must be at least 2"),
+        ("stage=best_of_n rollout.temperature=0", "rollout.temperature=0: the responses to a prompt would all be the same one"),
+        (
+            "stage=best_of_n early_stop.max_kl=5",
+            "early_stop.max_kl=5.0: stage=best_of_n has no such KL; it is for ppo, rloo, grpo",
+        ),
         ("stage=grpo grpo.group_size=1", "grpo.group_size=1: must be at least 2"),
         (
             "stage=kto kto.batch_size=1 kto.micro_batch_size=1",

@@ -225,7 +225,8 @@ def test_columns_and_values_of_ones_own_are_added_to_a_source() -> None:
 
 def test_an_option_asked_for_beats_the_usual_one() -> None:
     assert preflight.check(["model=opt1.3b", "data=demo", "reward_model=tiny"]).companions == [
-        f"{group}=default" for group in ("pretrain", "sft", "rm", "ppo", "dpo", "kto", "rloo", "grpo", "rollout", "evaluation")
+        f"{group}=default"
+        for group in ("pretrain", "sft", "rm", "ppo", "dpo", "kto", "rloo", "grpo", "best_of_n", "rollout", "evaluation")
     ]
 
 

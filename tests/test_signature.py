@@ -28,6 +28,7 @@ GOLDEN = {
     "kto": ("8781122024c9ae0f", "b50c46f1"),
     "rloo": ("e5e54cf62989474b", "94a8dbf9"),
     "grpo": ("3f9e0f355069edb0", "f04bcc9f"),
+    "best_of_n": ("f16af991aab1435d", "39ab9538"),
 }
 """Result and run signatures of the hand-made run. A change here makes every artifact on people's disks unknown: if a field
 was added or `reads` changed on purpose, write the new values down; if the meaning of a field changed, raise `FORMAT` too."""

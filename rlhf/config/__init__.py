@@ -54,6 +54,7 @@ from rlhf.config.choices import (
     RewardModelInit,
     RewardModelLoss,
     RewardNormalization,
+    SampleFrom,
     Sampler,
     Schedule,
     SFTInit,
@@ -70,10 +71,12 @@ from rlhf.config.declare import composition, place, result, system
 from rlhf.config.model import ArchConfig, LoraConfig, ModelConfig
 from rlhf.config.offline import DPOConfig, KTOConfig, PretrainConfig, RMConfig, SFTConfig, TrainConfig
 from rlhf.config.online import (
+    BestOfNConfig,
     EarlyStopConfig,
     GroupedConfig,
     GRPOConfig,
     OnlineConfig,
+    PolicyGradientConfig,
     PPOConfig,
     RewardConfig,
     RLOOConfig,
@@ -87,6 +90,7 @@ from rlhf.config.tree import CONF, catalogue, register
 __all__ = [
     "AdvantageScale",
     "ArchConfig",
+    "BestOfNConfig",
     "COMPANIONS",
     "CONF",
     "ChatConfig",
@@ -120,6 +124,7 @@ __all__ = [
     "PPOInit",
     "ParentsConfig",
     "PathsConfig",
+    "PolicyGradientConfig",
     "PolicyRatio",
     "Pooling",
     "Precision",
@@ -144,6 +149,7 @@ __all__ = [
     "SFTInit",
     "SFTTargets",
     "STAGES",
+    "SampleFrom",
     "Sampler",
     "Schedule",
     "SourceConfig",

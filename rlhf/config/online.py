@@ -15,6 +15,7 @@ from rlhf.config.choices import (
     RewardFunction,
     RewardKind,
     RewardNormalization,
+    SampleFrom,
     TokenWeighting,
 )
 from rlhf.config.declare import place, result, system
@@ -23,26 +24,20 @@ from rlhf.config.optimizer import OptimizerConfig
 
 @dataclass
 class OnlineConfig(OptimizerConfig):
-    """What the stages have in common whose policy learns from responses that it samples, with a price on its KL to where it started."""
+    """What the stages have in common whose policy learns from responses that it samples and a reward scores."""
 
     init: PPOInit = result()
     """The policy the stage starts from and is measured against: that of stage `sft` or that of stage `pretrain`."""
     updates: int = result(at_least=1)
     """Rollouts; each is followed by `inner_epochs` passes over it."""
     batch_size: int = result(at_least=1)
-    """Responses of one rollout, over all ranks; of `ppo` one a prompt, else `group_size`."""
+    """Responses of one rollout that are learnt from, over all ranks: of `ppo` and `best_of_n` one a prompt, else `group_size`."""
     inner_epochs: int = result(at_least=1)
     """Passes over one rollout."""
     minibatches: int = result(at_least=1)
     """Optimizer steps in one pass. Must divide `batch_size`."""
     micro_batch_size: int = system(at_least=1)
     """Sequences a rank holds at once while scoring and training. Must divide `batch_size / minibatches`."""
-    kl_coef: float = result(at_least=0)
-    """Price of a nat of KL to the policy it started from, in scores."""
-    entropy_coef: float = result(at_least=0)
-    """Weight of the policy's entropy in its objective; 0: none."""
-    clip_range: float = result(above=0)
-    """The probability ratio is clipped to 1 +- this."""
     reward_normalization: RewardNormalization = result()
     """`reference`: scores are shifted and scaled by their mean and deviation on responses of the SFT policy; `none`: raw scores."""
     normalization_prompts: int = result(at_least=1)
@@ -61,14 +56,26 @@ class OnlineConfig(OptimizerConfig):
     """Updates between two evaluations; 0: only before the first and after the last update."""
     save_every: int = system(at_least=0)
     """Updates between two checkpoints; 0: only when the run is stopped."""
-    capture_step: Optional[int] = system(at_least=1)
-    """The update, from 1, that is kept in the run's folder as a capsule, which `replay` computes again under other settings (docs/replay.md); null: none."""
     keep_best: bool = result()
     """End with the weights of the best evaluation (by the stage's own metric, or `early_stop.metric`) instead of the last ones; `eval_every` must be set."""
 
 
 @dataclass
-class PPOConfig(OnlineConfig):
+class PolicyGradientConfig(OnlineConfig):
+    """What those have in common that follow the gradient of the reward, with a price on the policy's KL to where it started."""
+
+    kl_coef: float = result(at_least=0)
+    """Price of a nat of KL to the policy it started from, in scores."""
+    entropy_coef: float = result(at_least=0)
+    """Weight of the policy's entropy in its objective; 0: none."""
+    clip_range: float = result(above=0)
+    """The probability ratio is clipped to 1 +- this."""
+    capture_step: Optional[int] = system(at_least=1)
+    """The update, from 1, that is kept in the run's folder as a capsule, which `replay` computes again under other settings (docs/replay.md); null: none."""
+
+
+@dataclass
+class PPOConfig(PolicyGradientConfig):
     """Proximal policy optimisation (Schulman et al. 2017): a critic, and the KL penalty on each token's reward."""
 
     critic_learning_rate: float = result(above=0)
@@ -110,7 +117,7 @@ class PPOConfig(OnlineConfig):
 
 
 @dataclass
-class GroupedConfig(OnlineConfig):
+class GroupedConfig(PolicyGradientConfig):
     """Several responses to each prompt, each judged beside the others: no critic."""
 
     group_size: int = result(at_least=2)
@@ -145,11 +152,25 @@ class GRPOConfig(GroupedConfig):
 
 
 @dataclass
+class BestOfNConfig(OnlineConfig):
+    """Fine-tuning on the best of several responses (rejection sampling; Touvron et al. 2023, RAFT of Dong et al. 2023)."""
+
+    n: int = result(at_least=2)
+    """Responses sampled for each prompt, of which the best is kept and learnt; `batch_size` counts the prompts."""
+    sample_from: SampleFrom = result()
+    """Who answers: the policy it started from (`start`), so that the best of `n` of that one is learnt; or the policy as it is (`current`; RAFT), which goes on from update to update."""
+    ended_only: bool = result()
+    """Keep no response that did not end by itself."""
+    min_score: Optional[float] = result()
+    """Keep no response that the reward itself, before any normalisation, scores below this: with right and wrong answers as 1 and 0 only right ones are learnt (Yuan et al. 2023); null: the best one, however bad."""
+
+
+@dataclass
 class EarlyStopConfig:
     """When the stage that is asked for ends before its time; also which metric its `keep_best` follows. Its parents neither read nor sign it."""
 
     metric: Optional[str] = result()
-    """Metric of the evaluations to follow; null: the stage's own (loss of `pretrain` and `sft`, accuracy of `dpo` and `rm` or with `rm.loss=mse` its squared error, `eval/auc` of `kto`, reward gain of `ppo`, `rloo` and `grpo`)."""
+    """Metric of the evaluations to follow; null: the stage's own (loss of `pretrain` and `sft`, accuracy of `dpo` and `rm` or with `rm.loss=mse` its squared error, `eval/auc` of `kto`, reward gain of `ppo`, `rloo`, `grpo` and `best_of_n`)."""
     goal: Optional[Goal] = result()
     """Which way `metric` is better; null: as is known of the metric. Needed where it depends (`response/length_mean`); the stage's own metric has its own goal."""
     patience: Optional[int] = result(at_least=1)

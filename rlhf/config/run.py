@@ -16,7 +16,7 @@ from rlhf.config.data import DataConfig
 from rlhf.config.declare import result, system
 from rlhf.config.model import LoraConfig, ModelConfig
 from rlhf.config.offline import DPOConfig, KTOConfig, PretrainConfig, RMConfig, SFTConfig
-from rlhf.config.online import EarlyStopConfig, GRPOConfig, PPOConfig, RewardConfig, RLOOConfig, RolloutConfig
+from rlhf.config.online import BestOfNConfig, EarlyStopConfig, GRPOConfig, PPOConfig, RewardConfig, RLOOConfig, RolloutConfig
 from rlhf.config.sweep import SweepConfig
 
 
@@ -25,7 +25,7 @@ class Run:
     """One run: a stage with all it needs. Composed by Hydra, checked, and never written to."""
 
     stage: str = result()
-    """What to produce: `pretrain`, `sft`, `rm`, `ppo`, `dpo`, `kto`, `rloo` or `grpo`. Missing parents are trained first."""
+    """What to produce: `pretrain`, `sft`, `rm`, `ppo`, `dpo`, `kto`, `rloo`, `grpo` or `best_of_n`. Missing parents are trained first."""
     seed: int = result(at_least=0, at_most=2**32 - 1)
     """Seed of initial weights, data order and sampling."""
     precision: Precision = result()
@@ -72,10 +72,12 @@ class Run:
     """RLOO."""
     grpo: GRPOConfig = result()
     """GRPO and its relatives."""
+    best_of_n: BestOfNConfig = result()
+    """Best of n."""
     early_stop: EarlyStopConfig = result()
     """An end before the time."""
     reward: RewardConfig = result()
-    """Where the score of `ppo`, `rloo` and `grpo` comes from."""
+    """Where the score of `ppo`, `rloo`, `grpo` and `best_of_n` comes from."""
     rollout: RolloutConfig = result()
     """Sampling of responses, in training and in evaluations."""
     evaluation: EvaluationConfig = result()
@@ -94,7 +96,7 @@ class Run:
     """Conversations in the terminal."""
 
 
-STAGES = ("pretrain", "sft", "rm", "ppo", "dpo", "kto", "rloo", "grpo")
+STAGES = ("pretrain", "sft", "rm", "ppo", "dpo", "kto", "rloo", "grpo", "best_of_n")
 """Options of the `stage` group; each after those it builds on."""
 
 PARTS = ("pretrain", "sft", "rm", "ppo")

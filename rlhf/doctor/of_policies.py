@@ -50,7 +50,7 @@ def hacked(run: History) -> Iterator[Finding]:
             Severity.error,
             f"reward/gain is at least {short(low)} and reward/gold_gain at most {short(gold_high)}",
             "The score rose while the known reward fell: the reward model is being hacked.",
-            f"Raise {_price(run)}, stop earlier (early_stop.max_kl), or train the reward model on more.",
+            f"{_hold(run).capitalize()}, stop earlier, or train the reward model on more.",
         )
 
 
@@ -63,7 +63,7 @@ def outcome(run: History) -> Iterator[Finding]:
             Severity.warning,
             f"the interval of reward/gain, {short(low)} to {short(high)}, contains 0",
             "This run shows no gain over the policy it started from.",
-            f"Train longer, raise the learning rate or lower {_price(run)}; or evaluate on more prompts (evaluation.prompts).",
+            f"Train longer, raise the learning rate or {_let(run)}; or evaluate on more prompts (evaluation.prompts).",
         )
 
 
@@ -76,7 +76,7 @@ def distance(run: History) -> Iterator[Finding]:
             Severity.warning,
             f"eval/kl is {short(kl)} nats a response",
             "So far from its reference a reward model has seen nothing like these answers, and its scores mean little.",
-            f"Raise {_price(run)}, lower the learning rate, or set early_stop.max_kl.",
+            f"{_hold(run).capitalize()}, lower the learning rate, or stop earlier.",
         )
 
 
@@ -89,7 +89,7 @@ def answers(run: History) -> Iterator[Finding]:
             Severity.warning,
             f"response/repetition is {short(repeated)}, of the start's answers {short(before)}",
             "The answers repeat themselves far more than those it started from.",
-            f"Read the samples; raise {_price(run)}, or stop earlier.",
+            f"Read the samples; {_hold(run)}, or stop earlier.",
         )
     variety, had = run.last("response/distinct_2", "eval"), run.last("response/distinct_2_sft")
     if variety is not None and had and variety < LEAST_VARIETY * had:
@@ -98,7 +98,7 @@ def answers(run: History) -> Iterator[Finding]:
             Severity.warning,
             f"response/distinct_2 is {short(variety)}, of the start's answers {short(had)}",
             "Different prompts get the same words.",
-            f"Raise {_price(run)}, or stop earlier.",
+            f"{_hold(run).capitalize()}, or stop earlier.",
         )
     length, began = run.last("response/length_mean", "eval"), run.start("response/length_mean")
     if length is not None and began and length > MOST_LONGER * began:
@@ -217,6 +217,16 @@ RULES: tuple[Callable[[History], Iterator[Finding]], ...] = (
     score_length,
     likelihood,
 )
+
+
+def _hold(run: History) -> str:
+    """How to keep the policy nearer to where it started."""
+    return "lower best_of_n.n" if run.stage == "best_of_n" else f"raise {_price(run)}"
+
+
+def _let(run: History) -> str:
+    """How to let it go further."""
+    return "raise best_of_n.n" if run.stage == "best_of_n" else f"lower {_price(run)}"
 
 
 def _price(run: History) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from rlhf.doctor.finding import FULL, Finding, History, Severity
-from rlhf.lineage import ONLINE
+from rlhf.lineage import ONLINE, PRICED
 from rlhf.report.paper import short
 
 MOST_SAMPLER_ERROR, MOST_SAMPLER_ERROR_COARSE = 2e-4, 0.15
@@ -48,7 +48,7 @@ def sampler(run: History) -> Iterator[Finding]:
 def sampling(run: History) -> Iterator[Finding]:
     """Whether what is sampled is what log-probabilities speak of."""
     mass, cut = run.setting("rollout.top_p"), run.late("signs/mass_cut")
-    if run.stage in ONLINE and ((mass is not None and mass < 1) or (cut or 0.0) > MOST_MASS_CUT):
+    if run.stage in PRICED and ((mass is not None and mass < 1) or (cut or 0.0) > MOST_MASS_CUT):
         lost = "" if cut is None else f"; signs/mass_cut: of late it leaves out {short(100 * cut)} % of the probability"
         yield Finding(
             "sampled-from-another-distribution",

@@ -1,8 +1,19 @@
 """Terms in the numbers of a run, as far as its configuration knows them; what hangs on the data is said to."""
 
+import math
 from collections.abc import Callable, Iterator
 
-from rlhf.config import GroupedConfig, OnlineConfig, PPOConfig, Run, TrainConfig, Zero
+from rlhf.config import (
+    BestOfNConfig,
+    GroupedConfig,
+    OnlineConfig,
+    PolicyGradientConfig,
+    PPOConfig,
+    Run,
+    SampleFrom,
+    TrainConfig,
+    Zero,
+)
 from rlhf.lineage import ONLINE, chain
 
 
@@ -19,13 +30,19 @@ def _online(run: Run) -> Iterator[tuple[str, OnlineConfig]]:
     yield from [(run.stage, getattr(run, run.stage))] if run.stage in ONLINE else []
 
 
-def _group(online: OnlineConfig) -> int:
-    return online.group_size if isinstance(online, GroupedConfig) else 1
+def _prompts(online: OnlineConfig) -> int:
+    return online.batch_size // (online.group_size if isinstance(online, GroupedConfig) else 1)
+
+
+def _sampled(online: OnlineConfig) -> int:
+    return online.batch_size * (online.n if isinstance(online, BestOfNConfig) else 1)
 
 
 def _rollout_of(online: OnlineConfig) -> str:
-    group = _group(online)
-    return f"{online.batch_size // group} prompts{f' × {group} responses' if group > 1 else ''}"
+    prompts = _prompts(online)
+    each = _sampled(online) // prompts
+    kept = ", of which the best is kept" if isinstance(online, BestOfNConfig) else ""
+    return f"{prompts} prompts{f' × {each} responses' if each > 1 else ''}{kept}"
 
 
 def _many(count: int, what: str) -> str:
@@ -62,7 +79,7 @@ def _epoch(run: Run) -> Iterator[str]:
             limit = f", but no more than {name}.max_steps = {config.max_steps} of them ({seen})"
         yield f"{name}: {config.epochs:g} × (training {noun}s / {size}) steps{limit}; the data has the number of {noun}s"
     for name, online in _online(run):
-        prompts = online.batch_size // _group(online)
+        prompts = _prompts(online)
         yield f"{name}: counts updates instead: {online.updates} × {prompts} prompts = {online.updates * prompts:,} in all"
 
 
@@ -85,7 +102,7 @@ def _update(run: Run) -> Iterator[str]:
 def _rollout(run: Run) -> Iterator[str]:
     length, together = run.rollout.max_new_tokens, run.rollout.micro_batch_size
     for name, online in _online(run):
-        size = online.batch_size
+        size = _sampled(online)
         yield f"{name}: {size} responses of up to {length} tokens, so at most {size * length:,} tokens a rollout"
         turns = _pieces(size, min(together, size // run.ranks), run.ranks)
         yield f"{name}: {turns}".replace("accumulation step", "turn").replace("in a micro-batch", "sampled at once")
@@ -102,6 +119,12 @@ def _warm_up(run: Run) -> Iterator[str]:
 
 def _kl(run: Run) -> Iterator[str]:
     for name, online in _online(run):
+        if isinstance(online, BestOfNConfig):
+            bound = math.log(online.n) - (online.n - 1) / online.n
+            again = ", in each update from the last" if online.sample_from is SampleFrom.current else ""
+            yield f"{name}: the best of {online.n} responses is at most {bound:.2f} nats away from one{again}; no price is paid"
+        if not isinstance(online, PolicyGradientConfig):
+            continue
         if isinstance(online, PPOConfig) and online.kl_target is not None:
             yield f"{name}: the price starts at {online.kl_coef:g} and moves until a response costs {online.kl_target:g} nats"
         else:

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from rlhf import loop
-from rlhf.config import Device, OnlineConfig, PPOConfig, Run
+from rlhf.config import Device, PolicyGradientConfig, PPOConfig, Run
 from rlhf.data.corpus import Corpus
 from rlhf.engine.torch_engine import TorchEngine
 from rlhf.fault import Fault
@@ -65,12 +65,12 @@ def compute(folder: Path, about: About, recorded: Run, run: Run) -> Outcome:
     return Outcome(metrics.values_by_name() | moved.distances(before, after), moved.digests(after))
 
 
-def _config(run: Run, about: About) -> OnlineConfig:
-    config: OnlineConfig = getattr(run, about.stage)
+def _config(run: Run, about: About) -> PolicyGradientConfig:
+    config: PolicyGradientConfig = getattr(run, about.stage)
     return config
 
 
-def _steps(config: OnlineConfig) -> int:
+def _steps(config: PolicyGradientConfig) -> int:
     """Optimizer steps of one update."""
     return config.inner_epochs * config.minibatches
 
@@ -79,7 +79,7 @@ def _of_stage(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(STAGE): value for name, value in tensors.items() if name.startswith(STAGE)}
 
 
-def _refuse_too_little_text(config: OnlineConfig, captured: Captured) -> None:
+def _refuse_too_little_text(config: PolicyGradientConfig, captured: Captured) -> None:
     if not isinstance(config, PPOConfig) or config.ptx_coef == 0:
         return
     passes = len(captured.texts) // len(captured.rows)

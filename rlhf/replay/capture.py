@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 
 from rlhf import artifact, provenance
-from rlhf.config import OnlineConfig, Run
+from rlhf.config import PolicyGradientConfig, Run
 from rlhf.engine.base import Engine
 from rlhf.identity import Identity
 from rlhf.metrics import Metrics
@@ -82,4 +82,4 @@ class Capture:
 def wanted(run: Run, stage: str) -> int | None:
     """The update of ``stage`` that is to be kept, from 1; None: none."""
     config = getattr(run, stage)
-    return config.capture_step if isinstance(config, OnlineConfig) else None
+    return config.capture_step if isinstance(config, PolicyGradientConfig) else None

@@ -8,7 +8,7 @@ SHARED = (
     *("weight_decay", "adam_beta1", "adam_beta2", "adam_eps", "max_grad_norm"),
     *("kl_coef", "entropy_coef", "clip_range", "reward_clip", "missing_eos_penalty"),
 )
-"""Keys of `OnlineConfig`."""
+"""Keys of `PolicyGradientConfig`."""
 KEYS = {
     "ppo": (
         *SHARED,

@@ -13,8 +13,8 @@ from rlhf.report.folder import Row
 
 INTERVAL = re.compile(r"^(?P<before>.+)_(?P<end>low|high)(?P<after>/.*)?$")
 NOT_METRICS = ("round", "kind", "seconds")
-NO_CURVES = ("baseline/", "progress/", "eval/pairs/", "signs/")
-"""Levels on another metric's chart, axes, counts, and what has one value where all is well."""
+NO_CURVES = ("baseline/", "progress/", "eval/pairs/", "signs/", "best_of/")
+"""Levels on another metric's chart, axes, counts, and what has one value where all is well or in a whole run."""
 PEAK = "mem/peak_gib"
 OF_THE_REFERENCE = "_sft"
 """End of the names of what is measured on the SFT policy, and so never moves."""

@@ -31,6 +31,7 @@ TURNS = {
     "ppo": ("SFT policy", "after PPO"),
     "rloo": ("SFT policy", "after RLOO"),
     "grpo": ("SFT policy", "after GRPO"),
+    "best_of_n": ("SFT policy", "after best of n"),
 }
 """What the first and the last answers of a stage are called."""
 

@@ -21,7 +21,7 @@ from rlhf.stages.answers import Answers, answer, plain_sampling
 from rlhf.stages.batches import Tokens
 from rlhf.stages.examples import in_groups, in_turns
 from rlhf.stages.interface import Evaluation, Setting
-from rlhf.stages.paired import gold_gains, reward_gain
+from rlhf.stages.paired import best_of_gains, gold_gains, reward_gain
 from rlhf.stages.policies import Policies
 
 
@@ -84,6 +84,17 @@ class Exam:
         limit = self._run.evaluation.samples
         shown = replace(answers, examples=answers.examples[:limit], texts=answers.texts[:limit])
         return Evaluation(answers.metrics() + metrics, shown.samples(**columns), spread)
+
+    @torch.no_grad()
+    def best_of(self, size: int) -> dict[str, Metric]:
+        """What choosing among ``size`` answers of the policy it started from gains over one of them, without any training."""
+        asked = [example for example in self._examples for _ in range(size)]
+        with self._policies.reference() as start:
+            answers = answer(self._setting, start, self._policies.tokenizer, asked, self._sampling, "best of n")
+        scores, _ = self._score(answers)
+        assert scores is not None, "something scores"
+        gold = None if answers.gold is None else torch.tensor(answers.gold, dtype=torch.float64).view(-1, size)
+        return best_of_gains(scores.cpu().view(-1, size), gold, self._scale.deviation)
 
     def _sit_first(self) -> Answers:
         """The answers of the policy it started from, sampled and scored once a process."""

@@ -177,26 +177,19 @@ class Grouped(Stage[Responses]):
         kl_B = (k1(logprobs, reference) * targets).sum(1)
         paid = scored.scores - config.kl_coef * kl_B
         judged = (paid if self.kl_in_reward else scored.scores).view(-1, config.group_size)
-        groups = scored.groups(config.group_size)
         lengths = targets.sum(1)
         metrics: dict[str, Metric] = {
-            "objective/scores": Mean.of(scored.scores),
+            **self._online.told(padded, scored.scores, scored.ended, config.group_size),
             "objective/kl": Mean.of(kl_B),
             "objective/kl_coef": Mean(config.kl_coef, 1),
             "objective/entropy": Mean.of((entropies * targets).sum(1)),
             "objective/non_score_reward": Mean.of(-config.kl_coef * kl_B),
             "objective/rlhf_reward": Mean.of(paid),
-            "group/deviation": Mean.of(groups.std(1)),
-            "group/even": Mean.of((groups.amax(1) == groups.amin(1)).float()),
-            "response/length_mean": Mean.of(lengths.float()),
-            "response/eos_rate": Mean.of(scored.ended.float()),
             "val/num_eos_tokens": Total(scored.ended.sum().item()),
             "perf/tokens": Total(mask.sum().item()),
             **scored.told,
             **signs.of_sampling(logprobs, entropies, targets),
             **signs.of_sampler(logprobs, targets, scored.sampled),
-            **signs.of_ends(ids, targets, scored.ended, self._tokenizer.eos_token_id),
-            **signs.of_lengths(scored.scores, targets),
         }
         shares, units = self.weigh(lengths, scored.ended)
         advantages = self.advantages(judged).flatten()

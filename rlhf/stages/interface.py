@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -104,6 +104,8 @@ class Stage(ABC, Generic[B]):
     """Rounds in one pass over the training data; None where there are no passes."""
     eval_every_epoch: bool = False
     """Whether there is an evaluation after each pass."""
+    keeps_rows: bool = False
+    """Whether the stage makes text for others to learn from."""
     notes: list[str]
     """What a person should know before the first round: rows left out, scales worked out."""
 
@@ -137,6 +139,10 @@ class Stage(ABC, Generic[B]):
     def averaged(self) -> dict[str, Tensor] | None:
         """A second set of weights for what ``export`` names, saved beside the first. Every rank must call it."""
         return None
+
+    def take_rows(self) -> list[dict[str, Any]]:
+        """Rows for ``kept.jsonl`` in the run's folder, made since it was last asked, if ``keeps_rows``."""
+        return []
 
     @abstractmethod
     def export(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

@@ -1,6 +1,7 @@
 """What the stages have in common whose policy learns from responses that it samples: prompts, scores, passes, an exam."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ from rlhf.rewards.text import text_reward
 from rlhf.rollout.sample import Response, noise_keys, respond
 from rlhf.stages import signs
 from rlhf.stages.answers import answer
-from rlhf.stages.batches import Tokens
+from rlhf.stages.batches import Sequences, Tokens
 from rlhf.stages.exam import Exam
 from rlhf.stages.examples import epoch_batches
 from rlhf.stages.interface import Setting
@@ -81,18 +82,18 @@ class Online:
         drawing = torch.Generator().manual_seed((self._run.seed * 1_000_003 + round_) * 101 + attempt)
         return [self._prompts[index] for index in torch.randint(len(self._prompts), (count,), generator=drawing).tolist()]
 
-    def sample(self, prompts: Sequence[Prompt], purpose: str) -> tuple[list[Tokens], list[Response]]:
-        """One response to each of ``prompts``, with it and as the sampler told it; ``purpose`` decides the noise.
+    def sample(self, prompts: Sequence[Prompt], purpose: str, from_start: bool = False) -> tuple[list[Tokens], list[Response]]:
+        """One response to each of ``prompts``, with it and as the sampler told it; the same prompt again gets another one.
 
-        The same prompt again gets another response.
+        Args:
+            purpose: decides the noise.
+            from_start: ask the policy it started from.
         """
         tokenizer, ids = self._policies.tokenizer, [ids for _, ids in prompts]
         keys = noise_keys(f"{self._run.seed}/{purpose}", [example.key for example, _ in prompts])
-        engine = self._setting.engine
-        with engine.phase("rollout"):
-            told = respond(
-                engine, self._policies.policy, ids, keys, self._run.rollout, tokenizer.eos_token_id, tokenizer.pad_token_id
-            )
+        engine, policies = self._setting.engine, self._policies
+        with engine.phase("rollout"), policies.reference() if from_start else nullcontext(policies.policy) as policy:
+            told = respond(engine, policy, ids, keys, self._run.rollout, tokenizer.eos_token_id, tokenizer.pad_token_id)
         return [(prompt, response.ids) for prompt, response in zip(ids, told, strict=True)], told
 
     def raw_scores(self, examples: Sequence[Example], rows: list[Tokens]) -> Tensor:
@@ -112,6 +113,24 @@ class Online:
         ends = [response[-1] == tokenizer.eos_token_id for _, response in rows]
         ended = torch.tensor(ends, device=self._setting.engine.device)
         return scores - config.missing_eos_penalty * (~ended).float(), ended, told
+
+    def told(self, padded: Sequences, scores: Tensor, ended: Tensor, size: int) -> dict[str, Metric]:
+        """What is known of sampled responses, ``size`` to a prompt, without asking a network again.
+
+        Args:
+            scores: that are learnt from [B].
+            ended: whether each ended by itself [B].
+        """
+        groups = scores.view(-1, size)
+        return {
+            "objective/scores": Mean.of(scores),
+            "group/deviation": Mean.of(groups.std(1)),
+            "group/even": Mean.of((groups.amax(1) == groups.amin(1)).float()),
+            "response/length_mean": Mean.of(padded.targets.sum(1).float()),
+            "response/eos_rate": Mean.of(ended.float()),
+            **signs.of_ends(padded.ids, padded.targets, ended, self._policies.tokenizer.eos_token_id),
+            **signs.of_lengths(scores, padded.targets),
+        }
 
     def passes(self, update: int) -> Iterator[tuple[Tensor, ...]]:
         """For each inner epoch of ``update`` the responses of its minibatches, shuffled anew."""

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from rlhf.stages.best_of_n import BestOfN
 from rlhf.stages.dpo import DPO
 from rlhf.stages.grpo import GRPO
 from rlhf.stages.interface import Stage
@@ -21,4 +22,5 @@ TABLE: dict[str, type[Stage[Any]]] = {
     "kto": KTO,
     "rloo": RLOO,
     "grpo": GRPO,
+    "best_of_n": BestOfN,
 }

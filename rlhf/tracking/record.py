@@ -1,10 +1,13 @@
-"""The local record of a run: ``metrics.jsonl`` and ``samples.jsonl``, synced row by row."""
+"""The local record of a run: ``metrics.jsonl``, ``samples.jsonl`` and others, synced row by row."""
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+KEPT = "kept.jsonl"
+"""File in the folder of a run, of stages that make text for others to learn from."""
 
 
 class Record:
@@ -21,16 +24,20 @@ class Record:
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Write one row and see it to the disk. Numbers that are not finite are written as strings."""
-        clean = {key: str(value) if isinstance(value, float) and not _finite(value) else value for key, value in row.items()}
-        self._file.write(json.dumps(clean, ensure_ascii=False, allow_nan=False) + "\n")
+        self.extend([row])
+
+    def extend(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """The same for several, seen to the disk at once."""
+        for row in rows:
+            self._file.write(json.dumps({key: _clean(row[key]) for key in row}, ensure_ascii=False, allow_nan=False) + "\n")
+            self.rows += 1
         self._file.flush()
         os.fsync(self._file.fileno())
-        self.rows += 1
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
 
 
-def _finite(value: float) -> bool:
-    return abs(value) < float("inf")
+def _clean(value: Any) -> Any:
+    return str(value) if isinstance(value, float) and not abs(value) < float("inf") else value

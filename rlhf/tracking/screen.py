@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Mapping
 
-from rlhf.lineage import ONLINE
+from rlhf.lineage import PRICED
 
 SHOWN = {
     "pretrain": ("loss", "eval/perplexity"),
@@ -12,7 +12,8 @@ SHOWN = {
     "rm": ("loss", "rewards/accuracies", "eval/accuracy", "eval/rating_mse"),
     "dpo": ("loss", "rewards/accuracies", "eval/accuracy", "reward/gain", "reward/gold_gain"),
     "kto": ("loss", "rewards/accuracies", "kto/reference_point", "eval/auc", "reward/gain", "reward/gold_gain"),
-    **dict.fromkeys(ONLINE, ("objective/scores", "objective/kl", "reward/gain", "reward/gold_gain")),
+    **dict.fromkeys(PRICED, ("objective/scores", "objective/kl", "reward/gain", "reward/gold_gain")),
+    "best_of_n": ("loss", "objective/scores", "objective/kept_scores", "reward/gain", "reward/gold_gain"),
 }
 """Metrics worth a place on the line, by stage."""
 

@@ -34,6 +34,7 @@ def frozen(tmp_path: Path) -> Path:
         "kto=tiny",
         "rloo=tiny",
         "grpo=tiny",
+        "best_of_n=tiny",
         "rollout=tiny",
         "evaluation=default",
     ]

@@ -28,6 +28,7 @@ LEARNS_AT_ONCE = (
         pytest.param(*("kto", ["kto.learning_rate=1e-3", "kto.desirable_weight=1.3"]), marks=pytest.mark.slow),
         pytest.param(*("rloo", ["rloo.learning_rate=1e-3"]), marks=pytest.mark.slow),
         ("grpo", ["grpo.learning_rate=1e-3", "grpo.weighting=token"]),
+        pytest.param(*("best_of_n", ["best_of_n.learning_rate=1e-3", "best_of_n.min_score=0"]), marks=pytest.mark.slow),
         pytest.param(*("dpo", ["dpo.loss=orpo", "dpo.likelihood=all", "dpo.learning_rate=1e-3"]), marks=pytest.mark.slow),
     ],
 )

@@ -16,8 +16,9 @@ ROOT = Path(__file__).parents[2]
 SMALL = (
     *("debug=smoke", "data.sources.demonstrations.cap=200", "data.sources.preferences.cap=200", "data.sources.prompts.cap=200"),
     *("sft.max_steps=40", "rm.max_steps=40", "dpo.max_steps=40", "kto.max_steps=40", "ppo.updates=20", "grpo.updates=20"),
-    *(f"{stage}.log_every=5" for stage in ("sft", "rm", "dpo", "kto", "ppo", "grpo")),
-    *(f"{stage}.save_every=7" for stage in ("sft", "rm", "dpo", "kto", "ppo", "grpo")),
+    "best_of_n.updates=20",
+    *(f"{stage}.log_every=5" for stage in ("sft", "rm", "dpo", "kto", "ppo", "grpo", "best_of_n")),
+    *(f"{stage}.save_every=7" for stage in ("sft", "rm", "dpo", "kto", "ppo", "grpo", "best_of_n")),
 )
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
@@ -40,10 +41,11 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    "stage", ["ppo", *(pytest.param(stage, marks=pytest.mark.slow) for stage in ("sft", "rm", "dpo", "kto", "grpo"))]
+    "stage",
+    ["ppo", *(pytest.param(stage, marks=pytest.mark.slow) for stage in ("sft", "rm", "dpo", "kto", "grpo", "best_of_n"))],
 )
 def test_a_stopped_run_goes_on_to_the_same_bytes(stage: str, whole: Path, tmp_path: Path) -> None:
-    if stage in ("dpo", "kto", "grpo"):  # which are no part of that chain
+    if stage in ("dpo", "kto", "grpo", "best_of_n"):  # which are no part of that chain
         subprocess.run(command(stage, whole), cwd=ROOT, env=ENVIRONMENT, check=True, capture_output=True)
     stopped = tmp_path / "stopped"
     shutil.copytree(whole, stopped)  # start from the same parents, so that the signal meets the stage itself
@@ -69,6 +71,7 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(stage: str, whole: Path, tmp_pa
     for weights in sorted((first / "artifact").glob("*.safetensors")):
         assert weights.read_bytes() == (second / "artifact" / weights.name).read_bytes()
     assert evaluations(first) == evaluations(second)
+    assert [file.read_bytes() for file in first.glob("kept.jsonl")] == [file.read_bytes() for file in second.glob("kept.jsonl")]
     for folder in (first, second):
         told = json.loads((folder / "result.json").read_text())["metrics"]["perf/tokens_per_second"]
         assert told == pytest.approx(speed(folder), rel=1e-6)
