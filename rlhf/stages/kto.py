@@ -59,7 +59,8 @@ class KTO(Stage[Labelled]):
         self._rows = self._answers(examples)
         self.notes = self._about_labels()
         shown = [row and [(sum(row.tokens, []), [(len(row.tokens[0]), sum(map(len, row.tokens)))])] for row in self._rows]
-        self.notes += examples_shown(self._tokenizer, self._corpus, "rm", self._run.seed, shown)
+        labels = ["good" if example.rating else "bad" for example in examples]
+        self.notes += examples_shown(self._tokenizer, self._corpus, "rm", self._run.seed, shown, labels)
         self._policies = Policies(setting, self._tokenizer, start, config.reference_device)
         if config.gradient_checkpointing:
             recompute(self._policies.policy)

@@ -19,11 +19,21 @@ Marked = tuple[list[int], list[Span]]
 
 
 def examples_shown(
-    tokenizer: PreTrainedTokenizerBase, corpus: Corpus, stage: str, seed: int, rows: Sequence[list[Marked] | None]
+    tokenizer: PreTrainedTokenizerBase,
+    corpus: Corpus,
+    stage: str,
+    seed: int,
+    rows: Sequence[list[Marked] | None],
+    about: Sequence[str] = (),
 ) -> list[str]:
-    """A line for each sequence of the first rows that ``stage`` trains on; ``rows`` as in ``epoch_batches``."""
-    first = [row for index in corpus.order(stage, 0, seed)[: 50 * COUNT] if (row := rows[index]) is not None][:COUNT]
-    return [f"row {number}: {as_text(tokenizer, *each)}" for number, row in enumerate(first, 1) for each in row]
+    """A line for each sequence of the first rows that ``stage`` trains on; ``rows`` as in ``epoch_batches``.
+
+    Args:
+        about: what is said of each row before its text; empty: nothing.
+    """
+    indices = corpus.order(stage, 0, seed)[: 50 * COUNT]
+    first = [(row, f", {about[index]}" if about else "") for index in indices if (row := rows[index]) is not None][:COUNT]
+    return [f"row {number}{said}: {as_text(tokenizer, *each)}" for number, (row, said) in enumerate(first, 1) for each in row]
 
 
 def as_text(tokenizer: PreTrainedTokenizerBase, ids: list[int], spans: Sequence[Span]) -> str:

@@ -16,7 +16,7 @@ from rlhf.stages.batches import Sequences, Tokens
 from rlhf.stages.comparison import separation
 from rlhf.stages.interface import Stage
 from rlhf.stages.kto import KTO
-from rlhf.stages.labelled import mismatched
+from rlhf.stages.labelled import Labelled, mismatched
 from tests.stages.small import learn, record, tokens
 
 BETA = 0.4
@@ -47,6 +47,8 @@ def test_policy_and_reference_are_the_same_at_first(settings: list[str], build: 
     """So h = z = 0, every value is a half, and the loss is half of the weights."""
     stage = build("kto", "kto.desirable_weight=1.2", "kto.undesirable_weight=0.8", *settings)
     (batch,) = record(stage, 1)
+    labels = ["good" if label else "bad" for label in batch.good[:2].tolist()]
+    assert [note.partition(":")[0] for note in stage.notes[-2:]] == [f"row {at}, {label}" for at, label in enumerate(labels, 1)]
     losses, metrics = stage.loss(batch)
     good = batch.good.float().mean().item()
     assert batch.point == 0 and 0 < good < 1
@@ -73,12 +75,12 @@ def test_loss_and_reference_point_by_hand(reference_point: str, build: Build) ->
     assert losses["policy"].item() == pytest.approx((weights * (1 - values)).sum().item(), rel=1e-4)
     assert metrics["rewards/chosen"].value == pytest.approx(BETA * ratios[good].mean().item(), rel=1e-3, abs=1e-5)
     assert metrics["rewards/accuracies"].value == pytest.approx((values > 0.5).float().mean().item())
+    if reference_point == "batch":
+        belongs_to_the_whole_batch(stage, batch)
 
 
-def test_the_reference_point_is_that_of_the_whole_batch(build: Build) -> None:
-    """However many rows are held at once; that of parts of the batch, as with one for each micro-batch, is another one."""
-    stage = moved(build)
-    (batch,) = record(stage, 1)
+def belongs_to_the_whole_batch(stage: KTO, batch: Labelled) -> None:
+    """However many rows are held at once; the point of each part of the batch, as of a micro-batch, is another one."""
     answers = tokens(batch.answers)
     points = [stage.reference_point(answers, size) for size in (1, 3, 8)]
     assert points == pytest.approx([batch.point] * 3, rel=1e-5)
