@@ -5,7 +5,7 @@ import resource
 import shutil
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Protocol, cast
@@ -218,8 +218,9 @@ def _work(
         raise loop.Pruned(f"ended after {watcher.first_round} of {stage.rounds} rounds")
     planned = stage.rounds
     prunes = None if rungs is None else rungs.prunes
-    capture = Capture(run, identity, stage, engine)
-    stage.rounds = loop.train(stage, engine, watcher, run.seed, watcher.first_round, stop.requested, selection, prunes, capture)
+    with closing(Capture(run, identity, stage, engine)) as capture:
+        begins, asks = watcher.first_round, stop.requested
+        stage.rounds = loop.train(stage, engine, watcher, run.seed, begins, asks, selection, prunes, capture)
     if engine.rank == 0 and (missed := capture.missed(stage.rounds)):
         warn(missed)
     if selection.evaluated_round != stage.rounds:

@@ -72,6 +72,11 @@ class Capture:
         capsule.save(folder, OmegaConf.to_yaml(OmegaConf.structured(self._run)), about, captured, self._begun, write)
         print(f"update {self._step} is kept: python -m rlhf replay {folder}", flush=True)
 
+    def close(self) -> None:
+        """Take away what was kept of a round that did not end."""
+        if self._engine.rank == 0:
+            self._begun.unlink(missing_ok=True)
+
     def missed(self, done: int) -> str:
         """What to say of a run that ended after ``done`` rounds before the one that was wanted; empty if it did not."""
         if self._step is None or done >= self._step:

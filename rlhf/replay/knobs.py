@@ -36,9 +36,10 @@ WHY = {
     SCORED: ("reward", "{}.reward_normalization", "{}.normalization_prompts"),
     WEIGHTS: ("model", "reward_model", "lora", "reward_lora", "parents", "{}.init", "{}.critic_init", "{}.optimizer"),
     LATER: ("{}.kl_target", "{}.kl_horizon", "{}.ema_decay"),
+    OUTSIDE: ("{}.log_every", "{}.eval_every", "{}.save_every", "{}.keep_best", "{}.capture_step"),
     OURS: ("device", "zero", "ranks", "offload", "deepspeed", "hardware", "{}.reference_device", "{}.reward_device"),
 }
-"""Keys and groups that it cannot, by the reason; ``{}`` is the stage."""
+"""Keys and groups under which it cannot, by the reason; ``{}`` is the stage. No update reads any other group."""
 
 
 def refuse(overrides: Sequence[str], stage: str, update: int) -> list[str]:
