@@ -35,6 +35,7 @@ def learns_at_once(family: str, adapters: bool) -> list[str]:
         *("ppo.critic_warmup=0", "ppo.learning_rate=1e-3", "sft.warmup_steps=0", "rm.warmup_steps=0"),
         *("dpo.warmup_steps=0", "dpo.learning_rate=1e-3", "grpo.learning_rate=1e-3"),
         *("kto.warmup_steps=0", "kto.learning_rate=1e-2"),
+        *("best_of_n.learning_rate=1e-3", "best_of_n.min_score=0"),
     ]
 
 
@@ -95,6 +96,13 @@ def test_the_reference_point_is_that_of_all_ranks(tmp_path: Path) -> None:
     found = answers(cells, 2, tmp_path)
     recorded = [torch.load(path, weights_only=False)["scored"] for path in tmp_path.glob("llama-kto-*.pt")]
     assert len(recorded) == 2 and min(each["kto/reference_point"] for each in recorded) > 1e-3
+    assert [found[" ".join(map(str, cell))] for cell in cells] == [[], []]
+
+
+@pytest.mark.slow
+def test_prompts_of_which_nothing_is_kept_keep_ranks_alike(tmp_path: Path) -> None:
+    cells: list[Cell] = [("llama", "best_of_n", "2 none", True, False), ("llama", "best_of_n", "3 none", False, True)]
+    found = answers(cells, 2, tmp_path)
     assert [found[" ".join(map(str, cell))] for cell in cells] == [[], []]
 
 

@@ -33,7 +33,7 @@ def built(forebears: Path) -> BestOfN:
     words = (*RULE, "rollout.temperature=0.7", "best_of_n.learning_rate=1e-2")
     run = small.make_run(forebears, "stage=best_of_n", *words)
     engine = TorchEngine(run.device, run.precision, run.deterministic)
-    stage = small.build(run, engine, small.train_parents(forebears, "best_of_n", *words))
+    stage = small.build(run, engine, small.train_parents(forebears, run))
     assert isinstance(stage, BestOfN)
     return stage
 
