@@ -151,7 +151,9 @@ def _start_from_the_same(folder: Path, before: Result, config: DictConfig) -> No
     scorers = [there.pop(name) for name in names if lineage.stage_of(name) == "rm"]
     if None not in scorers[1:] and config.parents.rm is None:  # all of an ensemble, or none
         there |= {"rm": scorers[0]} if scorers else {}
-        config.parents.rm_members = [str(each) for each in scorers[1:] if scorers[0] is not None]
+        if scorers[1:] and scorers[0] is not None:
+            config.parents.rm_members = [str(each) for each in scorers[1:]]
+            print(f"parents.rm_members=[{','.join(config.parents.rm_members)}]")
     for name, found in there.items():
         if config.parents[name] is None and found is not None:
             print(f"parents.{name}={found}")

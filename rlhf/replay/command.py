@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig
 
 from rlhf import checks, overrides
 from rlhf.command_line import EXIT_FAILED, EXIT_OK, report_faults
@@ -67,7 +67,11 @@ def settle(config: DictConfig, stage: str) -> None:
     texts = ["zero=none", "offload=none", "ranks=1", "device=cpu", f"stage={stage}"]
     texts += [f"{stage}.{key}" for key in ("reference_device=auto", "reward_device=auto", "capture_step=null")]
     texts += ["ppo.ema_decay=null", *(["precision=fp32"] if config.precision is Precision.fp16 else [])]
-    texts += [f"parents.{name}=null" for name in config.parents if name != "missing"]
+    texts += [
+        f"parents.{name}={'[]' if isinstance(value, ListConfig) else 'null'}"
+        for name, value in config.parents.items()
+        if name != "missing"
+    ]
     overrides.apply(config, texts, HINT)
 
 
