@@ -10,7 +10,7 @@ from sweeps.cells import label
 from sweeps.goal import Goal, measurements
 from sweeps.record import Entry
 from sweeps.seeds import are_distinguishable, is_mean
-from sweeps.space import Point, Space, text
+from sweeps.space import Point, Space
 from sweeps.trials import Trials
 
 KEPT = ("failed", "infeasible")
@@ -163,12 +163,9 @@ def report_effects(trials: Trials, space: Space) -> list[str]:
     if not found:
         planned = screening.count(space)
         return [f"{planned - len(_measured(trials))} of {planned} runs did not finish, so the effects cannot be told apart"]
-    lines = [f"effect on {metric} of the second value against the first, with its 95 % interval:"]
-    for each in found:
-        first, second = map(text, each.values)
-        known = "" if each.decided else "  not distinguishable from none"
-        lines.append(f"  {each.key} {first} -> {second}: {each.effect:+.4g} [{each.low:+.4g}, {each.high:+.4g}]{known}")
-    return lines
+    told = found[0].ends is not None
+    head = f"effect on {metric} of the second value against the first{', with its 95 % interval' if told else ''}:"
+    return [head, *(f"  {screening.line(each)}" for each in found), *([] if told else [screening.UNTOLD])]
 
 
 def _measured(trials: Trials) -> list[tuple[Point, dict[int, float]]]:

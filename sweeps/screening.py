@@ -7,11 +7,11 @@ that act together (Box and Wilson 1951).
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rlhf.compare.intervals import of_mean, student_t
 from rlhf.fault import Fault
-from sweeps.space import Choices, Point, Space
+from sweeps.space import Choices, Point, Space, text
 
 FIRST_ROWS = {
     4: "++-",
@@ -25,6 +25,10 @@ FIRST_ROWS = {
 
 LENTH = 1.5
 CUT = 2.5
+FEWEST = 4
+"""Effects from which Lenth's margin is told. Its degrees of freedom are a third of their number (Lenth 1989): of three and
+fewer that is one at most, and a single effect that is real is a third or more of what chance is told from."""
+UNTOLD = f"no intervals: one run a setting and fewer than {FEWEST} switches do not tell chance; sweep.seeds=3 gives them"
 
 
 @dataclass(frozen=True)
@@ -34,13 +38,18 @@ class Effect:
     key: str
     values: tuple[object, object]
     effect: float
-    low: float
-    high: float
+    ends: tuple[float, float] | None
+    """Of its 95 % interval; None where nothing tells it."""
 
     @property
     def decided(self) -> bool:
-        """Whether 0 is outside of the 95 % interval."""
-        return self.low > 0 or self.high < 0
+        """Whether 0 is outside of the interval."""
+        return self.ends is not None and (self.ends[0] > 0 or self.ends[1] < 0)
+
+    @property
+    def verdict(self) -> str:
+        """In words, what its interval says against it."""
+        return "" if self.decided or self.ends is None else "not distinguishable from none"
 
 
 def design(factors: int) -> list[tuple[bool, ...]]:
@@ -81,7 +90,8 @@ def effects(space: Space, measured: Sequence[tuple[Point, Mapping[int, float]]])
     """The effect of each switch, largest first, from all runs of the design with their metric by seed.
 
     With two or more common seeds the interval is Student's (or the bootstrap's) over the effects of single seeds; with one
-    it is Lenth's (1989), whose error comes from the effects themselves, most of which it takes to be small.
+    it is Lenth's (1989), whose error comes from the effects themselves, most of which it takes to be small; of fewer than
+    ``FEWEST`` there is none then.
     """
     seeds = sorted(set.intersection(*(set(values) for _, values in measured)))
     found = []
@@ -89,13 +99,18 @@ def effects(space: Space, measured: Sequence[tuple[Point, Mapping[int, float]]])
         assert isinstance(dimension.domain, Choices)
         low, high = dimension.domain.values
         by_seed = [_contrast(dimension.key, high, [(point, values[seed]) for point, values in measured]) for seed in seeds]
-        ends = of_mean(by_seed)
-        effect = statistics.fmean(by_seed)
-        found.append(Effect(dimension.key, (low, high), effect, *(ends or (effect, effect))))
-    if len(seeds) == 1:
+        found.append(Effect(dimension.key, (low, high), statistics.fmean(by_seed), of_mean(by_seed)))
+    if len(seeds) == 1 and len(found) >= FEWEST:
         margin = lenth([each.effect for each in found])
-        found = [Effect(each.key, each.values, each.effect, each.effect - margin, each.effect + margin) for each in found]
+        found = [replace(each, ends=(each.effect - margin, each.effect + margin)) for each in found]
     return sorted(found, key=lambda each: -abs(each.effect))
+
+
+def line(each: Effect) -> str:
+    """An effect as a terminal shows it."""
+    first, second = map(text, each.values)
+    ends = "" if each.ends is None else f" [{each.ends[0]:+.4g}, {each.ends[1]:+.4g}]"
+    return f"{each.key} {first} -> {second}: {each.effect:+.4g}{ends}{'  ' if each.verdict else ''}{each.verdict}"
 
 
 def lenth(found: Sequence[float]) -> float:

@@ -34,7 +34,7 @@ def about(run: Run, trials: Trials, space: Space, rows: list[dict[str, str]], le
         "front": _front(trials) if len(trials.goal.objectives) > 1 else [],
         "effects": [
             {"key": each.key, "from": text(each.values[0]), "to": text(each.values[1])}
-            | {"effect": each.effect, "low": each.low, "high": each.high}
+            | {"effect": each.effect, **dict(zip(("low", "high"), each.ends or (None, None), strict=True))}
             for each in effects
         ],
     }

@@ -8,6 +8,7 @@ from rlhf.report import chart
 from rlhf.report.page import NAME, environment
 from rlhf.report.paper import short
 from rlhf.sealed import write_atomically
+from sweeps import screening
 from sweeps.answer import learning, parallel, passes, scatter, standing, timeline, words
 from sweeps.answer.effects import effects
 from sweeps.answer.folder import PACE, Study, shown
@@ -76,7 +77,8 @@ def contents(study: Study) -> dict[str, Any]:
         "timeline": timeline.figure(study),
         "kinds": [each for each in (*timeline.STATUSES, "parent") if each in stays],
         "effects": told,
-        "reach": max((abs(end) for each in told for end in (each.low, each.high)), default=1.0),
+        "reach": max((abs(end) for each in told for end in each.ends or ()), default=1.0),
+        "untold": screening.UNTOLD,
         "parents": words.parents_at_work(study),
         "effects_missing": missing,
         "space": [(each["name"], _values(each)) for each in study.about["space"]],

@@ -9,13 +9,13 @@ from rich.text import Text
 
 from rlhf.report.paper import short
 from rlhf.visible import visible
+from sweeps import screening
 from sweeps.answer import standing, words
 from sweeps.answer.effects import effects
 from sweeps.answer.folder import PACE, Study, Trial, shown
 from sweeps.answer.importance import Importance
 from sweeps.answer.standing import Standing
 from sweeps.record import RUNNING
-from sweeps.space import text
 
 PLAIN_WIDTH = 160
 MOST_KEYS = 6
@@ -127,10 +127,9 @@ def _effects(study: Study) -> Iterator[str]:
     found, missing = effects(study)
     if missing:
         yield missing
-    for each in found:
-        known = "" if each.decided else "  not distinguishable from none"
-        turn = f"{each.key} {text(each.values[0])} -> {text(each.values[1])}"
-        yield f"effect of {turn}: {each.effect:+.4g} [{each.low:+.4g}, {each.high:+.4g}]{known}"
+    yield from (f"effect of {screening.line(each)}" for each in found)
+    if found and found[0].ends is None:
+        yield screening.UNTOLD
 
 
 def _importances(found: Sequence[Importance]) -> Iterator[str]:

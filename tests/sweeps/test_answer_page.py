@@ -141,8 +141,10 @@ def test_a_screening_shows_its_effects(run_study: Study, tmp_path: Path, capsys:
     run_study("sweep.mode=screen", "sft.learning_rate=1e-3,2e-3", "sft.warmup_steps=0,1", "sweep.parallel=4")
     capsys.readouterr()
     assert command.main([str(tmp_path / "studies/s")]) == 0
-    assert "effect of sft.learning_rate 0.001 -> 0.002: +0.1 [" in capsys.readouterr().out
-    assert "<h2>Effects</h2>" in (tmp_path / "studies/s/report.html").read_text()
+    said = capsys.readouterr().out
+    assert "effect of sft.learning_rate 0.001 -> 0.002: +0.1\n" in said and "no intervals: one run a setting" in said
+    text = (tmp_path / "studies/s/report.html").read_text()
+    assert "<h2>Effects</h2>" in text and "no intervals: one run a setting" in text
 
 
 def test_many_trials_are_cut_short_on_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

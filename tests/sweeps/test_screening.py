@@ -6,7 +6,7 @@ import random
 import pytest
 
 from rlhf.fault import Fault
-from sweeps.screening import FIRST_ROWS, design, effects, lenth, points
+from sweeps.screening import FIRST_ROWS, design, effects, lenth, line, points
 from sweeps.space import Choices, Condition, Dimension, Interval, Point, Space
 
 
@@ -34,7 +34,7 @@ def test_known_effects_are_found_and_pairs_do_not_disturb_them() -> None:
     found = effects(space(9), measured)
     assert [each.key for each in found[:2]] == ["k0", "k2"] and found[0].values == (False, True)
     assert found[0].effect == pytest.approx(3, abs=0.02) and found[1].effect == pytest.approx(-1, abs=0.02)
-    assert found[0].low < 3 < found[0].high and found[0].decided and found[1].decided
+    assert found[0].ends is not None and found[0].ends[0] < 3 < found[0].ends[1] and found[0].decided and found[1].decided
     assert all(abs(each.effect) < 0.03 for each in found[2:])
 
 
@@ -44,6 +44,15 @@ def test_without_seeds_the_margin_is_lenths() -> None:
     measured = [(point, {1: 5.0 * point["k1"] + 0.1 * point["k0"]}) for point in points(space(7))]
     found = effects(space(7), measured)
     assert found[0].key == "k1" and found[0].decided and not any(each.decided for each in found[2:])
+
+
+def test_of_two_switches_and_one_seed_no_interval_is_told() -> None:
+    measured = [(point, {1: 5.0 * point["k1"] + point["k0"] / 9}) for point in points(space(2))]
+    found = effects(space(2), measured)
+    assert [(each.ends, each.decided, each.verdict) for each in found] == [(None, False, "")] * 2
+    assert line(found[0]) == "k1 false -> true: +5"
+    several = [(point, {1: values[1], 2: values[1] + 0.1}) for point, values in measured]
+    assert all(each.ends is not None for each in effects(space(2), several))
 
 
 def test_what_is_no_switch_is_said() -> None:

@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 
 from rlhf.config import Sampler
 from rlhf.result import Objective, Result, Status
-from sweeps import limits, study
+from sweeps import limits, screening, study
 from sweeps.goal import Goal
 from sweeps.parents import Asked, Link
 from sweeps.record import Entry, Record
@@ -304,9 +304,9 @@ def test_settings_of_a_study_are_checked(
 def test_a_screening_tells_the_effect_of_each_switch(run_study: Study, ran: Ran, capsys: pytest.CaptureFixture[str]) -> None:
     switches = ("sft.weight_decay=0,0.1", "sft.learning_rate=1e-3,2e-3", "sft.adam_eps=1e-8,1e-6")
     assert run_study("sweep.mode=screen", *switches) == 0
-    said = capsys.readouterr().out.split("95 % interval:\n")[1].splitlines()
-    assert said[0].split(":")[0].strip() == "sft.learning_rate 0.001 -> 0.002" and "+0.1 [" in said[0]
-    assert all(line.endswith("not distinguishable from none") for line in said[1:3])
+    said = capsys.readouterr().out.split("against the first:\n")[1].splitlines()
+    assert said[0].strip() == "sft.learning_rate 0.001 -> 0.002: +0.1"
+    assert said[3] == screening.UNTOLD  # three switches and one seed
     assert len(ran()) == 8  # a design of four runs and its mirror
     assert run_study("sweep.mode=screen", "sft.weight_decay=0,0.1", "zero=0,3", "offload=none,all", "sweep.name=t") == 2
     assert "a screening needs them all" in capsys.readouterr().err
