@@ -27,6 +27,6 @@ def kl_bound(size: int) -> float:
     """The most nats that the best of ``size`` is from what it was chosen from, log n - (n - 1) / n.
 
     Reached where no two responses score alike and none is likely (Stiennon et al. 2020, appendix G.3), else it is less
-    (Beirami et al. 2024, theorem 1).
+    (Beirami et al. 2024).
     """
     return math.log(size) - (size - 1) / size
