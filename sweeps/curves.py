@@ -37,9 +37,9 @@ def read(run: Path) -> Curve:
 
 def of_rows(rows: Iterable[folder.Row]) -> Curve:
     """The curve in the rows of a record."""
-    points: dict[int, Point] = {}
+    rows, points = list(rows), dict[int, Point]()
     trained: dict[str, float] = {}
-    tokens_of_a_round = 0.0
+    tokens_of_a_round = _first_pace(rows)  # evaluations may come before the first row of training
     for row in rows:
         if not isinstance(row.get("round"), int) or row["round"] == 0:
             continue
@@ -53,6 +53,12 @@ def of_rows(rows: Iterable[folder.Row]) -> Curve:
             measured = {**trained, **held_out, SECONDS: values.get("seconds", 0.0)}
             points.setdefault(row["round"], Point(row["round"], tokens_of_a_round * row["round"], measured))
     return [points[round_] for round_ in sorted(points)]
+
+
+def _first_pace(rows: Iterable[folder.Row]) -> float:
+    """Trained tokens a round up to the first row that knows them; 0 while there is none."""
+    known = ((_number(row.get("progress/tokens")), row.get("round")) for row in rows if row.get("kind") == "train")
+    return next((tokens / round_ for tokens, round_ in known if tokens is not None and isinstance(round_, int) and round_), 0.0)
 
 
 class Curves:

@@ -7,7 +7,7 @@ import pytest
 
 from rlhf.config import Pruner, Resource, SweepConfig
 from rlhf.result import Objective
-from sweeps.curves import Curve, Point
+from sweeps.curves import Curve, Point, of_rows
 from sweeps.fronts import better_than, crowding, fronts
 from sweeps.pruning import Judgement, deal, sizes
 
@@ -164,3 +164,11 @@ def test_the_same_history_gives_the_same_verdict_in_any_order() -> None:
     backwards = dict(reversed(others.items()))
     own = pairs((2.0, 4.0))[0]
     assert asha.verdict(9, own, others) == asha.verdict(9, own, backwards)
+
+
+def test_an_evaluation_before_the_first_row_of_training_counts_its_tokens_by_that_row() -> None:
+    """Else trials whose rows are rarer than their evaluations would be compared at evaluations of different rounds."""
+    evaluations = [{"kind": "eval", "round": at, "eval/loss": 9.0 - at} for at in (2, 4)]
+    trained = {"kind": "train", "round": 10, "progress/tokens": 5000.0}
+    curve = of_rows([*evaluations, trained, {"kind": "eval", "round": 10, "eval/loss": 1.0}])
+    assert [point.tokens for point in curve] == [1000.0, 2000.0, 5000.0]
