@@ -341,15 +341,15 @@ def reference_shared(patch: Patch) -> None:
 
 
 def value_head_wild(patch: Patch) -> None:
-    judges = Networks._judges
+    load = Networks._load_critic
 
     def broken(self: Networks, setting: Any) -> Any:
-        reward, critic, speaks = judges(self, setting)
+        critic, speaks = load(self, setting)
         with torch.no_grad():
             critic.score.weight.mul_(30.0)  # type: ignore[union-attr,operator]
-        return reward, critic, speaks
+        return critic, speaks
 
-    patch.setattr(Networks, "_judges", broken)
+    patch.setattr(Networks, "_load_critic", broken)
 
 
 def policy_detached(patch: Patch) -> None:

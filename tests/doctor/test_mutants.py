@@ -35,6 +35,12 @@ def test_a_bug_is_named(mutant: Mutant, tmp_path: Path, monkeypatch: pytest.Monk
     assert named(mutant, tmp_path, (), monkeypatch)
 
 
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda each: each.name)
+def test_what_a_bug_changes_is_there(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The quick half of the next test: code that was renamed would leave a bug nothing to break."""
+    mutant.put_back(monkeypatch)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("mutant", [each for each in MUTANTS if each.name not in QUICK], ids=lambda each: each.name)
 def test_every_other_bug_is_named(
