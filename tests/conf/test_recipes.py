@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from rlhf import checks, composing, config, lineage
 from rlhf.config import CONF, Run
 from rlhf.result import Result, Status
+from rlhf.rewards.functions import answer
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted(file.stem for file in (CONF / "experiment").glob("*.yaml"))
@@ -34,9 +35,14 @@ def composed(*overrides: str) -> Run:
 
 
 def two_ranks(recipe: str) -> tuple[str, ...]:
-    """Overrides that make ``recipe`` small, for two ranks; one that is for plain torch gets ZeRO 0, which computes the same."""
-    alone = "zero" not in OmegaConf.load(CONF / "experiment" / f"{recipe}.yaml")
-    return (f"experiment={recipe}", *SMALL, "ranks=2", *(["zero=0"] if alone else []))
+    """Overrides that make ``recipe`` small, for two ranks; one that is for plain torch gets ZeRO 0, which computes the same.
+
+    A reward that checks answers gives way to another, since prompts of the built-in world have no solution.
+    """
+    own = OmegaConf.load(CONF / "experiment" / f"{recipe}.yaml")
+    alone, checked = "zero" not in own, OmegaConf.select(own, "reward.function") == "answer"
+    rule = ["reward.function=length", "reward.target_words=8"] if checked else []
+    return (f"experiment={recipe}", *SMALL, "ranks=2", *(["zero=0"] if alone else []), *rule)
 
 
 def faults(run: Run) -> list[str]:
@@ -77,6 +83,20 @@ def test_a_recipe_takes_two_steps_of_every_stage_on_two_ranks(recipe: str, tmp_p
         kept = OmegaConf.load(folder / "config.yaml")
         assert (kept.ranks, kept.zero, kept.offload) == (2, run.zero.name, run.offload.name)
         assert (folder / "artifact").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("recipe", "solution", "right", "wrong"),
+    [
+        ("grpo_gsm8k", "12/3=<<12/3=4>>4\n#### 4", ["So #### 4", "####  $4.00"], ["4", "#### 5", "#### four"]),
+        ("grpo_gsm8k", "#### 1,240", ["#### 1240"], ["#### 1", "#### 12400", "1,240 ####"]),
+        ("grpo_persona", "Yes", ["Yes"], ["No", "yes", "Yes, I would", "No Yes", ""]),
+    ],
+)
+def test_what_a_recipe_takes_for_the_answer(recipe: str, solution: str, right: list[str], wrong: list[str]) -> None:
+    pattern = OmegaConf.load(CONF / "experiment" / f"{recipe}.yaml").reward.pattern
+    assert [answer(response, solution, pattern) for response in right] == [1.0] * len(right)
+    assert [answer(response, solution, pattern) for response in wrong] == [0.0] * len(wrong)
 
 
 def test_the_page_lists_every_recipe() -> None:

@@ -69,6 +69,14 @@ def test_the_longer_answer_wins_as_often_as_was_measured_before(path: str, publi
     assert found.value == pytest.approx(published, abs=0.01)
 
 
+def test_every_statement_of_the_persona_mix_is_answered_with_one_word() -> None:
+    mix = OmegaConf.load(CONF / "data" / "persona.yaml").sources.persona
+    values = OmegaConf.masked_copy(mix, ["format", "columns", "keep", "stages"])
+    source = read("eval/persona.jsonl.gz", **values)
+    assert len(source.examples) == 5553
+    assert {example.response for example in source.examples} == {"Yes", "No"}
+
+
 def test_rows_that_no_reader_knows_are_refused() -> None:
     with pytest.raises(Fault, match=r"data\.sources\.real\.format=auto: no format has the columns behavior, question"):
         read("eval/persona.jsonl.gz")
