@@ -16,9 +16,11 @@ from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig, OmegaConf
 
 import rlhf
-from rlhf import checks, command_line, composing, config, preflight
+from rlhf import checks, command_line, config, preflight
 from rlhf.chat.terminal import settings_of
 from rlhf.explain import answer, keys, pages
+from sweeps.cells import Composer
+from sweeps.legal import legal
 from sweeps.space import Space
 
 ROOT = Path(rlhf.__file__).parent.parent
@@ -102,19 +104,24 @@ def _run(arguments: list[str]) -> None:
     checked = preflight.check(flags.overrides, study)
     assert checked.faults == []
     with hydra.initialize_config_dir(version_base="1.3", config_dir=str(config.CONF)):
-        for cell in _cells(flags.overrides) if study else [[*flags.overrides, *checked.companions]]:
-            run = OmegaConf.to_object(hydra.compose("config", cell))
-            assert isinstance(run, config.Run)
-            assert [fault for fault in checks.faults(run) if " not installed; pip install " not in fault] == []
+        found = _cells(flags.overrides) if study else [list(checks.faults(_typed([*flags.overrides, *checked.companions])))]
+        assert [fault for faults in found for fault in faults if " not installed; pip install " not in fault] == []
 
 
-def _cells(overrides: list[str]) -> Iterator[list[str]]:
-    """What composes each cell of a study, or of a search those at the corners of its space."""
+def _typed(overrides: list[str]) -> config.Run:
+    run = OmegaConf.to_object(hydra.compose("config", overrides))
+    assert isinstance(run, config.Run)
+    return run
+
+
+def _cells(overrides: list[str]) -> list[list[str]]:
+    """What is wrong with a study, and with what of its space is not left out as illegal; of a search at all its corners."""
     chosen = [text for text in overrides if not text.startswith("hydra/")]
-    space = Space.of(chosen, preflight.sweep_config(chosen))
-    for point in space.points() if space.is_finite else space.corners():
-        cell = space.overrides(point)
-        yield [*cell, *composing.companions(cell)]
+    sweep = preflight.sweep_config(chosen)
+    space = Space.of(chosen, sweep)
+    composer = Composer(space)
+    corners = [] if space.is_finite else [composer.cell(point) for point in space.corners()]
+    return [legal(composer, chosen, sweep).faults, *(each for each in corners if isinstance(each, list))]
 
 
 def lacks_data(arguments: list[str]) -> bool:
