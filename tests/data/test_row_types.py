@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -118,9 +119,9 @@ def test_ranked_lists() -> None:
     best = Example((ASK,), "a", "c", "mine", ranking=("a", "b", "c"))
     assert read({"prompt": "Why?", "responses": ["a", "b", "c"]}) == [best]
     ranks = [{"text": "c", "rank": 2}, {"text": "a", "rank": 0}, {"text": "b", "rank": 1}]
-    assert read({"prompt": "Why?", "responses": ranks}) == [best]
+    assert read({"prompt": "Why?", "responses": ranks}) == [replace(best, places=(1, 2, 0))]
     scores = [{"text": "c", "score": -1.0}, {"text": "a", "score": 9}, {"text": "b", "score": 0.5}]
-    assert read({"prompt": "Why?", "responses": scores}) == [best]
+    assert read({"prompt": "Why?", "responses": scores}) == [replace(best, places=(1, 2, 0))]
     assert read({"prompt": "Why?", "responses": ["a", "a", "c"]}) == [Example((ASK,), "a", "c", "mine")]
     assert read({"prompt": "Why?", "responses": ["a", "a"]}) == []
     with pytest.raises(BadRow, match="a list of several"):
@@ -132,8 +133,8 @@ def test_answers_with_the_same_score_are_not_compared() -> None:
         texts = [{"text": text, column: score} for text, score in zip("abcd", scores, strict=False)]
         return read({"prompt": "Why?", "responses": texts})
 
-    assert scored(1, 2, 2, 0) == [Example((ASK,), "b", "d", "mine", ranking=("b", "a", "d"))]
-    assert scored(0, 0, 1, column="rank") == [Example((ASK,), "a", "c", "mine")]
+    assert scored(1, 2, 2, 0) == [Example((ASK,), "b", "d", "mine", ranking=("b", "a", "d"), places=(1, 0, 3))]
+    assert scored(0, 0, 1, column="rank") == [Example((ASK,), "a", "c", "mine", places=(0, 2))]
     assert scored(1, 1) == []  # a draw
     for wrong in (float("nan"), float("inf"), "1", True):
         with pytest.raises(BadRow, match=r"responses\[1\]\.score: is .*, not a finite number"):
