@@ -129,11 +129,11 @@ class Trials(Ends):
 
     def write_rows(self) -> list[dict[str, str]]:
         """Write ``trials.csv`` anew and return its rows."""
-        several = len(self.seeds) > 1
         rows = [
             table.Ended(entry, result, {seed: each.folder for seed, each in ended(self.path(entry.number)).items()})
             for entry, result in self.ended()
         ]
+        several = len(self.seeds) > 1 or any(each.runs for each in rows)  # or was under several in a session before
         return table.write(self.folder / "trials.csv", rows, self.goal, several)
 
     def by_seed(self, entry: Entry) -> dict[int, float]:

@@ -140,5 +140,5 @@ def test_the_process_that_knows_torch_tells_what_is_missing(tmp_path: Path, caps
     words = ["stage=ppo", "debug=smoke", "lora=none,dim8", "tracker=none", f"paths.outputs={tmp_path}/out"]
     assert command_line.main(["plan", *words]) == 0
     said = capsys.readouterr().out
-    assert "runs to train: 2 and 3 parents" in said  # a policy for each, and one reward model
+    assert "runs to train: 2 and 4 parents" in said  # a policy for each, and the reward model that begins as it
     assert not (tmp_path / "out").exists()
