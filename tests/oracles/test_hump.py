@@ -13,7 +13,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from rlhf import chain, config, preflight
+from rlhf import chain, composing, config
 from rlhf.config import Run
 from rlhf.doctor.examine import examine
 from rlhf.report.folder import read
@@ -33,7 +33,7 @@ def ended(outputs: Path, *overrides: str) -> tuple[Path, str, dict[str, Any]]:
     config.register()
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(config.CONF), version_base="1.3"):
-        run = OmegaConf.to_object(compose("config", [*texts, *preflight.companions(texts)]))
+        run = OmegaConf.to_object(compose("config", [*texts, *composing.companions(texts)]))
     assert isinstance(run, Run)
     result = chain.execute(run, pages=False)
     assert result.artifact is not None, result.message

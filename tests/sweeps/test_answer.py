@@ -12,8 +12,8 @@ from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
 from launchers.trial import REUSED
+from rlhf.composing import companions
 from rlhf.fault import Fault
-from rlhf.preflight import companions
 from rlhf.result import Objective, Result, Status
 from sweeps import logbook
 from sweeps import study as sweeper
