@@ -51,7 +51,7 @@ def test_what_a_stage_measures_is_known_before_it_starts(stage: str, build: Call
     """A metric left out of the table would be refused although it is there."""
     built = build(stage, "evaluation.examples=8", "evaluation.prompts=4")
     known = followed.measured(small.make_run(Path("unused"), f"stage={stage}"), stage)
-    constant = ("baseline/", "eval/pairs/", "reward/gold_sd_sft")
+    constant = ("baseline/", "eval/pairs/", "reward/gold_sd_sft", "best_of/")
     found = {each for each in built.evaluate(0).metrics if not each.startswith(constant) and not each.endswith("_sft")}
     assert found and found <= set(known)
     assert all(followed.can_measure(stage, each) for each in built.evaluate(0).metrics)
