@@ -142,7 +142,7 @@ def score_on_padding(patch: Patch) -> None:
 
 def reward_bias_dropped(patch: Patch) -> None:
     scale = Scale.of
-    patch.setattr(Scale, "of", lambda raw: scale(raw + 2.0))
+    patch.setattr(Scale, "of", lambda raw, stage: scale(raw + 2.0, stage))
 
 
 def score_behind_end(patch: Patch) -> None:
