@@ -3,6 +3,7 @@
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -201,7 +202,15 @@ def test_a_dead_one_of_this_machine_is_not_waited_for(
     assert "waiting" not in capsys.readouterr().err
 
 
-def test_a_sweeper_that_was_taken_for_dead_ends(quick: None) -> None:
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """A process that a script puts in the background ignores SIGINT, as the tests may be; the command sets its own handler."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_sweeper_that_was_taken_for_dead_ends(quick: None, interruptible: None) -> None:
     """It finds another's note where its own was, and interrupts its process as Ctrl-C would."""
     written: list[holder.Note | None] = [None]
     taken: list[holder.Note] = []  # apart, since a sign of its own may be written after the other's
