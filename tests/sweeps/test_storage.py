@@ -218,6 +218,7 @@ def test_a_sweeper_that_was_taken_for_dead_ends(quick: None, interruptible: None
     mine = holder.Holder(lambda: (taken or written)[-1], written.append, said.append)
     with pytest.raises(KeyboardInterrupt):
         taken.append({"holder": "other", "host": "elsewhere", "process": 7, "signs": 1})
-        threading.Event().wait(60)
+        for _ in range(600):  # a wait in one piece would hear it at its end
+            threading.Event().wait(0.1)
     mine.release()
     assert written[-1] is not None and said == ["this study was taken over; ending here (process 7 on elsewhere)"]
