@@ -22,6 +22,8 @@ def render() -> str:
         "  python -m rlhf sync                               send to Weights & Biases what was kept offline",
         "  python -m rlhf reproduce outputs/runs/<name>      the run again, and whether it comes out the same",
         "  python -m rlhf replay outputs/runs/<name> ...     one recorded update of a run again, under other settings",
+        "  python -m rlhf doctor outputs/runs/<name>         what is wrong with a run, by its records, and what to turn",
+        "  python -m rlhf invariants stage=ppo model=tiny    whether every way to compute the same update comes to the same",
         "  python -m rlhf explain ppo.kl_coef                what a key, a metric or a term means",
         "",
         f"Stages: {' '.join(STAGES)} (a stage trains the ones it builds on if they are missing)",

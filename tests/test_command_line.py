@@ -41,10 +41,11 @@ def test_help_is_our_own_page_wherever_it_is_asked_for(shell: Shell) -> None:
 
 
 @pytest.mark.parametrize("verb", command_line.VERBS)
-def test_a_verb_shows_its_use(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_verb_shows_its_use_and_is_on_the_page(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     for words in ([verb, "--help"], [verb, "some", "-h"]):
         assert command_line.main(words) == command_line.EXIT_OK
         assert capsys.readouterr().out.startswith(f"python -m rlhf {verb} ")
+    assert f"  python -m rlhf {verb} " in page.render()
 
 
 @pytest.mark.parametrize("recipe", ["smoke", "overfit"])

@@ -9,28 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from rlhf import loop
-from rlhf.config import Device, Optimizer, Precision, Schedule
+from rlhf.config import Device, Precision
 from rlhf.engine.base import NonFinite, Trainable
-from rlhf.engine.optimizer import OptimizerSpec
 from rlhf.engine.torch_engine import TorchEngine
 from rlhf.metrics import Mean, Metrics, Total
 from rlhf.stages.interface import Evaluation
+from tests.adam import adam
 
-SPEC = OptimizerSpec(
-    learning_rate=0.01,
-    weight_decay=0.0,
-    adam_beta1=0.9,
-    adam_beta2=0.95,
-    adam_eps=1e-8,
-    schedule=Schedule.constant,
-    schedule_power=1.0,
-    schedule_cycles=1,
-    optimizer=Optimizer.adamw,
-    warmup_steps=0,
-    final_lr_fraction=1.0,
-    max_grad_norm=100.0,
-    steps=100,
-)
+SPEC = adam(learning_rate=0.01, max_grad_norm=100.0)
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,7 @@ def length(run: History) -> Iterator[Finding]:
             "length-biased",
             Severity.warning,
             f"eval/length_correlation is {short(scorer)}, of people's choices {short(people)}",
-            "The score goes with length further than the preferences it learnt from; PPO will follow it.",
+            "The score goes with length further than the preferences it learnt from; a policy that follows it grows longer.",
             "Balance the pairs by length, or train longer on more of them.",
         )
 

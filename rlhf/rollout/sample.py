@@ -157,11 +157,6 @@ def repeating(response: Sequence[int], size: int) -> list[int]:
     return sorted({response[at + size - 1] for at in starts if list(response[at : at + size - 1]) == end})
 
 
-def pick(logits_BV: Tensor, uniform_B: Tensor, temperature: float, top_p: float) -> Tensor:
-    """One token a row [B], as ``draw`` takes it."""
-    return draw(logits_BV, uniform_B, temperature, top_p).tokens
-
-
 def draw(logits_BV: Tensor, uniform_B: Tensor, temperature: float, top_p: float) -> Drawn:
     """One token a row: the likeliest at temperature 0, else by inverse transform from the tempered, truncated distribution.
 

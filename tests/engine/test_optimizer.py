@@ -6,24 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from rlhf.config import Optimizer, Schedule
-from rlhf.engine.optimizer import OptimizerSpec, optimizer_of
+from rlhf.config import Schedule
+from rlhf.engine.optimizer import optimizer_of
+from tests.adam import adam
 
-SPEC = OptimizerSpec(
-    learning_rate=1.0,
-    weight_decay=0.1,
-    adam_beta1=0.9,
-    adam_beta2=0.95,
-    adam_eps=1e-8,
-    schedule=Schedule.linear,
-    schedule_power=1.0,
-    schedule_cycles=1,
-    optimizer=Optimizer.adamw,
-    warmup_steps=2,
-    final_lr_fraction=0.1,
-    max_grad_norm=1.0,
-    steps=10,
-)
+SPEC = adam(learning_rate=1.0, weight_decay=0.1, schedule=Schedule.linear, warmup_steps=2, final_lr_fraction=0.1, steps=10)
 
 
 @pytest.mark.parametrize(

@@ -12,22 +12,9 @@ from rlhf.engine.base import Trainable
 from rlhf.engine.optimizer import OptimizerSpec
 from rlhf.engine.torch_engine import TorchEngine
 from rlhf.fault import Fault
+from tests.adam import adam
 
-SPEC = OptimizerSpec(
-    learning_rate=0.05,
-    weight_decay=0.01,
-    adam_beta1=0.9,
-    adam_beta2=0.95,
-    adam_eps=1e-8,
-    schedule=Schedule.linear,
-    schedule_power=1.0,
-    schedule_cycles=1,
-    optimizer=Optimizer.adamw,
-    warmup_steps=2,
-    final_lr_fraction=0.0,
-    max_grad_norm=1.0,
-    steps=10,
-)
+SPEC = adam(learning_rate=0.05, weight_decay=0.01, schedule=Schedule.linear, warmup_steps=2, steps=10)
 
 
 def network(seed: int) -> nn.Sequential:

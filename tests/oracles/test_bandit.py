@@ -19,13 +19,13 @@ from rlhf.algorithms.advantages import gae, token_rewards
 from rlhf.algorithms.kl import k1
 from rlhf.algorithms.losses import ppo_policy_loss, value_loss
 from rlhf.algorithms.masks import whiten
-from rlhf.config import Device, Optimizer, Precision, Schedule
+from rlhf.config import Device, Precision, Schedule
 from rlhf.engine.base import Trainable
-from rlhf.engine.optimizer import OptimizerSpec
 from rlhf.engine.torch_engine import TorchEngine
 from rlhf.metrics import Metrics
-from rlhf.rollout.sample import noise, pick
+from rlhf.rollout.sample import draw, noise
 from rlhf.stages.interface import Evaluation
+from tests.adam import adam
 
 BETAS = (0.3, 1.0, 3.0)
 REFERENCE = torch.tensor(
@@ -115,7 +115,7 @@ class Bandit:
     @torch.no_grad()
     def rollout(self, generator: torch.Generator) -> Draws:
         contexts = torch.arange(BATCH) % CONTEXTS
-        actions = pick(self.policy.rows[contexts], torch.rand(BATCH, generator=generator), temperature=1.0, top_p=1.0)
+        actions = draw(self.policy.rows[contexts], torch.rand(BATCH, generator=generator), temperature=1.0, top_p=1.0).tokens
         mask = torch.tensor([[True, False]]).expand(BATCH, 2)
         padding = torch.full((BATCH,), float("nan"))
         logprobs, reference, values = (
@@ -157,21 +157,7 @@ class Silent:
 def learned(beta: float, penalty: Penalty = k1) -> tuple[Tensor, Tensor]:
     """The logits [contexts, actions] and the values [contexts] that PPO ends with."""
     stage = Bandit(beta, penalty)
-    spec = OptimizerSpec(
-        learning_rate=0.1,
-        weight_decay=0.0,
-        adam_beta1=0.9,
-        adam_beta2=0.95,
-        adam_eps=1e-5,
-        schedule=Schedule.linear,
-        schedule_power=1.0,
-        schedule_cycles=1,
-        optimizer=Optimizer.adamw,
-        warmup_steps=0,
-        final_lr_fraction=0.0,
-        max_grad_norm=1.0,
-        steps=UPDATES * INNER_EPOCHS * MINIBATCHES,
-    )
+    spec = adam(adam_eps=1e-5, schedule=Schedule.linear, steps=UPDATES * INNER_EPOCHS * MINIBATCHES)
     engine = TorchEngine(Device.cpu, Precision.fp32, deterministic=False)
     engine.prepare({"policy": Trainable(stage.policy, spec), "critic": Trainable(stage.critic, spec)})
     loop.train(stage, engine, Silent(), seed=0)  # type: ignore[arg-type]  # it has no parents, artifact or configuration
@@ -183,7 +169,7 @@ def chi_square(logits: Tensor, expected: Tensor) -> Tensor:
     uniform = noise([f"oracle/{context}" for context in range(CONTEXTS)], DRAWS)
     counts = torch.stack(
         [
-            torch.bincount(pick(logits[context].expand(DRAWS, -1), uniform[context], 1.0, 1.0), minlength=ACTIONS)
+            torch.bincount(draw(logits[context].expand(DRAWS, -1), uniform[context], 1.0, 1.0).tokens, minlength=ACTIONS)
             for context in range(CONTEXTS)
         ]
     )

@@ -21,14 +21,14 @@ from torch import Tensor, nn
 from rlhf import loop
 from rlhf.algorithms.losses import pairwise_loss
 from rlhf.calibration import expected_error, uncentred_correlation
-from rlhf.config import Device, Optimizer, Precision, Schedule
+from rlhf.config import Device, Precision, Schedule
 from rlhf.data.records import Example, Turn
 from rlhf.engine.base import Trainable
-from rlhf.engine.optimizer import OptimizerSpec
 from rlhf.engine.torch_engine import TorchEngine
 from rlhf.metrics import Metrics
 from rlhf.stages.comparison import calibration
 from rlhf.stages.interface import Evaluation
+from tests.adam import adam
 from tests.oracles.test_bandit import Silent
 
 TRUTH = torch.tensor([1.0, -0.6, 0.3, 0.0], dtype=torch.float64)
@@ -111,21 +111,7 @@ class Scoring:
 def learned(bias: float, loss: Loss = bradley_terry) -> Tensor:
     """What the scorer pays for each feature and for length, once it has learnt."""
     stage = Scoring(judged(LEARNT, bias, seed=1), loss)
-    spec = OptimizerSpec(
-        learning_rate=0.1,
-        weight_decay=0.0,
-        adam_beta1=0.9,
-        adam_beta2=0.95,
-        adam_eps=1e-8,
-        schedule=Schedule.linear,
-        schedule_power=1.0,
-        schedule_cycles=1,
-        optimizer=Optimizer.adamw,
-        warmup_steps=0,
-        final_lr_fraction=0.0,
-        max_grad_norm=1.0,
-        steps=stage.rounds,
-    )
+    spec = adam(schedule=Schedule.linear, steps=stage.rounds)
     engine = TorchEngine(Device.cpu, Precision.fp32, deterministic=False)
     engine.prepare({"reward_model": Trainable(stage.scorer, spec)})
     loop.train(stage, engine, Silent(), seed=0)  # type: ignore[arg-type]  # it has no parents, artifact or configuration

@@ -17,15 +17,15 @@ from torch import Tensor
 
 from rlhf import loop
 from rlhf.algorithms.kl import k1
-from rlhf.config import Device, EarlyStopConfig, Optimizer, Precision, Schedule
+from rlhf.config import Device, EarlyStopConfig, Precision
 from rlhf.engine.base import Trainable
-from rlhf.engine.optimizer import OptimizerSpec
 from rlhf.engine.torch_engine import TorchEngine
 from rlhf.followed import NEVER
 from rlhf.metrics import Mean, Metrics
 from rlhf.result import Objective
 from rlhf.selection import Selection
 from rlhf.stages.interface import Evaluation
+from tests.adam import adam
 from tests.oracles import test_bandit as bandit
 
 REFERENCE = torch.tensor([0.25, 0.22, 0.2, 0.15, 0.12, 0.056, 0.004], dtype=torch.float64)
@@ -84,21 +84,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> None:
 def walk(seed: int, stops: EarlyStopConfig = NEVER) -> list[tuple[float, float, float]]:
     """KL, score and true reward of PPO's policy after each update, the last one included."""
     stage = Hacked(seed)
-    spec = OptimizerSpec(
-        learning_rate=0.1,
-        weight_decay=0.0,
-        adam_beta1=0.9,
-        adam_beta2=0.95,
-        adam_eps=1e-5,
-        schedule=Schedule.constant,
-        schedule_power=1.0,
-        schedule_cycles=1,
-        optimizer=Optimizer.adamw,
-        warmup_steps=0,
-        final_lr_fraction=1.0,
-        max_grad_norm=1.0,
-        steps=UPDATES,
-    )
+    spec = adam(adam_eps=1e-5, steps=UPDATES)
     engine = TorchEngine(Device.cpu, Precision.fp32, deterministic=False)
     engine.prepare({"policy": Trainable(stage.policy, spec), "critic": Trainable(stage.critic, spec)})
     selection = Selection(stops, Objective("reward/gold_gain", "maximize"), None)

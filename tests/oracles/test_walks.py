@@ -16,13 +16,13 @@ from rlhf import loop
 from rlhf.algorithms.advantages import gae, token_rewards
 from rlhf.algorithms.losses import ppo_policy_loss, value_loss
 from rlhf.algorithms.masks import whiten
-from rlhf.config import Device, Optimizer, Precision, Schedule
+from rlhf.config import Device, Precision
 from rlhf.engine.base import Trainable
-from rlhf.engine.optimizer import OptimizerSpec
 from rlhf.engine.torch_engine import TorchEngine
 from rlhf.metrics import Metrics
-from rlhf.rollout.sample import pick
+from rlhf.rollout.sample import draw
 from rlhf.stages.interface import Evaluation
+from tests.adam import adam
 from tests.oracles.test_bandit import Silent, Table
 from tests.oracles.worlds import EDGES, GOAL, LONGEST, NAMES, NODES, SHORTEST, optimality
 
@@ -80,7 +80,7 @@ class Walker:
         here, going = starts, torch.ones(BATCH, dtype=torch.bool)
         nodes, origins, mask = [], [], []
         for _ in range(STEPS):
-            taken = pick(self.policy.rows[here], torch.rand(BATCH, generator=drawing), temperature=1.0, top_p=1.0)
+            taken = draw(self.policy.rows[here], torch.rand(BATCH, generator=drawing), temperature=1.0, top_p=1.0).tokens
             for kept, each in ((nodes, taken), (origins, here), (mask, going)):
                 kept.append(each)
             here = torch.where(going, taken, here)
@@ -112,21 +112,7 @@ class Walker:
 def learned(blind: bool = False) -> Tensor:
     """The logits [from, to] that PPO ends with; ``blind``: it is never told a score."""
     stage = Walker(blind)
-    spec = OptimizerSpec(
-        learning_rate=0.1,
-        weight_decay=0.0,
-        adam_beta1=0.9,
-        adam_beta2=0.95,
-        adam_eps=1e-5,
-        schedule=Schedule.constant,
-        schedule_power=1.0,
-        schedule_cycles=1,
-        optimizer=Optimizer.adamw,
-        warmup_steps=0,
-        final_lr_fraction=0.0,
-        max_grad_norm=1.0,
-        steps=UPDATES * INNER_EPOCHS * MINIBATCHES,
-    )
+    spec = adam(adam_eps=1e-5, steps=UPDATES * INNER_EPOCHS * MINIBATCHES)
     engine = TorchEngine(Device.cpu, Precision.fp32, deterministic=False)
     engine.prepare({"policy": Trainable(stage.policy, spec), "critic": Trainable(stage.critic, spec)})
     loop.train(stage, engine, Silent(), seed=0)  # type: ignore[arg-type]  # it has no parents, artifact or configuration

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rlhf.rollout.sample import draw, noise, pick
+from rlhf.rollout.sample import draw, noise
 
 PROBABILITIES = torch.tensor([0.1, 0.4, 0.0, 0.3, 0.2])
 N = 40_000
@@ -19,14 +19,14 @@ CHI_SQUARE_999 = {3: 16.266, 4: 18.467}
 
 def drawn(probabilities: Tensor, uniform: Tensor, temperature: float = 1.0, top_p: float = 1.0) -> Tensor:
     """Frequency of each token over the uniform numbers."""
-    chosen = pick(probabilities.log().expand(len(uniform), -1), uniform, temperature, top_p)
+    chosen = draw(probabilities.log().expand(len(uniform), -1), uniform, temperature, top_p).tokens
     return torch.bincount(chosen, minlength=len(probabilities)) / len(uniform)
 
 
 def test_each_token_owns_its_share_of_the_unit_interval() -> None:
     # cumulative 0.1, 0.5, 0.5, 0.8, 1.0
     uniform = torch.tensor([0.0, 0.05, 0.15, 0.45, 0.55, 0.75, 0.85, 0.999])
-    assert pick(PROBABILITIES.log().expand(8, -1), uniform, 1.0, 1.0).tolist() == [0, 0, 1, 1, 3, 3, 4, 4]
+    assert draw(PROBABILITIES.log().expand(8, -1), uniform, 1.0, 1.0).tokens.tolist() == [0, 0, 1, 1, 3, 3, 4, 4]
     torch.testing.assert_close(drawn(PROBABILITIES, UNIFORM), PROBABILITIES, atol=1e-4, rtol=0)
 
 
@@ -97,5 +97,5 @@ def test_top_p_is_taken_of_the_tempered_distribution() -> None:
 )
 def test_an_impossible_token_is_never_picked(row: list[float], uniform: float, temperature: float, top_p: float) -> None:
     for number in (uniform, 0.0, 1 - 2**-24):
-        chosen = pick(torch.tensor([row]), torch.tensor([number]), temperature, top_p).item()
+        chosen = draw(torch.tensor([row]), torch.tensor([number]), temperature, top_p).tokens.item()
         assert (torch.tensor(row) / temperature).double().softmax(-1)[chosen] > 0

@@ -8,6 +8,7 @@ from rlhf import chain, checks, lineage
 from rlhf.config import Run
 from rlhf.fault import Fault
 from rlhf.result import Result, Status
+from rlhf.stages.rm import RewardModel
 
 THREE = ("stage=ppo", "reward.members=3")
 
@@ -45,12 +46,12 @@ def test_members_are_trained_once_and_all_of_them_score(make_run: Callable[..., 
 
 
 @pytest.mark.slow
-def test_another_member_draws_another_head_and_order(build: Callable[..., object]) -> None:
+def test_another_member_draws_another_head_and_order(build: Callable[..., RewardModel]) -> None:
     first, other, same = (build("rm", f"rm.member={member}", "rm.init=base") for member in (0, 1, 0))
 
-    def beginning(stage: object) -> tuple[list[int], float]:
-        ((batch,),) = [next(stage.batches(0))]  # type: ignore[attr-defined]
-        head = stage._scorer.score.weight  # type: ignore[attr-defined]
+    def beginning(stage: RewardModel) -> tuple[list[int], float]:
+        ((batch,),) = [next(stage.batches(0))]
+        head = stage._scorer.score.weight
         return batch.answers.ids[0].tolist(), head.sum().item()
 
     assert beginning(first) == beginning(same)
