@@ -9,7 +9,7 @@ from rlhf import chain
 from rlhf.doctor.live import FIRST, LATEST, TOLD, Live
 from rlhf.report.folder import rows
 from rlhf.tracking.tracker import NoTracker
-from tests.doctor import breaks
+from tests.doctor.breaks import sft
 from tests.stages.small import make_run
 
 WELL = {"kind": "train", "signs/ends_learnt": 1.0}
@@ -52,7 +52,7 @@ def test_a_run_tells_the_screen_and_the_tracker(
 ) -> None:
     alerts: list[tuple[Any, ...]] = []
     monkeypatch.setattr(NoTracker, "alert", lambda self, *told: alerts.append(told))
-    breaks.end_doubled(monkeypatch)
+    sft.end_doubled(monkeypatch)
     result = chain.execute(make_run(tmp_path, "stage=sft", "sft.log_every=1"), pages=False)
     assert [(step, name) for step, name, _ in alerts] == [(1, "end-not-learnt")]
     assert capsys.readouterr().out.count("error: end-not-learnt: signs/ends_learnt is 0 in round 1") == 1

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.doctor.mutants import MUTANTS, Mutant, diagnosed, parents
+from tests.doctor.bugs import MUTANTS, Mutant
+from tests.doctor.mutants import diagnosed, parents
 
 PAGE = Path(__file__).parents[2] / "docs" / "doctor.md"
 QUICK = ("prompt-in-sft-loss", "end-doubled", "mean-of-means")
