@@ -8,13 +8,13 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from types import FrameType
 
+from launchers.signals import collected
 from launchers.slots import Slot, Slots
 from launchers.warm import Child, Gone, Warm, start_fresh
 from rlhf.fault import Fault
@@ -144,6 +144,7 @@ def run(
     grace: float = GRACE_SECONDS,
     tick: Tick = lambda running: None,
     warm: Warm | None = None,
+    stopping: Callable[[], None] = lambda: None,
 ) -> bool:
     """Run the jobs of ``source``, as many at a time as ``slots`` holds. Call from the main thread.
 
@@ -151,14 +152,15 @@ def run(
 
     ``ended`` is called once for each job, and ``tick`` every ``ASK_SECONDS`` while jobs run or are awaited: both here, not
     in a thread. A job past its timeout gets SIGTERM, and SIGKILL after ``grace`` seconds. The first Ctrl-C (or SIGTERM) is
-    passed on to the jobs as SIGINT and no new one starts; the second kills them.
+    passed on to the jobs as SIGINT and no new one starts; the second kills them. ``stopping`` hears of each at once, in its
+    handler (``launchers.signals``), also while ``source`` or ``ended`` is at work.
 
     Returns:
         Whether it was interrupted.
     """
     running: list[Running] = []
     queue = _Queue(source, slots, warm)
-    with _counted_signals() as signals:
+    with collected(stopping) as signals:
         try:
             while True:
                 while not signals and (found := queue.next()) is not None:
@@ -282,19 +284,3 @@ def _pass_on(signals: list[int], running: list[Running], say: Callable[[str], No
     if len(signals) > 1:
         for process in running:
             process.signal(signal.SIGKILL)
-
-
-@contextmanager
-def _counted_signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM in a list instead of letting them raise in the middle of our bookkeeping."""
-    seen: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        seen.append(number)
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield seen
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

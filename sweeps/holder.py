@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import Any
 
 from rlhf.fault import Fault
+from sweeps.database import GivenUp
 
 SIGN_SECONDS = 3.0
 """Between two signs of life."""
@@ -66,6 +67,8 @@ class Holder:
                     return
                 self._sign()
                 told = False
+            except GivenUp:  # whoever stopped the study knows
+                continue
             except Exception as error:  # a database that is away for a while; the study itself says what it needs of it
                 if not told:
                     self._say(f"no sign of life could be left in the study's database: {type(error).__name__}")

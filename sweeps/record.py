@@ -74,9 +74,10 @@ class Record:
         self._sampler = partial(_sampler, sampler, seed)
         self._begun: dict[int, Trial] = {}
         self._choices: dict[str, list[Any]] = {}
+        self._patient = True
         where = f"sweep.storage={url}" if url else str(folder / "study.db")
         try:
-            self._storage = connected(url or f"sqlite:///{folder / 'study.db'}", where)
+            self._storage = connected(url or f"sqlite:///{folder / 'study.db'}", where, lambda: self._patient)
             self._generation, self._study = self._latest(folder.name)
         except ModuleNotFoundError as error:
             raise Fault(
@@ -94,8 +95,13 @@ class Record:
                 Trial(self._study, trial._trial_id).set_user_attr(ASIDE, True)
                 self._study.tell(trial.number, state=TrialState.FAIL)
 
+    def stop_waiting(self) -> None:
+        """From now on a database that is away is not waited for."""
+        self._patient = False
+
     def close(self) -> None:
         """Let go of the study, if it is held in a database that others reach too."""
+        self.stop_waiting()
         if self._holder is not None:
             self._holder.release()
 

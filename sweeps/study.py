@@ -36,7 +36,7 @@ from sweeps.answer import standing, terminal
 from sweeps.answer.refresh import Refresher
 from sweeps.answer.words import bill
 from sweeps.cells import Composer, Grid, label, study_name
-from sweeps.database import Away
+from sweeps.database import Away, GivenUp
 from sweeps.goal import Goal
 from sweeps.legal import as_judged, legal
 from sweeps.logbook import Logbook
@@ -88,7 +88,10 @@ def main(arguments: list[str], command: Command | None = None, chain_of: ChainOf
                 _show_epochs(session.trials)
         except Away as away:
             print(away, file=sys.stderr)
-            return EXIT_FAILED
+            return EXIT_STOPPED if isinstance(away, GivenUp) else EXIT_FAILED
+        except KeyboardInterrupt:  # when no trial ran any more
+            print("stopped; the same command goes on", file=sys.stderr)
+            return EXIT_STOPPED
         return code
 
 
@@ -128,7 +131,9 @@ def _run(run: Run, session: Session, slots: Slots, command: Command | None, chai
         session.command, session.chain_of = command, chain_of if warm is None else asker(warm)
         session.pages = None if warm is None else Pages(warm, session.say)
         calls = _Calls(session)
-        interrupted = pool.run(calls.next_job, slots, calls.ended, session.say, tick=session.tick, warm=warm)
+        interrupted = pool.run(
+            calls.next_job, slots, calls.ended, session.say, tick=session.tick, warm=warm, stopping=calls.stopping
+        )
         if calls.away is None:
             session.end_waiting()
         if session.pages is not None:
@@ -154,6 +159,7 @@ class _Calls:
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._stopping = False
         self.away: Away | None = None
 
     def next_job(self, free: int) -> pool.Job | pool.Later | None:
@@ -171,10 +177,16 @@ class _Calls:
         except Away as away:
             self._stop(away)
 
+    def stopping(self) -> None:
+        """Hear of a signal: nothing more is waited for."""
+        self._stopping = True
+        self._session.trials.record.stop_waiting()
+
     def _stop(self, away: Away) -> None:
         if self.away is None:
             self.away = away
-            signal.raise_signal(signal.SIGINT)
+            if not self._stopping:  # a second signal would kill what runs
+                signal.raise_signal(signal.SIGINT)
 
 
 def _show_epochs(trials: Trials) -> None:

@@ -136,6 +136,16 @@ def test_ctrl_c_lets_trials_save_and_starts_no_more(tmp_path: Path) -> None:
     assert results["polite"].message == "stopped after 7 of 10 steps"
 
 
+def test_a_ctrl_c_is_heard_while_the_source_is_at_work() -> None:
+    heard = threading.Event()
+
+    def source(free: int) -> None:
+        interrupt()
+        assert heard.wait(60)  # whoever is told may end what the source waits for
+
+    assert pool.run(source, Slots(1), lambda end: None, stopping=heard.set)
+
+
 def test_a_second_ctrl_c_kills(tmp_path: Path) -> None:
     stubborn = job(tmp_path / "a", "stubborn")
 

@@ -1,5 +1,6 @@
 """A study in a database that others reach too: one sweeper at a time, and PostgreSQL as well as SQLite."""
 
+import json
 import os
 import pwd
 import shutil
@@ -16,7 +17,7 @@ from pathlib import Path
 import optuna
 import pytest
 from optuna.exceptions import StorageInternalError
-from optuna.storages import RDBStorage
+from optuna.storages import BaseStorage, RDBStorage
 from sqlalchemy.exc import OperationalError
 
 from sweeps import database, holder
@@ -111,7 +112,7 @@ def test_a_server_that_is_away_for_a_while_is_waited_for(
 def test_a_call_is_made_again_until_the_database_has_been_away_for_too_long(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    kept = database.connected(f"sqlite:///{tmp_path / 'study.db'}", "study.db")
+    kept = database.connected(f"sqlite:///{tmp_path / 'study.db'}", "study.db", lambda: True)
     answers, failures = RDBStorage.get_all_studies, iter([True, True, False])
 
     def refuse(storage: RDBStorage) -> object:
@@ -126,6 +127,63 @@ def test_a_call_is_made_again_until_the_database_has_been_away_for_too_long(
     monkeypatch.setattr(database, "AWAY_SECONDS", 0.02)
     with pytest.raises(database.Away, match="study.db: away for more than 0 s .* the same command goes on when it is back"):
         kept.get_all_studies()
+
+
+class Refusal:
+    """What a database does that is away for ever."""
+
+    def __init__(self) -> None:
+        self.felt = threading.Event()
+        """By the study itself."""
+
+    def refuse(self, *arguments: object, **named: object) -> object:
+        if threading.current_thread() is threading.main_thread():
+            self.felt.set()
+        raise StorageInternalError("no") from OperationalError("select", {}, Exception("refused"))
+
+
+def test_a_pause_ends_with_the_patience(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    patience = iter([True, True, True])
+    kept = database.connected(f"sqlite:///{tmp_path / 'study.db'}", "study.db", lambda: next(patience, False))
+    assert kept.get_all_studies() == []
+    monkeypatch.setattr(RDBStorage, "get_all_studies", Refusal().refuse)
+    monkeypatch.setattr(database, "FIRST_PAUSE", 60.0)
+    monkeypatch.setattr(database, "AWAY_SECONDS", 1.0)
+    with pytest.raises(database.GivenUp, match="study.db: away when the study was stopped .* goes on when it is back"):
+        kept.get_all_studies()
+
+
+def test_ctrl_c_while_the_database_is_away_ends_the_study(
+    run_study: Study, rows: Rows, ran: Ran, tmp_path: Path, quick: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing more is waited for, neither by the study nor by its signs of life; the other run saves what it has."""
+    url, gone = f"sqlite:///{tmp_path / 'shared.db'}", Refusal()
+    command = ("sft.learning_rate=1e6", "sft.weight_decay=0,0.1", "sweep.parallel=2", f"sweep.storage={url}")
+    refused = pytest.MonkeyPatch()
+
+    def stop() -> None:
+        while len(ran()) < 2:
+            time.sleep(0.01)
+        for call in BaseStorage.__abstractmethods__:
+            refused.setattr(RDBStorage, call, gone.refuse)
+        (tmp_path / "studies/s/trials/0000/spare").touch()  # this one ends
+        gone.felt.wait()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=stop, daemon=True).start()
+    try:
+        assert run_study(*command) == 75
+    finally:
+        refused.undo()
+    said = capsys.readouterr()
+    assert "stopping: 1 running, they save what they have" in said.out
+    first, last = said.err.splitlines()
+    assert "away, waiting up to 120 s for it" in first and f"{url}: away when the study was stopped" in last
+    results = [json.loads((tmp_path / f"studies/s/trials/{number}/result.json").read_text()) for number in ("0000", "0001")]
+    assert [each["status"] for each in results] == ["finished", "stopped"]
+    (tmp_path / "spare").touch()
+    assert run_study(*command) == 0
+    assert [row["status"] for row in rows()] == ["finished"] * 2 and len(ran()) == 3
 
 
 def test_a_study_whose_database_is_gone_ends_in_an_orderly_way(
