@@ -1,12 +1,12 @@
 """ASHA against training every point to its end: a `tune_sft` of 64 points of the built-in demo.
 
     python benchmarks/asha.py --outputs outputs/asha
-    python benchmarks/asha.py --outputs outputs/asha --live
+    python benchmarks/asha.py --outputs outputs/asha --live 3
 
 Every point is trained once, evaluated on the way, as one study, and the best point under further seeds. Then the pruner
 of `sweep.pruner` is replayed over the recorded curves, the points arriving in another order each repetition, several at a
-time: the same rule, asked at the same evaluations with what had been recorded by then. With `--live` a study is really run
-with the pruner on. Prints a table in Markdown; runs that are there are not trained again.
+time: the same rule, asked at the same evaluations with what had been recorded by then. With `--live N` that many studies are
+really run with the pruner on, each in another order. Prints a table in Markdown; runs that are there are not trained again.
 """
 
 import argparse
@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--parallel", type=int, default=2)
     parser.add_argument("--pruner", default="asha")
-    parser.add_argument("--live", action="store_true", help="also run a study with the pruner on")
+    parser.add_argument("--live", type=int, default=0, metavar="N", help="also run N studies with the pruner on")
     parser.add_argument("overrides", nargs="*", help="further settings, key=value, of the runs and of the pruner")
     arguments = parser.parse_args()
     grid, overrides = space(arguments.points), list(arguments.overrides)
@@ -81,10 +81,12 @@ def main() -> None:
             print(
                 row(f"order {repetition}{name}", replay(curves, order, sweep, arguments.parallel, again), everything, low, high)
             )
-    if arguments.live:
-        pruner = [f"sweep.pruner={arguments.pruner}", f"paths.outputs={arguments.outputs / 'live'}"]
+    for repetition in range(arguments.live):
+        pruner = [f"sweep.pruner={arguments.pruner}", f"paths.outputs={arguments.outputs / f'live-{repetition}'}"]
+        # The order is that of a hash of all settings: more text to show, which no loss depends on, makes another one.
+        pruner.append(f"evaluation.max_new_tokens={2 + repetition}")
         live = study(arguments.outputs, arguments.pruner, grid, arguments.parallel, [*overrides, *pruner])
-        print(row("live", of_study(live), everything, low, high))
+        print(row(f"live {repetition}", of_study(live), everything, low, high), flush=True)
 
 
 def space(points: int) -> list[str]:

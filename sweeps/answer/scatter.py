@@ -96,9 +96,11 @@ def _slice(shown: Sequence[Trial], axis: Axis, objective: Objective, best: Trial
         place = to_x(axis.place(each.entry.point[axis.key]) + spread), to_y(y.place(each.measured[objective.metric]))
         kind = "ahead c0" if each is best else "behind c1" if each.is_good else "breaks"
         parts.append(_dot(each, place, kind, [objective.metric]))
-    legend = [("best", 0), ("keeps the constraints", 1)] if any(not each.is_good for each in there) else [("best", 0)]
+    legend = [("best", 0)] if any(each is best for each in there) else []
     if any(not each.is_good for each in there):
-        legend.append(("does not", 4))
+        legend += [("keeps the constraints", 1), ("does not", 4)]
+    elif len(there) > len(legend):
+        legend.append(("the others", 1))
     return Figure(axis.key, "", CARD.svg(parts, f"{objective.metric} against {axis.key}"), legend)
 
 
