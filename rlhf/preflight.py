@@ -5,9 +5,7 @@ configuration, so that one screen shows them all. The same pass fills the groups
 companions.
 """
 
-import difflib
 import itertools
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,9 +23,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 
-from rlhf import bounds, composing
+from rlhf import bounds, composing, mistyped
 from rlhf.composing import Composer, is_group
-from rlhf.config import CONF, SweepMode, catalogue
+from rlhf.config import CONF, SweepMode
 from rlhf.fault import Fault
 
 OURS = "rlhf"
@@ -132,11 +130,11 @@ def _check(overrides: list[str], multirun: bool) -> Preflight:
         try:
             parsed.append(parser.parse_override(text))
         except HydraException:
-            found.faults.append(f"{text}: {_not_read(text)}")
+            found.faults.append(f"{text}: {mistyped.not_read(text)}")
 
     groups, values, hydras = [], [], []
     for override in parsed:
-        key, line = override.key_or_group, _line(override)
+        key, line = override.key_or_group, mistyped.line_of(override)
         if key.startswith(("hydra.", "hydra/")):
             hydras.append(override)
         elif override.is_sweep_override() and not multirun:
@@ -145,20 +143,22 @@ def _check(overrides: list[str], multirun: bool) -> Preflight:
             found.faults.append(f"{line}: {CONTINUOUS}")
         elif not is_group(key):
             values.append(override)
-        elif fault := _choice_fault(override):
+        elif fault := mistyped.of_choice(override):
             found.faults.append(f"{line}: {fault}")
         else:
             bad = [str(value) for value in _values(override) if value is not None and str(value) not in composing.options(key)]
             options = [option for option in composing.options(key) if option != "auto"]
-            found.faults += [f"{key}={value}: conf/{key} has no such option{_near_option(value, options)}" for value in bad]
+            found.faults += [
+                f"{key}={value}: conf/{key} has no such option{mistyped.near_option(value, options)}" for value in bad
+            ]
             if not bad:
                 groups.append(override)
 
-    fixed = [_line(override) for override in groups if not override.is_sweep_override()]
+    fixed = [mistyped.line_of(override) for override in groups if not override.is_sweep_override()]
     try:
         base = composer.compose(fixed)
         for override in hydras:
-            OmegaConf.select(compose("config", [_line(override)], return_hydra_config=True), override.key_or_group)
+            OmegaConf.select(compose("config", [mistyped.line_of(override)], return_hydra_config=True), override.key_or_group)
     except InterpolationToMissingValueError:
         pass  # of something Hydra only knows at run time
     except (HydraException, OmegaConfBaseException, Fault) as error:
@@ -179,7 +179,7 @@ def _check(overrides: list[str], multirun: bool) -> Preflight:
         found.companions = composer.companions(overrides)
     found.ours = all(override.key_or_group != "hydra/sweeper" or override.value() == OURS for override in hydras)
     if not found.faults and multirun and not found.ours:
-        _fill_for_all(found, [_line(override) for override in parsed if is_group(override.key_or_group)])
+        _fill_for_all(found, [mistyped.line_of(override) for override in parsed if is_group(override.key_or_group)])
     return found
 
 
@@ -206,9 +206,9 @@ def _value_faults(base: DictConfig, values: list[Override]) -> tuple[list[str], 
     """
     faults = []
     for override in values:
-        fault = _key_fault(override, {*_keys(base), *composing.loader().list_groups("")})
+        fault = mistyped.of_key(override, {*_keys(base), *composing.loader().list_groups("")})
         if fault:
-            faults.append(f"{_line(override)}: {fault}")
+            faults.append(f"{mistyped.line_of(override)}: {fault}")
             continue
         for text in _texts(override):
             try:
@@ -225,50 +225,12 @@ def _out_of_range(config: DictConfig) -> list[str]:
         return []
 
 
-def _not_read(text: str) -> str:
-    """Why ``text`` is no override, as far as its look tells."""
-    key, _, value = text.partition("=")
-    if value.startswith("choice(") and re.search(r"\bnull\b", value):
-        return f"Hydra's choice() takes no null; write {key}={value.removeprefix('choice(').removesuffix(')')}"
-    example = f'{key}=["a <= b"]' if value.startswith("[") else 'key="a b"'
-    return f"not an override; write key=value ('{example}' for a value with signs)"
-
-
-def _choice_fault(override: Override) -> str:
-    """What is wrong with the way an option is chosen, if anything. Only a data set of the catalogue is added, under a name."""
-    key, place = override.key_or_group, override.package or ""
-    if key == "source" and not (override.is_add() and re.fullmatch(r"data\.sources\.\w+", place)):
-        return "a data set is added to the mix under a name; write +source@data.sources.NAME=OPTION"
-    if key != "source" and (override.is_add() or override.is_force_add() or override.is_delete()):
-        return f"an option is chosen, not added or removed; write {key}=... alone"
-    return ""
-
-
-def _key_fault(override: Override, known: set[str]) -> str:
-    """What is wrong with the key of a value, if anything. Only named sources may be added and removed."""
-    key = override.key_or_group
-    source = ".".join(key.split(".")[:3]) if key.startswith("data.sources.") else ""
-    if key.startswith(("model.usual", "reward_model.usual")):
-        return "only says what `auto` stands for; choose the group itself, as in data=demo"
-    if override.is_delete():
-        return "" if key == source and key in known else "only a source can be removed (~data.sources.<name>)"
-    adds = override.is_add() or override.is_force_add()
-    if source in known and re.fullmatch(r"data\.sources\.\w+\.(columns|keep)(\..+)?", key):
-        return "" if adds or key.count(".") > 3 and key in known else f"holds names of your own; write +{_line(override)}"
-    if source and source not in known:
-        name = source.rpartition(".")[2]
-        option = name if name in catalogue() else "default"
-        return f"there is no source `{name}` in this mix; add it before: +source@data.sources.{name}={option}"
-    if key not in known:
-        return f"there is no key `{key}`{', and keys cannot be added' if adds else ''}{near(key, sorted(known))}"
-    if adds and key != "data.sources":
-        return f"the key exists; write {key}=... without `{'++' if override.is_force_add() else '+'}`"
-    return ""
-
-
 def _cell(overrides: list[str], parsed: list[Override]) -> list[str]:
     """The first job of a sweep: each sweep override reduced to its first value."""
-    return [next(_texts(override), _line(override)) if override.is_sweep_override() else _line(override) for override in parsed]
+    return [
+        next(_texts(override), mistyped.line_of(override)) if override.is_sweep_override() else mistyped.line_of(override)
+        for override in parsed
+    ]
 
 
 def _values(override: Override) -> list[Any]:
@@ -277,15 +239,9 @@ def _values(override: Override) -> list[Any]:
     return [override.value()]
 
 
-def _line(override: Override) -> str:
-    """The override as it was typed."""
-    assert override.input_line is not None
-    return override.input_line
-
-
 def _texts(override: Override) -> Iterator[str]:
     if not override.is_sweep_override():
-        yield _line(override)
+        yield mistyped.line_of(override)
     elif override.is_discrete_sweep():
         for value in override.sweep_string_iterator():
             yield f"{override.get_key_element()}={value}"
@@ -301,23 +257,6 @@ def _keys(config: DictConfig, prefix: str = "") -> Iterator[str]:
         node = config._get_node(key)
         if isinstance(node, DictConfig) and not node._is_none() and not node._is_missing() and not node._is_interpolation():
             yield from _keys(node, name + ".")
-
-
-def _near_option(word: str, options: list[str]) -> str:
-    """The likeliest intended option, or all of them; a dot in one, as in opt1.3b, means nothing."""
-    close = difflib.get_close_matches(word, options, 1, 0.6)
-    return f"; did you mean `{close[0]}`?" if close else f"; choose from {', '.join(options)}" if options else ""
-
-
-def near(word: str, choices: list[str]) -> str:
-    """The likeliest intended choice. What stands before the last dot counts as right if there is such a node."""
-    parent, dot, last = word.rpartition(".")
-    siblings = [choice for choice in choices if choice.rpartition(".")[0] == parent]
-    initials = [choice for choice in siblings if last == "".join(part[0] for part in choice[len(parent + dot) :].split("_"))]
-    close = difflib.get_close_matches(word, siblings if dot and siblings else choices, 1, 0.6)
-    for match in initials[:1] or close:
-        return f"; did you mean `{match}`?"
-    return f"; choose from {', '.join(siblings)}" if siblings else ""
 
 
 def _first_line(error: BaseException) -> str:

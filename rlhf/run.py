@@ -3,17 +3,16 @@
 import fcntl
 import resource
 import shutil
-import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import torch
 from omegaconf import OmegaConf
 
-from rlhf import artifact, loop, provenance, ranks
+from rlhf import artifact, ending, loop, provenance, ranks
 from rlhf.artifact import Artifact
 from rlhf.config import Run, Zero
 from rlhf.data.corpus import Corpus
@@ -30,12 +29,11 @@ from rlhf.sealed import Broken, make_folder, open_sealed, write_atomically
 from rlhf.signature import ENGINE_READS
 from rlhf.stages.interface import Setting, Stage
 from rlhf.stages.table import TABLE
-from rlhf.stopping import StopRequest
+from rlhf.stopping import Stop, StopRequest
 from rlhf.tracking.screen import warn
 from rlhf.verdicts import Rungs
 from rlhf.watcher import BEST, CHECKPOINTS, Follower, Watcher
 
-GIB = 2**30
 AVERAGE = "artifact_ema"
 """Beside `artifact`, where a stage keeps a running average of its weights."""
 TOKENS = "tokens"
@@ -74,19 +72,6 @@ def claimed(folder: Path) -> Iterator[None]:
         yield
 
 
-class Stop(Protocol):
-    """Whether the run shall end after the round in hand."""
-
-    @property
-    def reason(self) -> str:
-        """`interrupted` or `preempted`; empty while nobody asked."""
-        ...
-
-    def requested(self) -> bool:
-        """Whether somebody asked."""
-        ...
-
-
 def run_stage(
     run: Run,
     identity: Identity,
@@ -106,12 +91,12 @@ def run_stage(
     if run.zero is Zero["none"]:
         engine = TorchEngine(run.device, run.precision, run.deterministic)
         return work(run, identity, parents, corpus, engine, stop, trial)
-    result = _unfinished(run, identity)
+    result = ending.unfinished(run, identity)
     try:
         result.status, result.reason = Status.failed, "rank_lost"
         result = ranks.launch(ranks.Job(run, identity, parents, trial), result, stop)
     except KeyboardInterrupt:
-        _stopped_at_once(result, stop)
+        ending.stopped_at_once(result, stop)
     write_atomically(identity.folder / "result.json", result.to_json())
     return result
 
@@ -132,7 +117,7 @@ def work(
     """
     folder = identity.folder
     engine.reset_peak_memory()
-    result = _unfinished(run, identity)
+    result = ending.unfinished(run, identity)
     watcher: Watcher | Follower | None = None
     rungs = None if trial is None else Rungs(trial, folder, run.sweep.verdict_seconds, stop.requested)
     try:
@@ -156,14 +141,14 @@ def work(
     except NonFinite as error:
         result.status, result.reason, result.message = Status.failed, "nan", str(error)
     except KeyboardInterrupt:  # asked twice: the round in hand is lost, what is behind the last checkpoint is done again
-        _stopped_at_once(result, stop)
+        ending.stopped_at_once(result, stop)
     except Exception as error:
         if isinstance(error, Fault) and (watcher is None or engine.steps == 0):
             if isinstance(watcher, Watcher):
                 result.reason, result.message = "fault", str(error)
                 watcher.abandon(result)
             raise
-        _classify(error, result, folder)
+        ending.broken(error, result, folder)
     result.peak_memory_gib = engine.peak_memory_gib()
     if engine.rank == 0:
         if isinstance(watcher, Watcher):
@@ -177,25 +162,6 @@ def work(
         if isinstance(watcher, Watcher):
             watcher.close(result)
     return result
-
-
-def _unfinished(run: Run, identity: Identity) -> Result:
-    return Result(
-        status=Status.failed,
-        stage=identity.stage,
-        model=run.model.name,
-        run_signature=identity.run_signature,
-        result_signature=identity.result_signature,
-        folder=str(identity.folder),
-        parents=identity.parents,
-        seed=run.seed,
-        commit=provenance.commit(),
-        versions=provenance.versions(),
-    )
-
-
-def _stopped_at_once(result: Result, stop: Stop) -> None:
-    result.status, result.reason, result.message = Status.stopped, stop.reason, "stopped at once, without a new checkpoint"
 
 
 def _work(
@@ -285,26 +251,6 @@ def _write_down(run: Run, folder: Path, corpus: Corpus) -> None:
             warn(f"{folder.name} goes on, but not as it began: {difference}")
 
 
-def _classify(error: Exception, result: Result, folder: Path) -> None:
-    """Tell memory that ran out from everything else, and keep the traceback of the rest."""
-    text = str(error)
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in text or "out of memory" in text:
-        result.status, result.reason, result.message = (
-            Status.infeasible,
-            "oom",
-            text.strip().splitlines()[0] if text else "out of memory",
-        )
-        return
-    if isinstance(error, RuntimeError) and "onnection" in text and "peer" in text:  # what gloo and nccl say of each other
-        result.status, result.reason, result.message = Status.failed, "rank_lost", "another rank is gone"
-        return
-    (folder / "crash.txt").write_text("".join(traceback.format_exception(error)))
-    result.status, result.reason = Status.failed, "crash"
-    result.message = (
-        f"{type(error).__name__}: {text.strip().splitlines()[0] if text.strip() else ''} (traceback in {folder / 'crash.txt'})"
-    )
-
-
 @contextmanager
 def _limited_memory(run: Run) -> Iterator[None]:
     """On a CPU with a stated memory, make an allocation beyond it fail here instead of waking the kernel's killer."""
@@ -312,7 +258,7 @@ def _limited_memory(run: Run) -> Iterator[None]:
         yield
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    limit = int(run.hardware.memory_gib * GIB)
+    limit = int(run.hardware.memory_gib * 2**30)
     resource.setrlimit(resource.RLIMIT_DATA, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
     try:
         yield

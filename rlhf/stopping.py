@@ -6,10 +6,24 @@ import signal
 import sys
 import threading
 from types import FrameType, TracebackType
+from typing import Protocol
 
 from rlhf.tracking.screen import warn
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+
+
+class Stop(Protocol):
+    """Whether the run shall end after the round in hand."""
+
+    @property
+    def reason(self) -> str:
+        """`interrupted` or `preempted`; empty while nobody asked."""
+        ...
+
+    def requested(self) -> bool:
+        """Whether somebody asked."""
+        ...
 
 
 def die_with(parent: int) -> None:

@@ -19,7 +19,8 @@ from omegaconf import DictConfig
 
 from rlhf.explain import keys
 from rlhf.fault import Fault
-from rlhf.preflight import near, override_key, with_space
+from rlhf.mistyped import near
+from rlhf.preflight import override_key, with_space
 
 Point = dict[str, Any]
 """A value for each dimension that exists at this point, by key."""

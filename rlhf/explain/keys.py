@@ -10,7 +10,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from rlhf import config, manual, preflight
+from rlhf import config, manual, mistyped
 
 TOUCHES = {
     "result": "can change the weights a run ends with",
@@ -63,7 +63,7 @@ def is_known(word: str) -> bool:
 
 def near(word: str) -> str:
     """What was meant by a ``word`` that is not known."""
-    return preflight.near(word, sorted({*(key.path for key in every()), *_groups()}))
+    return mistyped.near(word, sorted({*(key.path for key in every()), *_groups()}))
 
 
 def lines(key: Key, word: str, run: DictConfig) -> Iterator[str]:
