@@ -1,11 +1,8 @@
 """The page of a comparison: one file, offline, without a script; every text of a run is escaped."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-from markupsafe import Markup
 
 from rlhf.compare import axes, differences, terminal
 from rlhf.compare.axes import AXES, KL
@@ -17,17 +14,6 @@ DRAWN = 8
 """Groups in a chart; more cannot be told apart. The tables have all."""
 OPEN, MEASURED = 3, 3
 """Metrics whose charts are shown at once, and of many sides those whose figures are; the others are folded."""
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One chart: a metric over an axis, or its difference from the base line."""
-
-    title: str
-    note: str
-    drawing: Markup
-    legend: Sequence[tuple[str, int]]
-    """Name and colour of the lines."""
 
 
 def render(found: Comparison, command: str) -> str:
@@ -75,7 +61,7 @@ def contents(found: Comparison, command: str) -> dict[str, Any]:
     }
 
 
-def _figures(found: Comparison, metric: str) -> Iterator[Figure]:
+def _figures(found: Comparison, metric: str) -> Iterator[chart.Figure]:
     """Of each axis on which two have curves, the curves; of the first, the difference too."""
     for axis in axes.axes_of(found.groups):
         figure = _curves(found, metric, axis)
@@ -85,7 +71,7 @@ def _figures(found: Comparison, metric: str) -> Iterator[Figure]:
                 yield apart
 
 
-def _curves(found: Comparison, metric: str, axis: str) -> Figure | None:
+def _curves(found: Comparison, metric: str, axis: str) -> chart.Figure | None:
     series = []
     for colour, group in enumerate(found.groups[:DRAWN]):
         line, band = axes.of_group(group, metric, axis, found.kl)
@@ -95,10 +81,10 @@ def _curves(found: Comparison, metric: str, axis: str) -> Figure | None:
         return None
     note = f"over {found.kl}" if axis == KL else f"over {AXES[axis]}"
     drawing = chart.lines(series, whole_x=axis in ("step", "samples", "tokens"))
-    return Figure(metric, note, drawing, [(each.name, each.colour) for each in series])
+    return chart.Figure(metric, note, drawing, [(each.name, each.colour) for each in series])
 
 
-def _difference(found: Comparison, metric: str, axis: str) -> Figure | None:
+def _difference(found: Comparison, metric: str, axis: str) -> chart.Figure | None:
     """The curves minus the base line's, where both have been."""
     base, _ = axes.of_group(found.groups[0], metric, axis)
     series = []
@@ -114,4 +100,4 @@ def _difference(found: Comparison, metric: str, axis: str) -> Figure | None:
         return None
     legend = [(each.name, each.colour) for each in series]
     drawing = chart.lines(series, [("", 0.0)], whole_x=axis in ("step", "samples", "tokens"))
-    return Figure(f"{metric}, difference", f"over {AXES[axis]}", drawing, legend)
+    return chart.Figure(f"{metric}, difference", f"over {AXES[axis]}", drawing, legend)

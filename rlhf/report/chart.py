@@ -28,6 +28,18 @@ class Series:
     dots: bool = False
 
 
+@dataclass(frozen=True)
+class Figure:
+    """A drawing with its heading, as a page shows it."""
+
+    title: str
+    note: str
+    """What stands beside the title, such as the latest value."""
+    drawing: Markup
+    legend: Sequence[tuple[str, int]] = ()
+    """Name and colour of what is drawn, where more than one thing is."""
+
+
 def lines(series: Sequence[Series], references: Sequence[tuple[str, float]] = (), whole_x: bool = True) -> Markup:
     """Lines over a common x; ``references`` are dashed levels with a name. Places with no number are left out."""
     drawn = [Series(each.name, _thinned(each.points), each.colour, each.band, each.dots) for each in series]

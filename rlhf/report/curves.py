@@ -4,9 +4,6 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-
-from markupsafe import Markup
 
 from rlhf.report import chart, paper
 from rlhf.report.folder import Row
@@ -29,30 +26,23 @@ SECTIONS = (
 """Metrics by the beginning of their name, in the order of the page; what fits nowhere is training's."""
 
 
-@dataclass(frozen=True)
-class Figure:
-    """One chart with its heading."""
-
-    name: str
-    last: str
-    """The latest value."""
-    drawing: Markup
-    legend: Sequence[tuple[str, int]]
-    """Name and colour of its lines."""
-
-
-def sections(rows: Sequence[Row], published: Mapping[str, Sequence[paper.Point]] = {}) -> list[tuple[str, list[Figure]]]:
+def sections(rows: Sequence[Row], published: Mapping[str, Sequence[paper.Point]] = {}) -> list[tuple[str, list[chart.Figure]]]:
     """The charts of a run by section; a metric that was measured once is no curve, unless nothing was measured twice.
 
     ``published`` holds (round, value) of others by metric, drawn beside the run's own.
     """
-    by_section: dict[str, list[Figure]] = {title: [] for title, _ in SECTIONS}
+    by_section: dict[str, list[chart.Figure]] = {title: [] for title, _ in SECTIONS}
     bands = _bands(row for row in rows if row["kind"] == "eval")
     for name in _names(rows):
         figure = _figure(name, rows, bands[name], published.get(name, ()))
         if figure is not None:
             by_section[_section(name)].append(figure)
     return [(title, figures) for title, figures in by_section.items() if figures]
+
+
+def legend(series: Sequence[chart.Series]) -> list[tuple[str, int]]:
+    """Name and colour of lines, of which one alone needs neither."""
+    return [(each.name, each.colour) for each in series] if len(series) > 1 else []
 
 
 def number(value: object) -> float:
@@ -83,7 +73,7 @@ def _section(name: str) -> str:
 
 def _figure(
     name: str, rows: Sequence[Row], band: Sequence[tuple[float, float, float]], published: Sequence[paper.Point]
-) -> Figure | None:
+) -> chart.Figure | None:
     series = []
     for kind, title, colour in (("train", "training", TRAIN), ("eval", "held-out", HELD_OUT)):
         points = [(row["round"], number(row[name])) for row in rows if row["kind"] == kind and name in row]
@@ -95,7 +85,7 @@ def _figure(
     last = paper.short(series[-1].points[-1][1])
     if published:
         series.append(chart.Series("published", published, PUBLISHED))
-    return Figure(name, last, chart.lines(series, _references(name, rows)), [(each.name, each.colour) for each in series])
+    return chart.Figure(name, last, chart.lines(series, _references(name, rows)), legend(series))
 
 
 def _bands(rows: Iterable[Row]) -> dict[str, list[tuple[float, float, float]]]:

@@ -15,7 +15,7 @@ from rlhf.calibration import reliability
 from rlhf.doctor.examine import examine
 from rlhf.fault import Fault
 from rlhf.lineage import ONLINE
-from rlhf.report import changes, chart, costs, curves, findings, paper, published, sources
+from rlhf.report import changes, chart, costs, curves, distance, findings, paper, published, sources
 from rlhf.report.folder import Row, RunFolder, last_samples, read
 from rlhf.result import HEADLINES, Result
 from rlhf.runs import folder_of
@@ -121,6 +121,7 @@ def contents(run: RunFolder) -> dict[str, Any]:
         "remarks": [] if problems else [str(finding) for finding in examine(run)],
         "headlines": list(_headlines(run)),
         "ancestors": list(_ancestors(run)),
+        "distance": list(distance.figures(run.metrics)),
         "sections": curves.sections(run.metrics, theirs.curves),
         "published": theirs,
         "distributions": list(_distributions(run)),

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
+from rlhf.report.chart import Figure
 from rlhf.report.paper import Point, Sheet, path
 from sweeps.answer.axis import levels, of_values
 from sweeps.answer.folder import Study, Trial
 from sweeps.answer.parallel import MANY
-from sweeps.answer.scatter import Figure
 from sweeps.answer.standing import Standing
 from sweeps.curves import Curve
 

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
+from rlhf.report.chart import Figure
 from rlhf.report.paper import Point, Sheet, path
 from sweeps.answer.axis import Axis, axes, of_values, shortened
 from sweeps.answer.folder import Study, Trial
-from sweeps.answer.scatter import Figure, told
+from sweeps.answer.scatter import told
 from sweeps.answer.standing import Standing
 
 SHEET = Sheet(width=1120, height=330, left=70, right=90, top=44, bottom=34)

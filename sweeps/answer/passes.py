@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from rlhf.report import chart
+from rlhf.report.chart import Figure
 from rlhf.report.paper import short
 from sweeps import epochs
 from sweeps.answer.folder import Study, Trial
-from sweeps.answer.scatter import Figure
 from sweeps.answer.standing import Standing
 
 COLOURS = (0, 1, 2, 3)

@@ -1,11 +1,11 @@
 """Points of trials: a front over two axes, and an objective against each key. Each says its numbers when pointed at."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from markupsafe import Markup
 
 from rlhf.constraint import dominates
+from rlhf.report.chart import Figure
 from rlhf.report.paper import CARD, Sheet, path, short
 from rlhf.result import Objective
 from sweeps.answer.axis import Axis, axes, levels, names, of_values
@@ -20,17 +20,6 @@ MANY = 60
 """Points from which they are spread over all of that room."""
 GOLDEN = 0.618
 """Spreads points of the same value over the room of its name, always the same way."""
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A chart with its heading."""
-
-    title: str
-    note: str
-    drawing: Markup
-    legend: Sequence[tuple[str, int]] = ()
-    """Name and colour of what is drawn."""
 
 
 def fronts(study: Study, standing: Standing) -> list[Figure]:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from rlhf.report.chart import Figure
 from rlhf.report.paper import Sheet, scale
 from sweeps.answer.folder import PARENTS, TRIALS, Study
-from sweeps.answer.scatter import Figure
 from sweeps.logbook import Stay
 
 WIDTH, LEFT, RIGHT, TOP, BOTTOM = 1120, 24, 12, 6, 24
