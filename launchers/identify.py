@@ -14,22 +14,24 @@ from typing import Any
 
 from launchers.trial import read_config
 from rlhf.fault import Fault
+from rlhf.shelf import Shelf
 
 
 def main(folders: list[str]) -> int:
     """Print the answer, and nothing else, to standard output."""
+    shelf = Shelf()  # what several of them start from is checked once
     with redirect_stdout(sys.stderr):
-        answer = [_of(Path(folder)) for folder in folders]
+        answer = [_of(Path(folder), shelf) for folder in folders]
     print(json.dumps(answer))
     return 0
 
 
-def _of(folder: Path) -> dict[str, Any]:
+def _of(folder: Path, shelf: Shelf) -> dict[str, Any]:
     from rlhf import chain  # torch is imported from here on
 
     try:
         run = read_config(folder)
-        links = chain.links(run)
+        links = chain.links(run, shelf)
         chain.foresee(run, links)
     except Fault as fault:
         return {"fault": str(fault)}

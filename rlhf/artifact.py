@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,14 +76,14 @@ def find(runs: Path, signature: str) -> Iterator[Path]:
             yield manifest.parent
 
 
-def load(path: Path, kind: str, key: str) -> Artifact:
-    """An artifact someone points at, checked file by file.
+def load(path: Path, kind: str, key: str, opened: Callable[[Path], dict[str, Any]] = open_sealed) -> Artifact:
+    """An artifact someone points at, checked file by file by ``opened``.
 
     Raises:
         Fault: it is broken or of another kind; the message names ``key``, the setting that pointed at it.
     """
     try:
-        about = open_sealed(path)
+        about = opened(path)
     except Broken as error:
         raise Fault(f"{key}={path}: {error}") from error
     if about["kind"] != kind:

@@ -31,7 +31,7 @@ def seal(folder: Path, fill: Callable[[Path], None], about: dict[str, Any]) -> N
     beside.mkdir(parents=True)
     fill(beside)
     files = sorted(file for file in beside.rglob("*") if file.is_file())
-    digests = {str(file.relative_to(beside)): _digest(file) for file in files}
+    digests = {str(file.relative_to(beside)): file_digest(file) for file in files}
     for file in files:
         _sync(file)
     manifest = beside / MANIFEST
@@ -66,7 +66,7 @@ def open_sealed(folder: Path) -> dict[str, Any]:
         file = folder / name
         if not file.is_file():
             raise Broken(f"{file}: missing, though the manifest names it")
-        if _digest(file) != digest:
+        if file_digest(file) != digest:
             raise Broken(f"{file}: differs from its digest in the manifest")
     return manifest
 
@@ -98,7 +98,8 @@ def write_atomically(path: Path, text: str) -> None:
     beside.replace(path)
 
 
-def _digest(file: Path) -> str:
+def file_digest(file: Path) -> str:
+    """Of what is in ``file``: SHA-256, as hex digits."""
     with file.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
 

@@ -141,14 +141,14 @@ def _figures(row: Foretold) -> list[str]:
 
 def _parents(found: Preview) -> Table:
     table = Table(title="Runs that cells stand on, each once", title_justify="left", box=box.SIMPLE)
-    for name in ("run", "", "for cells", "GiB", "s", "$", "told from"):
+    for name in ("stage", "run", "", "for cells", "GiB", "s", "$", "told from"):
         table.add_column(name)
     for each in found.parents:
         state = "there already" if each.finished else "to be trained first"
         figures = [""] * 4
         if not each.finished:
             figures = [_memory(each.foreseen), _number(each.foreseen.seconds), _number(each.usd), _source(each.foreseen)]
-        table.add_row(*(Text(visible(cell)) for cell in (each.name, state, str(each.cells), *figures)))
+        table.add_row(*(Text(visible(cell)) for cell in (each.role, each.name, state, str(each.cells), *figures)))
     return table
 
 

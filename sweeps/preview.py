@@ -48,7 +48,8 @@ class Parent:
     """A run that cells stand on, once for all of them."""
 
     name: str
-    stage: str
+    role: str
+    """What it is to the first of these cells: its stage, or which of several reward models (``lineage.parents``)."""
     finished: bool
     foreseen: Foreseen
     usd: float | None
@@ -175,7 +176,7 @@ def _told(
 
 def _parent(link: Mapping[str, Any], cell: Cell, foresight: Foresight) -> Parent:
     foreseen = foresight.of(link["stage"], cell.run.model.name, cell.settings)
-    return Parent(Path(link["folder"]).name, link["stage"], bool(link["finished"]), foreseen, foreseen.usd(cell.settings))
+    return Parent(Path(link["folder"]).name, link["name"], bool(link["finished"]), foreseen, foreseen.usd(cell.settings))
 
 
 def _kept(cell: Cell, entry: Entry) -> Foretold:

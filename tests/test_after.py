@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rlhf import after, chain
+from rlhf import after, closing
 from rlhf.result import Result
 from tests.stages import small
 
@@ -28,6 +28,6 @@ def test_the_words_are_the_persons_own(tmp_path: Path) -> None:
 def test_texts_cannot_steer_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     row = {"round": 1, "prompt": "a\x1b[2J", "sft_response": "b\x07", "response": "c\u202e"}
     (tmp_path / "samples.jsonl").write_text(json.dumps(row) + "\n")
-    chain._print_examples(ended("ppo", str(tmp_path)))
+    closing._print_examples(ended("ppo", str(tmp_path)))
     shown = capsys.readouterr().out
     assert not {"\x1b", "\x07", "\u202e"} & set(shown) and "prompt  a\u27e8U+001B\u27e9[2J" in shown

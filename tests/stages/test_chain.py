@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from rlhf import chain
+from rlhf.closing import Ended
 from rlhf.config import MissingParents, Run
 from rlhf.fault import Fault
 from rlhf.result import Result, Status
@@ -17,9 +18,9 @@ def ended(run: Run) -> list[tuple[str, bool]]:
     """The stages that a run went through, and whether each was reused."""
     seen: list[tuple[str, bool]] = []
 
-    def note(result: Result, reused: bool) -> None:
-        assert result.status is Status.finished, result.message
-        seen.append((result.stage, reused))
+    def note(stage: Ended) -> None:
+        assert stage.result.status is Status.finished, stage.result.message
+        seen.append((stage.name, stage.reused))
 
     chain.execute(run, note)
     return seen

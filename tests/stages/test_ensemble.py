@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import pytest
 
-from rlhf import chain, checks, lineage
+from rlhf import chain, checks, closing, lineage
 from rlhf.config import Run
 from rlhf.fault import Fault
-from rlhf.result import Result, Status
+from rlhf.result import Status
 from rlhf.stages.rm import RewardModel
 
 THREE = ("stage=ppo", "reward.members=3")
@@ -33,12 +33,22 @@ def test_every_stage_is_checked_once_however_many_members(make_run: Callable[...
     assert lineage.parents(lineage.as_parent(run, "rm.2"), "rm") == ["sft"]
 
 
-def test_members_are_trained_once_and_all_of_them_score(make_run: Callable[..., Run]) -> None:
-    ended: list[tuple[Result, bool]] = []
+def test_members_are_trained_once_and_all_of_them_score(
+    make_run: Callable[..., Run], capsys: pytest.CaptureFixture[str]
+) -> None:
+    ended: list[closing.Ended] = []
     chain.execute(make_run("stage=rm", "rm.member=1"))
-    result = chain.execute(make_run("stage=ppo", "reward.members=2"), lambda each, reused: ended.append((each, reused)))
+    result = chain.execute(make_run("stage=ppo", "reward.members=2"), ended.append)
     assert result.status is Status.finished, result.message
-    assert [(each.stage, reused) for each, reused in ended] == [("sft", True), ("rm", False), ("rm", True), ("ppo", False)]
+    assert [(each.name, each.reused) for each in ended] == [("sft", True), ("rm", False), ("rm.1", True), ("ppo", False)]
+    capsys.readouterr()
+    closing.table(ended)
+    rows = [
+        line.replace("│", " ").split()[:2]
+        for line in capsys.readouterr().out.splitlines()
+        if "finished" in line or "reused" in line
+    ]
+    assert rows == [["sft", "reused"], ["rm", "finished"], ["rm.1", "reused"], ["ppo", "finished"]]
     assert list(result.parents) == ["sft", "rm", "rm.1"] and len(set(result.parents.values())) == 3
     assert result.metrics["eval/disagreement"] > 0 and result.metrics["eval/disagreement_sft"] > 0
     with pytest.raises(Fault, match=r"needs a reward_model from stage=rm rm.member=2, .* or set parents.rm_members"):

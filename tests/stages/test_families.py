@@ -24,7 +24,7 @@ def test_every_stage_runs_with_adapters_and_recomputed_activations(model: str, m
         *(f"{stage}.gradient_checkpointing=true" for stage in EVERYWHERE),
     )
     ended = []
-    result = chain.execute(run, lambda each, reused: ended.append((each.stage, each.status)))
+    result = chain.execute(run, lambda each: ended.append((each.name, each.result.status)))
     assert ended == [(stage, Status.finished) for stage in EVERYWHERE], result.message
     rows = [json.loads(line) for line in (Path(result.folder) / "metrics.jsonl").read_text().splitlines()]
     ratios = [row["val/ratio"] for row in rows if "val/ratio" in row]

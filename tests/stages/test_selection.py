@@ -11,6 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from rlhf import chain, followed, loop
+from rlhf.closing import Ended
 from rlhf.config import STAGES, EarlyStopConfig, Run
 from rlhf.explain import pages
 from rlhf.fault import Fault
@@ -158,9 +159,9 @@ def test_parents_neither_heed_early_stop_nor_are_named_by_it(make_run: Callable[
         assert chain.identify(asked, parent) == chain.identify(far, parent) == chain.identify(plain, parent)
     names = {chain.identify(run, "ppo").result_signature for run in (asked, plain, far)}
     assert len(names) == 3
-    ended: list[Result] = []
-    chain.execute(asked, lambda result, reused: ended.append(result))
-    assert [(each.stage, each.reason) for each in ended] == [("sft", ""), ("rm", ""), ("ppo", "early_stop")]
+    ended: list[Ended] = []
+    chain.execute(asked, ended.append)
+    assert [(each.name, each.result.reason) for each in ended] == [("sft", ""), ("rm", ""), ("ppo", "early_stop")]
 
 
 def test_which_weights_are_kept_is_said_at_the_end(make_run: Callable[..., Run], capsys: pytest.CaptureFixture[str]) -> None:

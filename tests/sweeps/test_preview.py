@@ -61,7 +61,13 @@ def told(cells: Sequence[Cell]) -> list[dict[str, Any]]:
     chains = []
     for cell in cells:
         names = {"run_signature": "r", "result_signature": f"{cell.run.lora.dim}-{cell.run.seed}"}
-        parent = {**names, "stage": "sft", "folder": f"runs/sft-tiny-{cell.run.lora.dim}-{cell.run.seed}", "finished": False}
+        parent = {
+            **names,
+            "name": "sft",
+            "stage": "sft",
+            "folder": f"runs/sft-tiny-{cell.run.lora.dim}-{cell.run.seed}",
+            "finished": False,
+        }
         own = {**names, "stage": "ppo", "folder": "x", "finished": cell.run.ppo.kl_coef == 0.3}
         chains.append({"stages": [parent, own]} if cell.run.ppo.kl_coef != 0.4 else {"fault": "no such file"})
     return chains
