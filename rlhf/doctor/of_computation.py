@@ -3,6 +3,7 @@
 Each can be judged from any one row, so they are also asked while a run goes on.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -12,8 +13,8 @@ from rlhf.report.paper import short
 
 ROUNDING = 0.05
 """Nats a response that two passes of the same weights may be apart in a low number format."""
-MOST_OFF_SCALE = 1.0
-"""Deviations that the first answers' normalised scores may be from 0."""
+MOST_OFF_SCALE, MOST_ERRORS = 1.0, 4.0
+"""Deviations that the first answers' normalised scores may be from 0, and standard errors beyond which that is no chance."""
 MOST_OFF = 0.01
 """Relative difference of two ways to work out one number."""
 MOST_OTHER_ENTROPY = 0.25
@@ -131,7 +132,7 @@ def start(run: History) -> Iterator[Finding]:
             "Start both from the same artifact; look for dropout and for another number format.",
         )
     normalised = run.setting(f"{run.stage}.reward_normalization") == "reference"
-    if normalised and score is not None and abs(score) > MOST_OFF_SCALE:
+    if normalised and score is not None and abs(score) > max(MOST_OFF_SCALE, MOST_ERRORS * _error_of_scores(run)):
         yield Finding(
             "scores-off-scale",
             Severity.error,
@@ -139,6 +140,12 @@ def start(run: History) -> Iterator[Finding]:
             "Normalised scores of the first answers are 0 on average; a shift was lost, so end penalty and clip are off.",
             f"Look at the reward model's bias and at {run.stage}.normalization_prompts.",
         )
+
+
+def _error_of_scores(run: History) -> float:
+    """Standard error of the first answers' mean score in deviations: theirs, and that of what they are normalised by."""
+    counts = (run.setting("evaluation.prompts"), run.setting(f"{run.stage}.normalization_prompts"))
+    return math.sqrt(sum(1 / count for count in counts if count))
 
 
 def reference(run: History) -> Iterator[Finding]:

@@ -1,5 +1,6 @@
 """Rules about what is fitted to data: language models and reward models. Ranges as in docs/metrics.md."""
 
+import math
 from collections.abc import Callable, Iterator
 
 from rlhf.doctor.finding import Finding, History, Severity
@@ -15,6 +16,10 @@ FEWEST_PAIRS = 100
 """Below these a calibration error is mostly chance."""
 LEAST_GOOD, MOST_GOOD = 0.8, 1.7
 """What good answers weigh beside bad ones: the 1 to 4/3 of Ethayarajh et al. 2024, with a quarter more on both sides."""
+PROBABILITIES = ("pairwise", "tokenwise")
+"""Losses by which the sigmoid of a margin is the share of people who agree."""
+MOST_ERRORS = 3.0
+"""Standard errors that a share may be off by chance."""
 LEAST_FALL = 1e-3
 """Relative fall of the training loss over a run."""
 
@@ -90,7 +95,8 @@ def calibration(run: History) -> Iterator[Finding]:
     """Margins that are no probabilities."""
     error = run.last("eval/calibration_error")
     pairs = sum(int(value) for name, value in _last_row(run, "eval/pairs/"))
-    if run.stage == "rm" and error is not None and error > MOST_CALIBRATION_ERROR and pairs >= FEWEST_PAIRS:
+    fits = run.setting("rm.loss") in (None, *PROBABILITIES)
+    if run.stage == "rm" and fits and error is not None and error > MOST_CALIBRATION_ERROR and pairs >= FEWEST_PAIRS:
         yield Finding(
             "miscalibrated",
             Severity.warning,
@@ -115,17 +121,23 @@ def length(run: History) -> Iterator[Finding]:
 
 def labels(run: History) -> Iterator[Finding]:
     """Good answers or bad ones that weigh little beside the others."""
-    shares = [value for _, value in run.all("kto/good", "train")]
+    shares = run.all("kto/good", "train")
     weights = [run.setting(f"kto.{kind}_weight") for kind in ("desirable", "undesirable")]
-    good = sum(shares) / len(shares) if shares else 0.5
-    if run.stage != "kto" or not all(weights) or good in (0.0, 1.0):
+    if run.stage != "kto" or not all(weights) or not shares:
         return
-    ratio = weights[0] * good / (weights[1] * (1 - good))
-    if not LEAST_GOOD <= ratio <= MOST_GOOD:
+
+    def ratio(good: float) -> float:
+        return weights[0] * good / (weights[1] * (1 - good)) if good < 1 else math.inf
+
+    good = sum(value for _, value in shares) / len(shares)
+    answers = shares[-1][0] * (run.setting("kto.batch_size") or math.inf)
+    chance = MOST_ERRORS * math.sqrt(good * (1 - good) / answers) if answers else 0.0
+    unlike = ratio(min(1.0, good + chance)) < LEAST_GOOD or ratio(max(0.0, good - chance)) > MOST_GOOD
+    if unlike and 0 < good < 1:
         yield Finding(
             "labels-unbalanced",
             Severity.warning,
-            f"{short(100 * good)} % of the answers are good, and these weigh {short(ratio)} times as much as the bad ones",
+            f"{short(100 * good)} % of the answers are good, and weigh {short(ratio(good))} times as much as the bad ones",
             "One kind of label decides nearly all that is learnt.",
             "Set kto.desirable_weight or kto.undesirable_weight so that the ratio is 1 to 4/3.",
         )

@@ -16,6 +16,10 @@ LEAST_ENTROPY = 0.1
 MOST_LONGER = 1.5
 """Length of answers over that of the start's."""
 MOST_CLIPPED, MOST_UPDATE_KL, MOST_IN_ONE_UPDATE = 0.3, 0.05, 0.5
+LEAST_CLIP_RANGE = 0.05
+"""Of narrower ones, as GSPO has, many tokens are outside after the smallest step."""
+FEWEST_PROMPTS = 30
+"""Below these the interval of a gain says little."""
 MOST_BIAS = 3.0
 """Deviations of the returns that values may be off before the critic has learnt anything."""
 LEAST_EXPLAINED = -10.0
@@ -44,7 +48,8 @@ def entropy(run: History) -> Iterator[Finding]:
 def hacked(run: History) -> Iterator[Finding]:
     """Gain in the reward beside that in the known reward, where there is one."""
     low, gold_high = run.last("reward/gain_low"), run.last("reward/gold_gain_high")
-    if low is not None and gold_high is not None and low > 0 > gold_high:
+    enough = (run.setting("evaluation.prompts") or FEWEST_PROMPTS) >= FEWEST_PROMPTS
+    if enough and low is not None and gold_high is not None and low > 0 > gold_high:
         yield Finding(
             "over-optimised",
             Severity.error,
@@ -125,7 +130,8 @@ def steps(run: History) -> Iterator[Finding]:
     clipped, moved = run.late("policy/clipfrac_avg"), run.late("policy/approxkl_avg")
     once = max((value for _, value in run.all("policy/approxkl_avg")), default=0.0)
     too_far = once > MOST_IN_ONE_UPDATE or (moved is not None and moved > MOST_UPDATE_KL)
-    if too_far or (clipped is not None and clipped > MOST_CLIPPED):
+    judged = (run.setting(f"{run.stage}.clip_range") or 1.0) >= LEAST_CLIP_RANGE
+    if too_far or (judged and clipped is not None and clipped > MOST_CLIPPED):
         told = f"policy/clipfrac_avg is {short(clipped or 0.0)} and policy/approxkl_avg {short(moved or 0.0)} of late"
         yield Finding(
             "steps-too-large",

@@ -1,13 +1,15 @@
 """Built-in rules that score a response from its text. One small function each; ``make`` chooses by configuration."""
 
 import re
+from collections import deque
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 
 from rlhf.config import RewardConfig, RewardFunction
 from rlhf.fault import Fault
 
-LAST_NUMBER = r"(-?\d[\d,]*(?:\.\d+)?)(?!.*\d)"
-"""Finds the last number of a text: what grade-school answers are checked by."""
+NUMBER = re.compile(r"(?:(?<![\w.)])-)?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|(?<![\w.])\.\d+)")
+"""A number in running text: `-5` but not the 5 of `3-5`, `1,234.50`, `.5`."""
 
 
 def length(response: str, target_words: int) -> float:
@@ -20,11 +22,12 @@ def regex(response: str, pattern: str) -> float:
     return float(re.search(pattern, response, re.DOTALL) is not None)
 
 
-def answer(response: str, solution: str, pattern: str = LAST_NUMBER) -> float:
+def answer(response: str, solution: str, pattern: str | None = None) -> float:
     """1 if response and solution give the same answer, else 0.
 
-    The answer is the first group of ``pattern`` (default: the last number); thousands separators and trailing zeros of a
-    fraction do not matter. A response without an answer scores 0.
+    The answer is the first group of ``pattern``, or without one the last number, by which grade-school answers are checked.
+    Numbers are compared by what they are worth: thousands separators and leading and trailing zeros do not matter. A
+    response without an answer scores 0.
     """
     given, wanted = answer_in(response, pattern), answer_in(solution, pattern)
     return float(given is not None and given == wanted)
@@ -46,9 +49,8 @@ def make(config: RewardConfig) -> Callable[[list[list[dict[str, str]]], list[str
             assert pattern is not None
             return lambda prompts, responses, solutions: [regex(each, pattern) for each in responses]
         case RewardFunction.answer:
-            form = config.pattern or LAST_NUMBER
             return lambda prompts, responses, solutions: [
-                answer(each, _needed(solution, prompt), form)
+                answer(each, _needed(solution, prompt), config.pattern)
                 for prompt, each, solution in zip(prompts, responses, solutions, strict=True)
             ]
         case RewardFunction.sentiment:
@@ -78,15 +80,18 @@ def _needed(solution: str | None, prompt: list[dict[str, str]]) -> str:
     return solution
 
 
-def answer_in(text: str, pattern: str) -> str | None:
-    """The first group of ``pattern`` in ``text``, a number in its plainest form; None if it is not found."""
+def answer_in(text: str, pattern: str | None) -> Decimal | str | None:
+    """The answer that ``text`` gives, a number where it is one; None if there is none."""
+    if pattern is None:
+        found = deque(NUMBER.finditer(text), maxlen=1)
+        return _worth(found[0].group()) if found else None
     match = re.search(pattern, text, re.DOTALL)
-    if match is None:
+    said = match.group(1) if match else None  # an alternative of the pattern may leave its group out
+    if said is None:
         return None
-    found = match.group(1).strip()
-    number = found.replace(",", "")
-    if re.fullmatch(r"-?\d+(\.\d+)?", number):
-        whole, _, fraction = number.partition(".")
-        fraction = fraction.rstrip("0")
-        return f"{int(whole)}.{fraction}" if fraction else str(int(whole))
-    return found
+    return _worth(said) if NUMBER.fullmatch(said.strip()) else said.strip()
+
+
+def _worth(number: str) -> Decimal:
+    """Exact, however many digits a policy that repeats itself writes."""
+    return Decimal(number.strip().replace(",", ""))

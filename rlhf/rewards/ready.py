@@ -5,7 +5,7 @@ from collections import Counter
 from rlhf.config import RewardConfig, RewardFunction, RewardKind
 from rlhf.data.corpus import Corpus
 from rlhf.fault import Fault
-from rlhf.rewards.functions import LAST_NUMBER, answer_in
+from rlhf.rewards.functions import answer_in
 from rlhf.rewards.text import Messages, ask, messages_of, scorer_of
 
 PROMPT: list[Messages] = [[{"role": "user", "content": "What is 2 + 3?"}]]
@@ -42,6 +42,5 @@ def see(config: RewardConfig, corpus: Corpus) -> None:
                 f"{', '.join(sorted(without))}); use data whose rows have one (a demonstration), and leave other sources "
                 "out of stage ppo"
             )
-        pattern = config.pattern or LAST_NUMBER
-        if not any(answer_in(example.solution or "", pattern) for example in prompts):
+        if all(answer_in(example.solution or "", config.pattern) is None for example in prompts):
             raise Fault(f"{name}: no solution of the data holds an answer as reward.pattern finds it; mend the pattern")

@@ -1,6 +1,7 @@
 """Each rule names what it is for, on a record that shows it, and nothing on a healthy one."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -227,6 +228,37 @@ def test_a_low_number_format_may_round(tmp_path: Path) -> None:
     config = CONFIG.replace("fp32", "bf16")
     rounded = [{"signs/first_ratio_error": 0.02, "signs/sampler_error": 0.03}]
     assert examine(record(tmp_path, "ppo", rounded, config)) == []
+
+
+CHANCE: list[tuple[str, str, Rows, str, str]] = [
+    (
+        *("scores-off-scale", "ppo", [{"eval/score_mean": -1.5}]),
+        *("ppo: {reward_normalization: reference, normalization_prompts: %d}\nevaluation: {prompts: %d}", "8 256"),
+    ),
+    (
+        *("over-optimised", "rloo", [{"reward/gain_low": 0.1, "reward/gain_high": 0.3, "reward/gold_gain_high": -0.2}]),
+        *("evaluation: {prompts: %d}", "8 256"),
+    ),
+    (
+        *("labels-unbalanced", "kto", [{"kto/good": 0.3}, {"kto/good": 0.4}]),
+        *("kto: {desirable_weight: 1.0, undesirable_weight: 1.0, batch_size: %d}", "8 256"),
+    ),
+    (
+        *("steps-too-large", "grpo", [{"policy/clipfrac_avg": 0.5, "policy/approxkl_avg": 0.001}]),
+        *("grpo: {clip_range: %s}", "3e-4 0.2"),
+    ),
+    ("miscalibrated", "rm", [{"eval/calibration_error": 0.3, "eval/pairs/a": 600}], "rm: {loss: %s}", "mse pairwise"),
+]
+
+
+@pytest.mark.parametrize(("name", "stage", "rows", "config", "values"), CHANCE, ids=[each[0] for each in CHANCE])
+def test_what_chance_or_a_setting_explains_is_no_finding(
+    name: str, stage: str, rows: Rows, config: str, values: str, tmp_path: Path
+) -> None:
+    for value, expected in zip(values.split(), ([], [name]), strict=True):
+        (tmp_path / value).mkdir()
+        text = re.sub("%[ds]", value, config)
+        assert [each.name for each in examine(record(tmp_path / value, stage, rows, text))] == expected
 
 
 @pytest.mark.parametrize(
