@@ -43,19 +43,20 @@ class Question:
         if self._child is None or os.waitid(os.P_PID, self._child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
             return None
         code = self._child.wait()
-        self._said.seek(0)
-        said_all = self._said.read()
-        try:
-            return json.loads(said_all)
-        except ValueError:
-            raise Fault(f"{self._module}: ended with {code} and no answer; {self._last_words()}") from None
+        with self._said, self._log:
+            self._said.seek(0)
+            try:
+                return json.loads(self._said.read())
+            except ValueError:
+                raise Fault(f"{self._module}: ended with {code} and no answer; {self._last_words()}") from None
 
     def withdraw(self) -> None:
         """End the process that works on it, if one does."""
-        if self._child is not None:
-            with suppress(ProcessLookupError):
-                os.killpg(self._child.pid, signal.SIGKILL)
-            self._child.wait()
+        with self._said, self._log:
+            if self._child is not None:
+                with suppress(ProcessLookupError):
+                    os.killpg(self._child.pid, signal.SIGKILL)
+                self._child.wait()
 
     def _last_words(self) -> str:
         self._log.seek(0)

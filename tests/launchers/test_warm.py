@@ -139,7 +139,9 @@ def test_nothing_survives_a_sweeper_that_is_killed(tmp_path: Path, root: Path) -
     wait_for(lambda: not any(map(is_alive, pids)))
 
 
+@pytest.mark.filterwarnings("error::ResourceWarning", "error::pytest.PytestUnraisableExceptionWarning")
 def test_a_question_is_answered_in_its_time_and_silence_is_a_fault(light: Warm) -> None:
+    """And leaves no file open."""
     light._environment = variables()
     assert answer(light, "say", '{"stages": [1, 2]}') == {"stages": [1, 2]}
     with pytest.raises(Fault, match="forked: ended with 0 and no answer; it said nothing"):
