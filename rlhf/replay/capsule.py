@@ -2,7 +2,7 @@
 
 config.yaml           of the run
 capsule.json          `About`
-rollout.safetensors   prompts and responses, raw scores, and what was made of them
+rollout.safetensors   prompts and responses, raw scores, those that give their scale, and what was made of them
 before.safetensors    trained weights, moments and the stage's own state, as in a checkpoint
 <parent>/, critic/    networks that trained weights are put into: the policy as it started, the critic; with tokenizer
 manifest.json         digests of all files
@@ -10,7 +10,7 @@ manifest.json         digests of all files
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import torch
@@ -19,8 +19,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from rlhf.config import Run
+from rlhf.fault import Fault
 from rlhf.replay.places import ABOUT
-from rlhf.rewards.scale import Scale
 from rlhf.rollout.sample import Response
 from rlhf.sealed import seal
 from rlhf.stages.batches import Sequences, Tokens
@@ -31,7 +31,7 @@ _TEXTS = "texts/"
 """Begins the names of tensors of the language-modelling loss."""
 _SAMPLER = "sampler/"
 """Begins the names of what the sampler says of each response token; [B, R]."""
-_RAW = "raw_scores"
+_RAW, _START = "raw_scores", "start_scores"
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,6 @@ class About:
     """The first is 1."""
     steps: int
     """Optimizer steps before it."""
-    mean: float
-    deviation: float
-    """Scale of the raw scores."""
     critic_speaks_scores: bool
     metrics: dict[str, float]
     """What the update measured, and by how much it moved the weights."""
@@ -72,6 +69,8 @@ def save(folder: Path, run_config: str, about: About, captured: Captured, before
         (target / "config.yaml").write_text(run_config)
         (target / ABOUT).write_text(json.dumps(asdict(about), indent=2) + "\n")
         tensors = captured.rollout | {_RAW: captured.raw} | _of_texts(captured.texts) | _of_sampler(captured.sampled)
+        if captured.start_scores is not None:
+            tensors[_START] = captured.start_scores
         save_file({name: each.detach().cpu().contiguous().clone() for name, each in tensors.items()}, target / ROLLOUT)
         before.rename(target / BEFORE)
         write(target)
@@ -80,8 +79,15 @@ def save(folder: Path, run_config: str, about: About, captured: Captured, before
 
 
 def read_about(folder: Path) -> About:
-    """What is known of the update."""
-    return About(**json.loads((folder / ABOUT).read_text()))
+    """What is known of the update.
+
+    Raises:
+        Fault: other code wrote it, which knew something else.
+    """
+    known = json.loads((folder / ABOUT).read_text())
+    if known.keys() != {each.name for each in fields(About)}:
+        raise Fault(f"{folder}: was written by other code; check out the commit of its run, or run it again with fresh=true")
+    return About(**known)
 
 
 def read_captured(folder: Path, about: About) -> Captured:
@@ -92,7 +98,7 @@ def read_captured(folder: Path, about: About) -> Captured:
     return Captured(
         rows=rows,
         raw=tensors.pop(_RAW),
-        scale=Scale(about.mean, about.deviation),
+        start_scores=tensors.pop(_START, None),
         sampled=_sampled(rows, tensors),
         rollout={name: each for name, each in tensors.items() if not name.startswith((_TEXTS, _SAMPLER))},
         texts=texts,

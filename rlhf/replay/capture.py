@@ -51,8 +51,6 @@ class Capture:
             stage=self._identity.stage,
             update=self._step,
             steps=self._steps_before,
-            mean=captured.scale.mean,
-            deviation=captured.scale.deviation,
             critic_speaks_scores=captured.critic_speaks_scores,
             metrics=metrics.values_by_name() | moved.distances(load_file(self._begun), after),
             weights=moved.digests(after),

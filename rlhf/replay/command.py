@@ -7,7 +7,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, ListConfig
 
-from rlhf import checks, overrides
+from rlhf import checks, lineage, overrides
 from rlhf.command_line import EXIT_FAILED, EXIT_OK, report_faults
 from rlhf.config import Precision, Run
 from rlhf.fault import Fault
@@ -53,13 +53,15 @@ def _serve(folder: Path, changes: list[str], as_json: bool) -> int:
     settle(config, stage)
     changed = config.copy()
     overrides.apply(changed, changes, HINT)
-    if faults := knobs.refuse(changes, stage, update):
+    recorded = typed(config)
+    scorers = sum(lineage.stage_of(name) == "rm" for name in lineage.parents(recorded, stage))
+    if faults := knobs.refuse(changes, stage, update, scorers):
         return report_faults(faults)
     run = typed(changed)
     keys = [text.partition("=")[0] for text in changes]
     if faults := [each for each in checks.faults(run) if any(_names(each, key) for key in keys)]:
         return report_faults(faults)
-    return _told(Asked(folder, typed(config), run, changes, plain), as_json)
+    return _told(Asked(folder, recorded, run, changes, plain), as_json)
 
 
 def settle(config: DictConfig, stage: str) -> None:

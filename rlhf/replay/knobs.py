@@ -24,9 +24,12 @@ KEYS = {
 """What an update reads beside what its capsule holds, by stage."""
 FORMATS = ("precision", "fp32_loss")
 """Number formats, of the whole run."""
+ENSEMBLE = ("reward.pessimism", "reward.disagreement_coef")
+"""How scores of several reward models become one."""
 
 SAMPLED = "its prompts and responses are in the capsule, sampled already"
 SCORED = "its raw scores are in the capsule, with the scale on which all learning until then was"
+ALONE = "it holds the scores of one reward alone, and this makes one score of several (`reward.members`)"
 LATER = "it changes later updates only"
 OURS = "replay computes with plain torch on the CPU"
 WEIGHTS = "its networks and the moments of their optimizers are in the capsule"
@@ -36,21 +39,28 @@ WHY = {
     SCORED: ("reward", "{}.reward_normalization", "{}.normalization_prompts"),
     WEIGHTS: ("model", "reward_model", "lora", "reward_lora", "parents", "{}.init", "{}.critic_init", "{}.optimizer"),
     LATER: ("{}.kl_target", "{}.kl_horizon", "{}.ema_decay"),
+    ALONE: ENSEMBLE,
     OUTSIDE: ("{}.log_every", "{}.eval_every", "{}.save_every", "{}.keep_best", "{}.capture_step"),
     OURS: ("device", "zero", "ranks", "offload", "deepspeed", "hardware", "{}.reference_device", "{}.reward_device"),
 }
 """Keys and groups under which it cannot, by the reason; ``{}`` is the stage. No update reads any other group."""
 
 
-def refuse(overrides: Sequence[str], stage: str, update: int) -> list[str]:
-    """A fault for each of ``overrides`` of known keys under which update ``update`` of ``stage`` cannot be computed again."""
-    return [fault for text in overrides if (fault := _fault(text, stage, update))]
+def refuse(overrides: Sequence[str], stage: str, update: int, scorers: int) -> list[str]:
+    """A fault for each of ``overrides`` of known keys under which update ``update`` of ``stage`` cannot be computed again.
+
+    Args:
+        scorers: reward models whose scores the capsule holds.
+    """
+    several = ENSEMBLE if scorers > 1 else ()
+    return [fault for text in overrides if (fault := _fault(text, stage, update, (*FORMATS, *several)))]
 
 
-def _fault(text: str, stage: str, update: int) -> str:
+def _fault(text: str, stage: str, update: int, around: Sequence[str]) -> str:
+    """Empty for a key of ``stage`` that can be tried, and for those ``around`` it."""
     key = text.partition("=")[0].strip()
     group, _, name = key.partition(".")
-    if key in FORMATS or (group == stage and name in KEYS[stage]):
+    if key in around or (group == stage and name in KEYS[stage]):
         return ""
     if group in KEYS and group != stage:
         return (

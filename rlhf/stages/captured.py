@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from rlhf.data.records import Example
-from rlhf.rewards.scale import Scale
 from rlhf.rollout.sample import Response
 from rlhf.stages.batches import Tokens
 
@@ -17,8 +16,8 @@ class Captured:
 
     rows: list[Tokens]
     raw: Tensor  # [B] what the reward said, or each of several reward models [B, K]
-    scale: Scale
-    """On which the raw scores are told and learnt from."""
+    start_scores: Tensor | None  # [N] or [N, K]
+    """The same of responses of the policy it started from, which give the scale; None where scores are not normalised."""
     sampled: list[Response]
     """What the sampler says of the responses; empty where that is not known."""
     rollout: dict[str, Tensor]

@@ -194,7 +194,8 @@ class Grouped(Stage[Responses]):
         shares, units = self.weigh(lengths, scored.ended)
         advantages = self.advantages(judged).flatten()
         rollout = Responses(ids, mask, targets, logprobs, reference, advantages, shares, units, metrics=Metrics(metrics))
-        self._captured = Captured(scored.rows, scored.raw, self._online.scale, scored.sampled, rollout.tensors(), [])
+        start_scores = self._online.start_scores
+        self._captured = Captured(scored.rows, scored.raw, start_scores, scored.sampled, rollout.tensors(), [])
         return rollout
 
     def _measure(self, padded: Sequences) -> tuple[Tensor, Tensor, Tensor]:

@@ -51,21 +51,25 @@ class Online:
             (example, prompt_tokens(policies.tokenizer, example.turns, self._run.rollout.max_prompt_tokens))
             for example in (setting.corpus.examples(PART, "train") if setting.captured is None else [])
         ]
+        self.start_scores: Tensor | None = None
+        """As `raw_scores`, of the policy it started from; None where scores are not normalised."""
         self.scale = Scale()
-        """On which scores are told and learnt from."""
+        """On which scores are told and learnt from: of ``start_scores``."""
         self.exam: Exam
         self.notes: list[str] = []
 
     def begin(self) -> None:
-        """Work out the scale of the scores, and set the exam; a captured update has its scale, and none.
+        """Work out the scale of the scores, and set the exam; a captured update knows the scores of its start, and has no exam.
 
         Raises:
             Fault: all responses score alike.
         """
-        if self._setting.captured is not None:
-            self.scale = self._setting.captured.scale
+        captured = self._setting.captured
+        self.start_scores = self._score_start() if captured is None else captured.start_scores
+        if self.start_scores is not None:
+            self.scale = Scale.of(pessimistic(self.start_scores, self._run.reward), self._name)
+        if captured is not None:
             return
-        self._scale_scores()
         self.notes.append(f"scores are (raw - {self.scale.mean:.3f}) / {self.scale.deviation:.3f}")
         marked = [[(ids, [(len(ids), len(ids))])] for _, ids in self._prompts]
         corpus = self._setting.corpus
@@ -140,17 +144,17 @@ class Online:
             order = torch.randperm(config.batch_size, generator=shuffling).to(self._setting.engine.device)
             yield order.split(config.batch_size // config.minibatches)
 
-    def _scale_scores(self) -> None:
-        """Work out the scale of raw scores, of each scorer's, on the SFT policy's responses to some training prompts."""
+    def _score_start(self) -> Tensor | None:
+        """Raw scores of the SFT policy's responses to some training prompts, which also put several scorers on one scale."""
         if self._config.reward_normalization is RewardNormalization.none:
-            return
+            return None
         examples = [example for example, _ in next(self.prompts(self._config.normalization_prompts, 0))]
         with self._policies.reference() as start:
             answers = answer(self._setting, start, self._policies.tokenizer, examples, self._run.rollout, "normalisation")
         responses = (answers.examples, answers.texts, answers.tokens)
         if isinstance(self._reward, Ensemble):
             self._reward = self._reward.scaled(*responses, self._name)
-        self.scale = Scale.of(pessimistic(self._reward.score(*responses), self._run.reward), self._name)
+        return self._reward.score(*responses)
 
 
 def load_reward(setting: Setting, config: OnlineConfig, policies: Policies) -> Reward:

@@ -193,7 +193,7 @@ class PPO(Stage[Rollout]):
         advantages, returns = (pad_columns(each, (start, 0)) for each in (advantages, returns))
         rollout = Rollout(ids, mask, targets, logprobs, valued, values, advantages, returns, metrics=Metrics(metrics))
         tensors = rollout.tensors() | {"reference": reference}
-        self._captured = Captured(rows, raw, self._online.scale, list(sampled), tensors, [])
+        self._captured = Captured(rows, raw, self._online.start_scores, list(sampled), tensors, [])
         return rollout
 
     def _valued(self, targets: Tensor) -> Tensor:

@@ -4,27 +4,18 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
-from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 
-from rlhf import chain, checks, loop
+from rlhf import chain
 from rlhf.config import GRPOConfig, PPOConfig, RLOOConfig
-from rlhf.engine.torch_engine import TorchEngine
-from rlhf.identity import Identity
-from rlhf.invariants.starts import starts
-from rlhf.invariants.updates import build
-from rlhf.metrics import Metrics
 from rlhf.replay import command, knobs
-from rlhf.replay.capture import Capture
 from rlhf.result import Status
-from rlhf.stages.interface import Evaluation
+from tests.replay.recorded import record, replayed
 from tests.stages import small
 
 FOR_ALL = ("reward=function", "reward.function=length", "reward.target_words=5", "rollout.temperature=0.9")
@@ -38,24 +29,6 @@ KINDS = {"ppo": PPOConfig, "rloo": RLOOConfig, "grpo": GRPOConfig}
 UPDATE = 2
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-class Silent:
-    """A watcher that keeps nothing."""
-
-    def log(self, round_: int, metrics: Metrics) -> None: ...
-
-    def evaluated(self, round_: int, evaluation: Evaluation) -> None: ...
-
-    def save(self, round_: int) -> None: ...
-
-
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """The folder of a run of untrained networks that kept its second update, made once for each stage."""
@@ -63,27 +36,11 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
     def run_of(stage: str) -> Path:
         if stage not in made:
-            folder = made[stage] = tmp_path_factory.mktemp(stage)
             texts = [*FOR_ALL, *(f"{stage}.{each}" for each in SETTINGS[stage]), *MORE[stage]]
-            run = small.make_run(folder, f"stage={stage}", *texts, f"{stage}.capture_step={UPDATE}")
-            assert checks.faults(run) == []
-            OmegaConf.save(OmegaConf.structured(run), folder / "config.yaml")
-            engine = TorchEngine(run.device, run.precision, run.deterministic)
-            learner = build(run, engine, starts(run, folder / "starts")[0])
-            identity = Identity(stage, "", "", {}, folder, "")
-            loop.train(learner, engine, Silent(), run.seed, recorder=Capture(run, identity, learner, engine))
-            shutil.rmtree(folder / "starts")
+            made[stage] = record(tmp_path_factory.mktemp(stage), stage, UPDATE, *texts)
         return made[stage]
 
     return run_of
-
-
-def replayed(capsys: pytest.CaptureFixture[str], folder: Path, *words: str) -> tuple[int, dict[str, Any]]:
-    """The exit code, and what the verb says as JSON."""
-    capsys.readouterr()
-    code = command.main([str(folder), *words, "--json"])
-    said = capsys.readouterr()
-    return code, json.loads(said.out) if code < 2 else {"fault": said.err}
 
 
 @pytest.mark.parametrize("stage", ["ppo", "grpo", pytest.param("rloo", marks=pytest.mark.slow)])
@@ -105,12 +62,12 @@ def token_sums(kept: Path, gamma: float, kl_coef: float, clip: float, penalty: f
     clipped: the losses are the means over all tokens of 1/2 (V - G)^2 and of -(G - V).
     """
     tensors = load_file(kept / "capsule" / "rollout.safetensors")
-    about = json.loads((kept / "capsule" / "capsule.json").read_text())
+    start = tensors["start_scores"]
     eos = json.loads((kept / "capsule" / "sft" / "config.json").read_text())["eos_token_id"]
     scores, squares, gains = [], [], []
     for row in range(len(tensors["ids"])):
         at = tensors["targets"][row].nonzero().flatten().tolist()
-        score = (tensors["raw_scores"][row].item() - about["mean"]) / about["deviation"]
+        score = ((tensors["raw_scores"][row] - start.mean()) / start.std()).item()
         score = max(-clip, min(clip, score)) - penalty * (tensors["ids"][row, at[-1]].item() != eos)
         scores.append(score)
         following = 0.0
@@ -183,6 +140,7 @@ def test_the_table_has_record_change_and_difference(kept: Callable[[str], Path],
         (["seed=3"], "seed=3: cannot be tried on a recorded update: its prompts and responses"),
         (["model.dropout=0.1"], "model.dropout=0.1: cannot be tried on a recorded update: its networks"),
         (["reward.target_words=9"], "its raw scores are in the capsule"),
+        (["reward.disagreement_coef=2"], "it holds the scores of one reward alone"),
         (["ppo.kl_target=1"], "it changes later updates only"),
         (["zero=2"], "with plain torch on the CPU"),
         (["evaluation.prompts=2"], "no update reads it"),
@@ -262,6 +220,16 @@ def test_a_number_that_is_not_as_recorded_is_named_and_fails(
     assert "not " in said and words in said and "loss/policy_avg" in said and f"Recorded with {package} 0.1, here" in said
     found, told = replayed(capsys, folder)
     assert (found, told["equal"], told["unlike"]) == (code, False, ["loss/policy_avg"])
+
+
+def test_a_capsule_of_other_code_is_named(
+    kept: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def older(file: Path) -> None:
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"mean": 0.5}))
+
+    code, told = replayed(capsys, copied(kept("grpo"), tmp_path, capsule=older))
+    assert code == 2 and "was written by other code; check out the commit of its run" in told["fault"]
 
 
 def test_settings_that_ruin_the_update_are_named(kept: Callable[[str], Path], capsys: pytest.CaptureFixture[str]) -> None:
