@@ -8,24 +8,18 @@ comes out must be as frequent as pi* says, within the 99.9 % interval of the sam
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from rlhf import loop
 from rlhf.algorithms.advantages import gae, token_rewards
 from rlhf.algorithms.kl import k1
-from rlhf.algorithms.losses import ppo_policy_loss, value_loss
 from rlhf.algorithms.masks import whiten
-from rlhf.config import Device, Precision, Schedule
-from rlhf.engine.base import Trainable
-from rlhf.engine.torch_engine import TorchEngine
-from rlhf.metrics import Metrics
+from rlhf.config import Schedule
 from rlhf.rollout.sample import draw, noise
-from rlhf.stages.interface import Evaluation
 from tests.adam import adam
+from tests.oracles.tables import Tabular, Taken, train
 
 BETAS = (0.3, 1.0, 3.0)
 REFERENCE = torch.tensor(
@@ -61,51 +55,16 @@ def kl(policy: Tensor, other: Tensor) -> float:
     return (policy * (policy / other).log()).sum(-1).mean().item()
 
 
-class Table(nn.Module):
-    """One row of numbers for each context."""
+class Bandit(Tabular):
+    """Responses of one action, in two columns of which the second is padding."""
 
-    def __init__(self, rows: Tensor) -> None:
-        super().__init__()
-        self.rows = nn.Parameter(rows.float())
-
-
-@dataclass(frozen=True)
-class Draws:
-    """Responses of one action, in two columns of which the second is padding: all tensors but ``contexts`` are [B, 2]."""
-
-    contexts: Tensor  # [B]
-    actions: Tensor
-    mask: Tensor
-    logprobs: Tensor
-    values: Tensor
-    advantages: Tensor
-    returns: Tensor
-    metrics: Metrics = field(default_factory=Metrics)
-
-    @property
-    def weight(self) -> float:
-        return self.mask.sum().item()
-
-    def select(self, rows: Tensor) -> "Draws":
-        names = ("contexts", "actions", "mask", "logprobs", "values", "advantages", "returns")
-        return Draws(*(getattr(self, name)[rows] for name in names))
-
-    def split(self, size: int) -> list["Draws"]:
-        return [self.select(rows) for rows in torch.arange(len(self.contexts)).split(size)]
-
-
-class Bandit:
-    """PPO on the table, in the shape of a stage."""
-
-    rounds, micro_batch_size = UPDATES, 512
-    log_every, eval_every, save_every = UPDATES, 0, 0
-    rounds_per_epoch, eval_every_epoch = None, False
+    rounds, micro_batch_size, log_every = UPDATES, 512, UPDATES
 
     def __init__(self, beta: float, penalty: Penalty) -> None:
+        super().__init__(REFERENCE.log(), steps=2)
         self.beta, self._penalty = beta, penalty
-        self.policy, self.critic = Table(REFERENCE.log()), Table(torch.zeros(CONTEXTS, 1))
 
-    def batches(self, first_round: int) -> Iterator[list[Draws]]:
+    def batches(self, first_round: int) -> Iterator[list[Taken]]:
         for update in range(first_round, self.rounds):
             draws = self.rollout(torch.Generator().manual_seed(update))
             generators = (torch.Generator().manual_seed(update * INNER_EPOCHS + epoch) for epoch in range(INNER_EPOCHS))
@@ -113,54 +72,23 @@ class Bandit:
             yield [draws.select(rows) for order in orders for rows in order.split(BATCH // MINIBATCHES)]
 
     @torch.no_grad()
-    def rollout(self, generator: torch.Generator) -> Draws:
+    def rollout(self, generator: torch.Generator) -> Taken:
         contexts = torch.arange(BATCH) % CONTEXTS
-        actions = draw(self.policy.rows[contexts], torch.rand(BATCH, generator=generator), temperature=1.0, top_p=1.0).tokens
+        taken = draw(self.policy.rows[contexts], torch.rand(BATCH, generator=generator), temperature=1.0, top_p=1.0).tokens
+        places, actions = (each[:, None].expand(-1, 2) for each in (contexts, taken))
         mask = torch.tensor([[True, False]]).expand(BATCH, 2)
-        padding = torch.full((BATCH,), float("nan"))
-        logprobs, reference, values = (
-            torch.stack([each, padding], 1)
-            for each in (
-                self.logprobs(contexts, actions),
-                REFERENCE.float().log()[contexts, actions],
-                self.critic.rows[contexts, 0],
-            )
-        )
-        rewards = token_rewards(REWARDS.float()[contexts, actions], self._penalty(logprobs, reference), mask, self.beta)
+        known = (self.logprobs(places, actions), REFERENCE.float().log()[places, actions], self.values(places))
+        logprobs, reference, values = (each.masked_fill(~mask, float("nan")) for each in known)
+        rewards = token_rewards(REWARDS.float()[contexts, taken], self._penalty(logprobs, reference), mask, self.beta)
         advantages, returns = gae(rewards, values, mask, gamma=1.0, lam=0.95)
-        return Draws(contexts, actions[:, None].expand(-1, 2), mask, logprobs, values, whiten(advantages, mask), returns)
-
-    def logprobs(self, contexts: Tensor, actions: Tensor) -> Tensor:
-        return self.policy.rows.log_softmax(-1)[contexts, actions]
-
-    def loss(self, batch: Draws) -> tuple[dict[str, Tensor], Metrics]:
-        logprobs = self.logprobs(batch.contexts, batch.actions[:, 0])[:, None].expand(-1, 2)
-        values = self.critic.rows[batch.contexts].expand(-1, 2)
-        policy_loss = ppo_policy_loss(logprobs, batch.logprobs, batch.advantages, batch.mask, clip_range=0.2)
-        critic_loss = value_loss(values, batch.values, batch.returns, batch.mask, clip_range=0.5)
-        return {"policy": policy_loss, "critic": critic_loss}, Metrics()
-
-    def evaluate(self, round_: int) -> Evaluation:
-        return Evaluation(Metrics())
-
-
-class Silent:
-    """A watcher that keeps nothing."""
-
-    def log(self, round_: int, metrics: Metrics) -> None: ...
-
-    def evaluated(self, round_: int, evaluation: Evaluation) -> None: ...
-
-    def save(self, round_: int) -> None: ...
+        return Taken(places, actions, mask, logprobs, values, whiten(advantages, mask), returns)
 
 
 def learned(beta: float, penalty: Penalty = k1) -> tuple[Tensor, Tensor]:
     """The logits [contexts, actions] and the values [contexts] that PPO ends with."""
     stage = Bandit(beta, penalty)
     spec = adam(adam_eps=1e-5, schedule=Schedule.linear, steps=UPDATES * INNER_EPOCHS * MINIBATCHES)
-    engine = TorchEngine(Device.cpu, Precision.fp32, deterministic=False)
-    engine.prepare({"policy": Trainable(stage.policy, spec), "critic": Trainable(stage.critic, spec)})
-    loop.train(stage, engine, Silent(), seed=0)  # type: ignore[arg-type]  # it has no parents, artifact or configuration
+    train(stage, spec)
     return stage.policy.rows.detach(), stage.critic.rows.detach()[:, 0]
 
 

@@ -29,7 +29,7 @@ from rlhf.metrics import Metrics
 from rlhf.stages.comparison import calibration
 from rlhf.stages.interface import Evaluation
 from tests.adam import adam
-from tests.oracles.test_bandit import Silent
+from tests.silent import Silent
 
 TRUTH = torch.tensor([1.0, -0.6, 0.3, 0.0], dtype=torch.float64)
 BIAS = 0.5

@@ -15,11 +15,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from rlhf import loop
 from rlhf.algorithms.kl import k1
-from rlhf.config import Device, EarlyStopConfig, Precision
-from rlhf.engine.base import Trainable
-from rlhf.engine.torch_engine import TorchEngine
+from rlhf.config import EarlyStopConfig
 from rlhf.followed import NEVER
 from rlhf.metrics import Mean, Metrics
 from rlhf.result import Objective
@@ -27,6 +24,7 @@ from rlhf.selection import Selection
 from rlhf.stages.interface import Evaluation
 from tests.adam import adam
 from tests.oracles import test_bandit as bandit
+from tests.oracles.tables import Taken, train
 
 REFERENCE = torch.tensor([0.25, 0.22, 0.2, 0.15, 0.12, 0.056, 0.004], dtype=torch.float64)
 GOLD = torch.tensor([0.0, 0.2, 0.4, 0.6, 0.8, 1.0, -2.0], dtype=torch.float64)
@@ -56,10 +54,9 @@ class Hacked(bandit.Bandit):
     def __init__(self, seed: int) -> None:
         super().__init__(beta=0.0, penalty=k1)
         self._seed = seed
-        self.policy, self.critic = bandit.Table(REFERENCE.log()[None]), bandit.Table(torch.zeros(1, 1))
         self.walked: list[tuple[float, float, float]] = []
 
-    def batches(self, first_round: int) -> Iterator[list[bandit.Draws]]:
+    def batches(self, first_round: int) -> Iterator[list[Taken]]:
         for update in range(first_round, self.rounds):
             draws = self.rollout(torch.Generator().manual_seed(self._seed * UPDATES + update))
             yield [replace(draws, metrics=Metrics({"objective/kl": Mean(far(self.now()), 1)}))]
@@ -85,10 +82,7 @@ def walk(seed: int, stops: EarlyStopConfig = NEVER) -> list[tuple[float, float, 
     """KL, score and true reward of PPO's policy after each update, the last one included."""
     stage = Hacked(seed)
     spec = adam(adam_eps=1e-5, steps=UPDATES)
-    engine = TorchEngine(Device.cpu, Precision.fp32, deterministic=False)
-    engine.prepare({"policy": Trainable(stage.policy, spec), "critic": Trainable(stage.critic, spec)})
-    selection = Selection(stops, Objective("reward/gold_gain", "maximize"), None)
-    loop.train(stage, engine, bandit.Silent(), seed=0, selection=selection)  # type: ignore[arg-type]  # no parents, no artifact
+    train(stage, spec, Selection(stops, Objective("reward/gold_gain", "maximize"), None))
     stage.evaluate(0)
     return stage.walked
 

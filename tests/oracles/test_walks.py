@@ -6,24 +6,16 @@ policy is worth is not sampled but worked out: the chance to be at each node aft
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 import pytest
 import torch
 from torch import Tensor
 
-from rlhf import loop
 from rlhf.algorithms.advantages import gae, token_rewards
-from rlhf.algorithms.losses import ppo_policy_loss, value_loss
 from rlhf.algorithms.masks import whiten
-from rlhf.config import Device, Precision
-from rlhf.engine.base import Trainable
-from rlhf.engine.torch_engine import TorchEngine
-from rlhf.metrics import Metrics
 from rlhf.rollout.sample import draw
-from rlhf.stages.interface import Evaluation
 from tests.adam import adam
-from tests.oracles.test_bandit import Silent, Table
+from tests.oracles.tables import Tabular, Taken, train
 from tests.oracles.worlds import EDGES, GOAL, LONGEST, NAMES, NODES, SHORTEST, optimality
 
 UPDATES, BATCH, INNER_EPOCHS, MINIBATCHES = 60, 400, 2, 2
@@ -32,42 +24,16 @@ START = torch.tensor([[0.0 if to in EDGES[node] else -5.0 for to in NAMES] for n
 """Logits [from, to] of a walker that takes each edge alike, and a way that is none every now and then."""
 
 
-@dataclass(frozen=True)
-class Walks:
-    """Walks padded on the right; all tensors are [B, STEPS]."""
+class Walker(Tabular):
+    """An action is the node to go to, and its place the node before, or the start."""
 
-    nodes: Tensor  # the nodes taken; where each was decided is the one before, or the start
-    origins: Tensor
-    mask: Tensor
-    logprobs: Tensor
-    values: Tensor
-    advantages: Tensor
-    returns: Tensor
-    metrics: Metrics = field(default_factory=Metrics)
-
-    @property
-    def weight(self) -> float:
-        return self.mask.sum().item()
-
-    def select(self, rows: Tensor) -> "Walks":
-        names = ("nodes", "origins", "mask", "logprobs", "values", "advantages", "returns")
-        return Walks(*(getattr(self, name)[rows] for name in names))
-
-    def split(self, size: int) -> list["Walks"]:
-        return [self.select(rows) for rows in torch.arange(len(self.nodes)).split(size)]
-
-
-class Walker:
-    """PPO on the table, in the shape of a stage; the critic values each node at each step."""
-
-    rounds, micro_batch_size = UPDATES, 200
-    log_every, eval_every, save_every = UPDATES, 0, 0
-    rounds_per_epoch, eval_every_epoch = None, False
+    rounds, micro_batch_size, log_every = UPDATES, 200, UPDATES
 
     def __init__(self, blind: bool) -> None:
-        self.policy, self.critic, self._blind = Table(START), Table(torch.zeros(NODES, STEPS)), blind
+        super().__init__(START, STEPS)
+        self._blind = blind
 
-    def batches(self, first_round: int) -> Iterator[list[Walks]]:
+    def batches(self, first_round: int) -> Iterator[list[Taken]]:
         for update in range(first_round, self.rounds):
             drawing = torch.Generator().manual_seed(update)
             walks = self.rollout(drawing)
@@ -75,7 +41,7 @@ class Walker:
             yield [walks.select(rows) for order in orders for rows in order.split(BATCH // MINIBATCHES)]
 
     @torch.no_grad()
-    def rollout(self, drawing: torch.Generator) -> Walks:
+    def rollout(self, drawing: torch.Generator) -> Taken:
         starts = 1 + torch.arange(BATCH) % (NODES - 1)
         here, going = starts, torch.ones(BATCH, dtype=torch.bool)
         nodes, origins, mask = [], [], []
@@ -91,31 +57,14 @@ class Walker:
         rewards = token_rewards(scores * (not self._blind), torch.zeros(BATCH, STEPS), true, kl_coef=0.0)
         values = self.values(origin)
         advantages, returns = gae(rewards, values, true, gamma=1.0, lam=0.95)
-        return Walks(walked, origin, true, self.logprobs(origin, walked), values, whiten(advantages, true), returns)
-
-    def logprobs(self, origins: Tensor, nodes: Tensor) -> Tensor:
-        return self.policy.rows.log_softmax(-1)[origins, nodes]
-
-    def values(self, origins: Tensor) -> Tensor:
-        return self.critic.rows[origins, torch.arange(STEPS)]
-
-    def loss(self, batch: Walks) -> tuple[dict[str, Tensor], Metrics]:
-        logprobs, values = self.logprobs(batch.origins, batch.nodes), self.values(batch.origins)
-        policy_loss = ppo_policy_loss(logprobs, batch.logprobs, batch.advantages, batch.mask, clip_range=0.2)
-        critic_loss = value_loss(values, batch.values, batch.returns, batch.mask, clip_range=0.5)
-        return {"policy": policy_loss, "critic": critic_loss}, Metrics()
-
-    def evaluate(self, round_: int) -> Evaluation:
-        return Evaluation(Metrics())
+        return Taken(origin, walked, true, self.logprobs(origin, walked), values, whiten(advantages, true), returns)
 
 
 def learned(blind: bool = False) -> Tensor:
     """The logits [from, to] that PPO ends with; ``blind``: it is never told a score."""
     stage = Walker(blind)
     spec = adam(adam_eps=1e-5, steps=UPDATES * INNER_EPOCHS * MINIBATCHES)
-    engine = TorchEngine(Device.cpu, Precision.fp32, deterministic=False)
-    engine.prepare({"policy": Trainable(stage.policy, spec), "critic": Trainable(stage.critic, spec)})
-    loop.train(stage, engine, Silent(), seed=0)  # type: ignore[arg-type]  # it has no parents, artifact or configuration
+    train(stage, spec)
     return stage.policy.rows.detach()
 
 
