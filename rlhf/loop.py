@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
 
 from rlhf.engine.base import Engine, NonFinite
 from rlhf.metrics import Mean, Metrics, Total
@@ -142,7 +141,7 @@ def learn(stage: Stage[Any], engine: Engine, batches: Iterable[Any], round_: int
         micro_batches = engine.share(batch.split(stage.micro_batch_size))
         for index, micro_batch in enumerate(micro_batches, 1):
             losses, measured = stage.loss(micro_batch)
-            shares = {name: _share(loss, micro_batch.weight, weight) for name, loss in losses.items()}
+            shares = {name: loss / weight for name, loss in losses.items()}  # of the mean over the whole batch
             engine.backward(shares, last=index == len(micro_batches))
             metrics += measured
             metrics += {"loss": Mean(sum(loss.item() for loss in losses.values()), micro_batch.weight)}
@@ -151,11 +150,6 @@ def learn(stage: Stage[Any], engine: Engine, batches: Iterable[Any], round_: int
         _refuse_non_finite(metrics, round_)
         metrics_of_round += metrics
     return metrics_of_round
-
-
-def _share(loss: Tensor, weight: float, of: float) -> Tensor:
-    """What the summed ``loss`` of a micro-batch of ``weight`` units is of the mean over the whole batch, ``of`` units."""
-    return loss / of
 
 
 def _compared(metrics: Metrics) -> Metrics:

@@ -18,6 +18,7 @@ up to rounding at the first step. Log-probabilities are those of the tempered di
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -71,17 +72,18 @@ class Scored:
         return examples, rows, raw, sampled
 
 
-class Grouped(Stage[Responses]):
+C = TypeVar("C", bound=GroupedConfig)
+
+
+class Grouped(Stage[Responses], Generic[C]):
     """A policy, a frozen copy of where it started, and a reward."""
 
     makes = "policy"
     name: str
-    """Of the stage, and of its part of the configuration."""
+    """Of the stage."""
 
-    def __init__(self, setting: Setting) -> None:
-        self._setting, self._run = setting, setting.run
-        config: GroupedConfig = getattr(self._run, self.name)
-        self._grouped = config
+    def __init__(self, setting: Setting, config: C) -> None:
+        self._setting, self._run, self._config = setting, setting.run, config
         start = setting.parents[config.init.name]
         self._tokenizer = load_tokenizer(self._run.model, (), start)
         self._policies = Policies(
@@ -104,7 +106,7 @@ class Grouped(Stage[Responses]):
 
     def trainable(self) -> dict[str, Trainable]:
         """The policy."""
-        config = self._grouped
+        config = self._config
         steps = config.updates * config.inner_epochs * config.minibatches
         return {"policy": Trainable(self._policies.policy, OptimizerSpec.of(config, config.learning_rate, steps))}
 
@@ -139,7 +141,7 @@ class Grouped(Stage[Responses]):
 
     def batches(self, first_round: int) -> Iterator[Iterator[Responses]]:
         """For each update: one rollout, then its minibatches, shuffled anew in each inner epoch."""
-        config = self._grouped
+        config = self._config
         prompts = self._online.prompts(config.batch_size // config.group_size, first_round)
         for update, rows in enumerate(prompts, first_round):
             yield self._minibatches(self.weigh_rollout(self.settle(self.gather(update, rows))), update)
@@ -153,7 +155,7 @@ class Grouped(Stage[Responses]):
 
     def respond(self, prompts: Sequence[Prompt], purpose: str) -> Scored:
         """Sample and score `group_size` responses to each of ``prompts``; ``purpose`` decides the noise."""
-        repeated = [prompt for prompt in prompts for _ in range(self._grouped.group_size)]
+        repeated = [prompt for prompt in prompts for _ in range(self._config.group_size)]
         examples = [example for example, _ in repeated]
         rows, sampled = self._online.sample(repeated, purpose)
         with self._setting.engine.phase("score"), torch.no_grad():
@@ -166,7 +168,7 @@ class Grouped(Stage[Responses]):
     @torch.no_grad()
     def weigh_rollout(self, scored: Scored) -> Responses:
         """Log-probabilities, advantages and weights of scored responses."""
-        config = self._grouped
+        config = self._config
         padded = self._policies.pad(scored.rows)
         ids, mask, targets = padded.ids, padded.mask, padded.targets
         size = config.micro_batch_size
@@ -207,7 +209,7 @@ class Grouped(Stage[Responses]):
 
     def loss(self, batch: Responses) -> tuple[dict[str, Tensor], Metrics]:
         """Summed weighted loss."""
-        config, mask = self._grouped, batch.targets
+        config, mask = self._config, batch.targets
         low, high = self.clip_ranges
         logprobs, entropies = self._policies.logprobs(batch)
         ratio = self.log_ratio((logprobs - batch.logprobs).masked_fill(~mask, 0.0), mask).exp()
@@ -240,7 +242,7 @@ class Grouped(Stage[Responses]):
 
     def networks(self) -> dict[str, Network]:
         """The policy as it started."""
-        return {self._grouped.init.name: self._policies.start()}
+        return {self._config.init.name: self._policies.start()}
 
     def captured(self) -> Captured:
         """The update whose batches were made last."""

@@ -23,25 +23,25 @@ import torch
 from torch import Tensor
 
 from rlhf.algorithms.groups import group_relative, sequence_log_ratio
-from rlhf.config import PolicyRatio, TokenWeighting
+from rlhf.config import GRPOConfig, PolicyRatio, TokenWeighting
 from rlhf.lineage import READS
 from rlhf.stages.grouped import Grouped, Scored
 from rlhf.stages.interface import Setting
 from rlhf.stages.online import Prompt
 
 
-class GRPO(Grouped):
+class GRPO(Grouped[GRPOConfig]):
     """Responses judged beside their group."""
 
     reads = READS["grpo"]
     name = "grpo"
 
     def __init__(self, setting: Setting) -> None:
-        config = self._config = setting.run.grpo
+        config = setting.run.grpo
         high = config.clip_range if config.clip_range_high is None else config.clip_range_high
         self.clip_ranges = (config.clip_range, high)
         self.kl_in_reward = config.kl_in_reward
-        super().__init__(setting)
+        super().__init__(setting, config)
 
     def advantages(self, scores_GK: Tensor) -> Tensor:
         """Each score minus its group's mean, over the deviation of `scale_by`."""

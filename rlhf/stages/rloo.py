@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from rlhf.algorithms.groups import leave_one_out, sequence_log_ratio
+from rlhf.config import RLOOConfig
 from rlhf.lineage import READS
 from rlhf.stages.grouped import Grouped
 from rlhf.stages.interface import Setting
 
 
-class RLOO(Grouped):
+class RLOO(Grouped[RLOOConfig]):
     """Whole responses, judged by the mean of the others."""
 
     reads = READS["rloo"]
@@ -25,9 +26,9 @@ class RLOO(Grouped):
     kl_in_reward = True
 
     def __init__(self, setting: Setting) -> None:
-        self._config = setting.run.rloo
-        self.clip_ranges = (self._config.clip_range, self._config.clip_range)
-        super().__init__(setting)
+        config = setting.run.rloo
+        self.clip_ranges = (config.clip_range, config.clip_range)
+        super().__init__(setting, config)
 
     def advantages(self, scores_GK: Tensor) -> Tensor:
         """Each score minus the mean of the others'."""

@@ -7,19 +7,20 @@ from typing import Any
 import pytest
 import torch
 
-from rlhf import chain, loop
+from rlhf import chain
 from rlhf.algorithms import losses
 from rlhf.data import generated
 from rlhf.data.records import Example
 from rlhf.rewards import model as reward_model
 from rlhf.stages import comparison, rm
 from rlhf.stages.batches import Ranked
+from tests.doctor.breaks.parts import misdivided
 
 Patch = pytest.MonkeyPatch
 
 
 def loss_divided_twice(patch: Patch) -> None:
-    patch.setattr(loop, "_share", lambda loss, weight, of: loss / of / weight)
+    misdivided(patch, rm.RewardModel, lambda loss, weight, of: loss / of / weight)
 
 
 def score_on_padding(patch: Patch) -> None:

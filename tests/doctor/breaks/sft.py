@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 from torch import Tensor
 
-from rlhf import chain, loop
+from rlhf import chain
 from rlhf.algorithms import masks
 from rlhf.data import generated
 from rlhf.engine.optimizer import OptimizerSpec
 from rlhf.stages import examples, sft
 from rlhf.stages.batches import Sequences
+from tests.doctor.breaks.parts import misdivided
 
 Patch = pytest.MonkeyPatch
 
@@ -64,7 +65,7 @@ def begin_doubled(patch: Patch) -> None:
 
 
 def mean_of_means(patch: Patch) -> None:
-    patch.setattr(loop, "_share", lambda loss, weight, of: loss / weight / 2)  # there are two micro-batches
+    misdivided(patch, sft.SFT, lambda loss, weight, of: loss / weight / 2)  # there are two micro-batches
 
 
 def schedule_too_fast(patch: Patch) -> None:
