@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,19 +40,18 @@ def learns_at_once(family: str, adapters: bool) -> list[str]:
     ]
 
 
-def overrides(cell: Cell) -> list[str]:
+def overrides(cell: Cell, more: Sequence[str]) -> list[str]:
     family, stage, sharding, checkpointing, adapters = cell
     zero, offload = sharding.split()
     again = f"{stage}.gradient_checkpointing={str(checkpointing).lower()}"
-    return [f"stage={stage}", *learns_at_once(family, adapters), f"zero={zero}", f"offload={offload}", again]
+    return [f"stage={stage}", *learns_at_once(family, adapters), *more, f"zero={zero}", f"offload={offload}", again]
 
 
-def answers(cells: list[Cell], ranks: int, folder: Path) -> dict[str, Any]:
-    """What each cell found, computed on ``ranks`` processes; plain torch is recorded here first."""
+def answers(cells: list[Cell], ranks: int, folder: Path, *more: str) -> dict[str, Any]:
+    """What each cell found, computed on ``ranks`` processes; plain torch is recorded here first. ``more``: of all cells."""
     for family, stage, adapters in sorted({(cell[0], cell[1], cell[4]) for cell in cells}):
-        settings = [f"stage={stage}", *learns_at_once(family, adapters)]
-        run = make_run(folder, *settings)
-        parents = train_parents(folder, make_run(folder, f"stage={stage}", *learns_at_once(family, False)))
+        run = make_run(folder, f"stage={stage}", *learns_at_once(family, adapters), *more)
+        parents = train_parents(folder, make_run(folder, f"stage={stage}", *learns_at_once(family, False), *more))
         plain = build(run, TorchEngine(run.device, run.precision, run.deterministic), parents)
         batches = record(plain, updates=5)
         batches.append(batches[0])  # its loss tells what the fifth update made of the weights
@@ -63,7 +63,7 @@ def answers(cells: list[Cell], ranks: int, folder: Path) -> dict[str, Any]:
             {"batches": batches, "rows": rows, "scored": scored, "parents": parents}, folder / f"{family}-{stage}-{adapters}.pt"
         )
     listed = [
-        {"name": " ".join(map(str, cell)), "overrides": overrides(cell), "recorded": f"{cell[0]}-{cell[1]}-{cell[4]}.pt"}
+        {"name": " ".join(map(str, cell)), "overrides": overrides(cell, more), "recorded": f"{cell[0]}-{cell[1]}-{cell[4]}.pt"}
         for cell in cells
     ]
     (folder / "cells.json").write_text(json.dumps(listed))
@@ -103,6 +103,15 @@ def test_the_reference_point_is_that_of_all_ranks(tmp_path: Path) -> None:
 def test_prompts_of_which_nothing_is_kept_keep_ranks_alike(tmp_path: Path) -> None:
     cells: list[Cell] = [("llama", "best_of_n", "2 none", True, False), ("llama", "best_of_n", "3 none", False, True)]
     found = answers(cells, 2, tmp_path)
+    assert [found[" ".join(map(str, cell))] for cell in cells] == [[], []]
+
+
+@pytest.mark.slow
+def test_several_reward_models_disagree_as_far_on_all_ranks(tmp_path: Path) -> None:
+    cells: list[Cell] = [("llama", "ppo", "2 none", False, False), ("llama", "ppo", "3 none", False, True)]
+    found = answers(cells, 2, tmp_path, "reward.members=3", "reward.disagreement_coef=0.7")
+    recorded = [torch.load(path, weights_only=False)["scored"] for path in tmp_path.glob("llama-ppo-*.pt")]
+    assert len(recorded) == 2 and min(each["objective/disagreement"] for each in recorded) > 1e-2
     assert [found[" ".join(map(str, cell))] for cell in cells] == [[], []]
 
 

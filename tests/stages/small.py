@@ -55,7 +55,8 @@ def learn(stage: Stage, batches: list[Batch], micro_batch_size: int) -> list[dic
 
 
 def score(stage: Stage, batches: list[Batch]) -> dict[str, float]:
-    """What is measured with the networks as they are: by PPO of recorded responses KL, scores, entropy; by KTO its point."""
+    """What is measured with the networks as they are: by PPO of recorded responses KL, scores, entropy and how
+    far several reward models disagree; by KTO its point."""
     if isinstance(stage, KTO):
         return {"kto/reference_point": stage.reference_point(tokens(batches[0].answers) + tokens(batches[1].answers), 2)}
     if not isinstance(stage, PPO):
@@ -63,7 +64,8 @@ def score(stage: Stage, batches: list[Batch]) -> dict[str, float]:
     rows = tokens(batches[0]) + tokens(batches[1])
     examples = [example for example, _ in stage._online._prompts[: len(rows)]]
     measured = stage.score_rollout(examples, rows).metrics.values_by_name()
-    return {name: measured[name] for name in ("objective/kl", "objective/scores", "objective/entropy")}
+    names = ("objective/kl", "objective/scores", "objective/entropy", "objective/disagreement")
+    return {name: measured[name] for name in names if name in measured}
 
 
 def tokens(batch: Padded) -> list[Tokens]:
