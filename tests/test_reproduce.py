@@ -44,6 +44,21 @@ def test_a_run_made_again_has_equal_bytes(
     assert (first / weights).read_bytes() == (second / weights).read_bytes()
 
 
+def test_a_run_that_several_reward_models_scored_has_equal_bytes(
+    make_run: Callable[..., Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It starts from both of them and trains neither again; made again itself, the second is the second."""
+    ended: list[Result] = []
+    first = chain.execute(make_run("stage=ppo", "reward.members=2"), lambda each, reused: ended.append(each))
+    one, other = (each for each in ended if each.stage == "rm")
+    assert reproduce.main([first.folder]) == 0
+    said = capsys.readouterr().out
+    assert f"parents.rm={one.artifact}\n" in said and f"parents.rm_members=[{other.artifact}]\n" in said
+    assert "equal: the artifact's bytes and the final metrics" in said and again(tmp_path).name.startswith("ppo-")
+    assert reproduce.main([other.folder]) == 0
+    assert "equal: the artifact's bytes and the final metrics" in capsys.readouterr().out
+
+
 def test_other_values_are_compared_and_the_chain_can_be_trained_whole(
     make_run: Callable[..., Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

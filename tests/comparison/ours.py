@@ -105,7 +105,8 @@ def bare_ppo(run: Run, said: Any) -> Any:
     """Stage `ppo` whose policies, critic and reward are all ``said``; scores are raw."""
     stage = bare(PPO, run, _policies=said, _networks=said, _moved=Mean(0.0, 0), _kl_coef=run.ppo.kl_coef)
     stage._online = object.__new__(Online)
-    stage._online._policies, stage._online._reward, stage._online.scale = said, said, Scale()
+    stage._online._policies, stage._online._reward = said, said
+    stage._online.start_scores, stage._online.scale = None, Scale()
     stage._online._setting, stage._online._run, stage._online._config = stage._setting, run, run.ppo
     return stage
 

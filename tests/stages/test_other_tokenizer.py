@@ -12,6 +12,7 @@ from rlhf.config import Run
 from rlhf.engine.torch_engine import TorchEngine
 from rlhf.fault import Fault
 from rlhf.models.template import prompt_tokens, response_tokens
+from rlhf.rewards.ensemble import Ensemble
 from rlhf.rewards.model import ModelReward, RereadingReward
 from rlhf.stages.interface import Stage
 from rlhf.stages.ppo import PPO
@@ -80,3 +81,34 @@ def test_a_whole_chain_with_two_tokenizers_finishes(make_run: Callable[..., Run]
     result = chain.execute(make_run("stage=ppo", *OTHER, "reward_model.arch.family=gpt2"))
     assert result.status.name == "finished", result.message
     assert "reward/gain" in result.metrics
+
+
+def test_reward_models_that_score_together_each_read_in_their_own_tokens(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    """Brought by the user: the first reads the policy's tokens, the others text. Each says what it would say alone."""
+    own = small.train_parents(tmp_path, make_run("stage=ppo"))
+    other = small.train_parents(tmp_path, make_run("stage=ppo", *OTHER))["rm"]
+    brought = (f"parents.sft={own['sft']}", f"parents.rm={own['rm']}", f"parents.rm_members=[{other}]")
+    run = make_run("stage=ppo", "reward.members=2", *brought)
+    result = chain.execute(run)
+    assert result.status.name == "finished", result.message
+    assert result.metrics["eval/disagreement"] > 0 and list(result.parents) == ["sft", "rm", "rm.1"]
+
+    engine = TorchEngine(run.device, run.precision, run.deterministic)
+    ppo = small.build(run, engine, {"sft": own["sft"], "rm": own["rm"], "rm.1": other})
+    assert isinstance(ppo, PPO) and isinstance(ppo._networks.reward, Ensemble)
+    reward, reads = ppo._online._reward, [type(member) for member in ppo._networks.reward.members]
+    assert isinstance(reward, Ensemble) and reads == [ModelReward, RereadingReward] and ppo._networks.critic_speaks_scores
+    examples, prompts = zip(*ppo._online._prompts[:4], strict=True)
+    texts = ["It opens at six.", "The bakery, on Mondays", "Hello!", "At two"]
+    rows = list(zip(prompts, response_tokens(ppo._tokenizer, texts), strict=True))
+    alone = [scale(member.score(examples, texts, rows)) for member, scale in zip(reward.members, reward.scales, strict=True)]
+    together = (reward.score(examples, texts, rows) - reward.scales[0].mean) / reward.scales[0].deviation
+    torch.testing.assert_close(together, torch.stack(alone, 1), atol=1e-5, rtol=1e-4)
+    assert (alone[0] - alone[1]).abs().max() > 0.01
+
+
+@pytest.mark.slow
+def test_reward_models_that_score_together_may_all_read_text(make_run: Callable[..., Run]) -> None:
+    result = chain.execute(make_run("stage=ppo", *OTHER, "reward.members=3", "reward.pessimism=worst"))
+    assert result.status.name == "finished", result.message
+    assert result.metrics["eval/disagreement"] > 0 and list(result.parents) == ["sft", "rm", "rm.1", "rm.2"]
