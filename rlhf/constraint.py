@@ -29,9 +29,11 @@ class Constraint:
         found = re.fullmatch(r"\s*([\w/@.]+)\s*(<=|>=|<|>)\s*(\S+)\s*", written)
         try:
             assert found is not None
-            return cls(found[1], found[2], float(found[3]))
+            bound = float(found[3])
+            assert math.isfinite(bound)
+            return cls(found[1], found[2], bound)
         except (AssertionError, ValueError):
-            rule = "write a metric, one of <= < >= >, and a number, as in \"sweep.constraints=['mem/peak_gib <= 40']\""
+            rule = "write a metric, one of <= < >= >, and a finite number, as in \"sweep.constraints=['mem/peak_gib <= 40']\""
             raise Fault(f"sweep.constraints: {written}: {rule}") from None
 
     def excess(self, values: Mapping[str, float]) -> float | None:

@@ -58,7 +58,9 @@ def test_a_constraint_on_what_was_not_measured_is_not_kept() -> None:
     assert goal.broken(result(metrics={"eval/kl": 9.0})) == []
 
 
-@pytest.mark.parametrize("written", ["mem/peak_gib", "mem/peak_gib = 4", "mem/peak_gib <= much", "<= 4"])
+@pytest.mark.parametrize(
+    "written", ["mem/peak_gib", "mem/peak_gib = 4", "mem/peak_gib <= much", "eval/kl <= nan", "eval/kl < inf", "<= 4"]
+)
 def test_a_constraint_is_metric_sign_number(written: str) -> None:
     with pytest.raises(Fault, match="sweep.constraints"):
         Constraint.parse(written)

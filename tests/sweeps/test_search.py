@@ -1,5 +1,6 @@
 """Studies that search, repeat, keep to limits and share parents, with fake trials."""
 
+import math
 import shutil
 import sys
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from omegaconf import OmegaConf
 from optuna.trial import TrialState
 
 from rlhf.config import Sampler
+from rlhf.constraint import Constraint
 from rlhf.result import Objective, Result, Status
 from sweeps import limits, screening, study
 from sweeps.goal import Goal
@@ -145,6 +147,21 @@ def test_a_sampler_hears_of_a_point_again_as_it_heard_first(tmp_path: Path) -> N
     record.pass_over(record.propose(), entry)
     told = optuna.load_study(study_name=tmp_path.name, storage=f"sqlite:///{tmp_path / 'study.db'}").trials
     assert [(each.state.name, each.constraints) for each in told] == [("PRUNED", {"fits": 1.0})] * 2
+
+
+@pytest.mark.parametrize("sampler", [Sampler.tpe, Sampler.nsga2])
+def test_a_constraint_on_what_came_out_as_no_number_ends_no_search(tmp_path: Path, sampler: Sampler) -> None:
+    space = Space((Dimension("x", "x", Interval(0.0, 1.0, False, False)),), (), (), {})
+    goal = Goal((Objective("eval/loss", "minimize"),), (Constraint.parse("eval/kl <= 10"),))
+    record = Record(tmp_path, None, space, goal, sampler, 1)
+    for number in range(12):  # from ten trials on they are learnt from
+        proposal = record.propose()
+        entry = record.begin(number, str(number), [], proposal.point, proposal)
+        kl = (math.nan, math.inf, -math.inf, 1.0)[number % 4]
+        metrics = {"eval/loss": proposal.point["x"], "eval/kl": kl}
+        record.end(entry, Result(Status.finished, "sft", "tiny", "r", "s", metrics=metrics))
+    told = optuna.load_study(study_name=tmp_path.name, storage=f"sqlite:///{tmp_path / 'study.db'}").trials
+    assert [each.constraints["eval/kl <= 10"] for each in told[:4]] == [1.0, math.inf, -math.inf, -9.0]
 
 
 def proposals(folder: Path, sampler: Sampler, *sessions: int) -> list[float]:
