@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from rlhf.config import SweepMode
 from rlhf.result import Result, Status
 from sweeps import screening
 from sweeps.answer.standing import Spread
@@ -82,7 +83,7 @@ class Progress:
         return f" (about {_duration(self._seconds / self._done * left / self._at_once)} left)" if left > 0 else ""
 
 
-def summary(trials: Trials, left: int, why_ended: str) -> list[str]:
+def summary(trials: Trials, mode: SweepMode, left: int, why_ended: str) -> list[str]:
     """The last lines: where the rows are, the best trial, what can be done next. ``left`` trials were kept from running."""
     folder = trials.folder
     lines = [why_ended] if why_ended else []
@@ -92,9 +93,10 @@ def summary(trials: Trials, left: int, why_ended: str) -> list[str]:
     kept = [entry for entry, _ in trials.ended() if entry.status in KEPT and entry.reason != "fault"]
     ran = [entry for entry in kept if (trials.path(entry.number) / "log.txt").exists()]
     if ran:
+        again = "" if mode is SweepMode.tune else "; fresh=true runs every cell again"  # which a search refuses
         lines.append(
             f"failed or did not fit: {_numbers(ran)} (why: {folder}/trials/{ran[0].number:04d}/log.txt). They are not run "
-            f"again by the same command unless their folder is deleted; fresh=true runs every cell again"
+            f"again by the same command unless their folder is deleted{again}"
         )
     if lost := [entry for entry, _ in trials.ended() if entry.status == Status.lost.name]:
         lines.append(f"{len(lost)} lost ({_numbers(lost)}); the same command runs them again")

@@ -146,7 +146,7 @@ def _run(run: Run, session: Session, slots: Slots, command: Command | None, chai
     terminal.console().print(terminal.cells(found, standing.of(found)))
     left = session.left if interrupted else 0
     print(bill(found))
-    print("\n".join(summary(trials, left, session.why_ended)))
+    print("\n".join(summary(trials, session.mode, left, session.why_ended)))
     if session.mode is SweepMode.screen and not left:
         print("\n".join(report_effects(trials, session.space)))
     shown.show(run, trials, session.space, rows, left)

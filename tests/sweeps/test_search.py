@@ -83,6 +83,16 @@ def test_a_finite_space_is_never_searched_twice(run_study: Study, ran: Ran) -> N
     assert sorted(ran()) == [1e-3, 2e-3, 3e-3]
 
 
+def test_the_last_lines_of_a_search_advise_nothing_that_it_refuses(
+    run_study: Study, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ("sweep.mode=tune", "sweep.trials=1", "sft.learning_rate=1e30", "sft.weight_decay=0,0.1")
+    assert run_study(*command) == 0
+    said = capsys.readouterr().out
+    assert "failed or did not fit: 0000" in said and "fresh" not in said
+    assert run_study(*command, "fresh=true") == 2
+
+
 def test_what_needs_more_of_everything_than_a_cell_that_ran_out_of_memory_is_not_run(
     run_study: Study, rows: Rows, ran: Ran
 ) -> None:
