@@ -11,11 +11,11 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from rlhf.config import Run
+from rlhf.config import Run, SweepMode
 from rlhf.result import Result, Status
 from rlhf.sealed import write_atomically
 from sweeps import option
-from sweeps.cells import common
+from sweeps.cells import Grid, common
 from sweeps.goal import Goal
 from sweeps.record import RUNNING, Entry
 from sweeps.space import Choices, Space
@@ -78,6 +78,7 @@ class Logbook:
         trials = [
             {
                 "number": each.number,
+                "digest": each.digest,
                 "overrides": each.overrides,
                 "point": each.point,
                 "status": each.status,
@@ -91,7 +92,7 @@ class Logbook:
 
 
 def about(
-    run: Run, space: Space, goal: Goal, words: list[str], planned: int | None, at_once: int, left_out: dict[str, int]
+    run: Run, space: Space, goal: Goal, words: list[str], planned: int | None, at_once: int, grid: Grid
 ) -> dict[str, Any]:
     """What does not change while the study runs: goal, space, settings and the command, in plain JSON.
 
@@ -108,7 +109,8 @@ def about(
         "constraints": [str(each) for each in goal.constraints],
         "space": [_dimension(each.key, each.name, each.domain) for each in space.dimensions],
         "fixed": common(space),
-        "left_out": left_out,
+        "left_out": grid.left_out,
+        "design": {each.digest: each.point for each in grid.cells} if run.sweep.mode is SweepMode.screen else {},
         "words": words,
         "option": option.sets(space.fixed),
         "config_dir": option.config_dir(),

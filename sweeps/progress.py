@@ -4,14 +4,12 @@ from pathlib import Path
 
 from rlhf.config import SweepMode
 from rlhf.result import Result, Status
-from sweeps import screening
 from sweeps.answer.standing import Spread
 from sweeps.answer.words import ends
 from sweeps.cells import label
 from sweeps.goal import Goal, measurements
 from sweeps.record import Entry
 from sweeps.seeds import are_distinguishable, is_mean
-from sweeps.space import Point, Space
 from sweeps.trials import Trials
 
 KEPT = ("failed", "infeasible")
@@ -151,33 +149,6 @@ def _best(trials: Trials) -> list[str]:
         said = ", ".join(f"{each.metric} {with_interval(result, each.metric)}" for each in goal.objectives)
         lines.append(f"  {entry.number:04d} {said}: {label(entry.point)}")
     return lines
-
-
-def effects(trials: Trials, space: Space) -> list[screening.Effect]:
-    """The effect of each switch of a screening on the first objective; empty unless all its runs have finished."""
-    measured = _measured(trials)
-    return screening.effects(space, measured) if len(measured) >= screening.count(space) else []
-
-
-def report_effects(trials: Trials, space: Space) -> list[str]:
-    """The effects of a screening, one a line."""
-    metric, found = trials.goal.objectives[0].metric, effects(trials, space)
-    if not found:
-        planned = screening.count(space)
-        return [f"{planned - len(_measured(trials))} of {planned} runs did not finish, so the effects cannot be told apart"]
-    told = found[0].ends is not None
-    head = f"effect on {metric} of the second value against the first{', with its 95 % interval' if told else ''}:"
-    return [head, *(f"  {screening.line(each)}" for each in found), *([] if told else [screening.UNTOLD])]
-
-
-def _measured(trials: Trials) -> list[tuple[Point, dict[int, float]]]:
-    """Finished trials with their first objective by seed."""
-    metric = trials.goal.objectives[0].metric
-    finished = [(entry, result) for entry, result in trials.ended() if result.status is Status.finished]
-    values = [(entry, result, measurements(result).get(metric)) for entry, result in finished]
-    return [
-        (entry.point, trials.by_seed(entry) or {result.seed: value}) for entry, result, value in values if value is not None
-    ]
 
 
 def _numbers(entries: list[Entry]) -> str:

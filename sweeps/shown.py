@@ -5,11 +5,12 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from rlhf.config import Run, SweepMode, TrackerKind
+from rlhf.config import Run, TrackerKind
 from rlhf.tracking.about import SWEPT, TRIAL, OfStudy, column, swept
 from rlhf.tracking.tracker import show_study
 from sweeps import frame, logbook, progress
 from sweeps.goal import measurements
+from sweeps.screening import Effect
 from sweeps.space import Space, text
 from sweeps.table import BEFORE_METRICS, RUN_OF_SEED
 from sweeps.trials import Trials
@@ -18,17 +19,16 @@ TEXTS = ("number", "run_folder", *BEFORE_METRICS)
 """Columns of ``trials.csv`` that are no numbers, also where they look like some."""
 
 
-def show(run: Run, trials: Trials, space: Space, rows: list[dict[str, str]], left: int) -> None:
+def show(run: Run, trials: Trials, space: Space, effects: list[Effect], rows: list[dict[str, str]], left: int) -> None:
     """Show the study that began as ``run`` and whose ``trials.csv`` has ``rows``; ``left`` trials were kept from running."""
     if run.tracker.kind is not TrackerKind.none and rows:
-        show_study(run.tracker, about(run, trials, space, rows, left))
+        show_study(run.tracker, about(run, trials, space, effects, rows, left))
 
 
-def about(run: Run, trials: Trials, space: Space, rows: list[dict[str, str]], left: int) -> OfStudy:
-    """The study as a tracker is told of it."""
+def about(run: Run, trials: Trials, space: Space, effects: list[Effect], rows: list[dict[str, str]], left: int) -> OfStudy:
+    """The study as a tracker is told of it; ``effects`` are those of a screening."""
     name = trials.folder.name
     config = frame.frame(space, trials.goal, run)
-    effects = progress.effects(trials, space) if run.sweep.mode is SweepMode.screen else []
     tables = {
         "trials": [{key: _cell(key, value) for key, value in row.items()} for row in rows],
         "front": _front(trials) if len(trials.goal.objectives) > 1 else [],

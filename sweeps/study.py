@@ -33,6 +33,7 @@ from rlhf.sealed import make_folder
 from sweeps import epochs, frame, logbook, shown
 from sweeps.answer import folder as answer
 from sweeps.answer import standing, terminal
+from sweeps.answer.effects import effects, report_effects
 from sweeps.answer.refresh import Refresher
 from sweeps.answer.words import bill
 from sweeps.cells import Composer, Grid, label, study_name
@@ -42,7 +43,7 @@ from sweeps.legal import as_judged, legal
 from sweeps.logbook import Logbook
 from sweeps.parents import ChainOf, asker
 from sweeps.plan import Characterization, Plan, Tuning
-from sweeps.progress import Progress, report_effects, summary
+from sweeps.progress import Progress, summary
 from sweeps.record import Record
 from sweeps.session import Session
 from sweeps.space import Space
@@ -117,7 +118,7 @@ def _session(folder: Path, found: Grid, composer: Composer, slots: Slots, words:
         plan = Tuning(record, composer, run.sweep.trials, trials.is_cut_off)
         planned, kept = run.sweep.trials, trials.ended_count()
     at_once = slots.at_once(devices_of(run))
-    about = logbook.about(run, composer.space, goal, words, planned, at_once, found.left_out)
+    about = logbook.about(run, composer.space, goal, words, planned, at_once, found)
     book = Logbook(folder, about, lambda: record.entries().values())
     progress = Progress(planned, kept, at_once, goal)
     return Session(run.sweep, composer, trials, plan, progress, book)
@@ -148,8 +149,8 @@ def _run(run: Run, session: Session, slots: Slots, command: Command | None, chai
     print(bill(found))
     print("\n".join(summary(trials, session.mode, left, session.why_ended)))
     if session.mode is SweepMode.screen and not left:
-        print("\n".join(report_effects(trials, session.space)))
-    shown.show(run, trials, session.space, rows, left)
+        print("\n".join(report_effects(found)))
+    shown.show(run, trials, session.space, effects(found)[0], rows, left)
     return EXIT_STOPPED if interrupted and (left or session.unbounded) else EXIT_OK
 
 

@@ -5,7 +5,7 @@ import re
 import shlex
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -168,7 +168,7 @@ def read(path: Path, tracks: Tracks | None = None, running: bool | None = None) 
         objectives = tuple(Objective(**each) for each in book["objectives"])
         goal = Goal(objectives, tuple(map(Constraint.parse, book["constraints"])))
         stays = sorted((Stay(**each) for each in book["runs"]), key=lambda stay: stay.began)
-        entries = [Entry(each["number"], 0, "", *(each[name] for name in _PARTS)) for each in book["trials"]]
+        entries = [_entry(each) for each in book["trials"]]
     except (TypeError, AssertionError, Fault):
         raise Fault(f"{path / logbook.NAME}: is missing or not whole; the study's own command writes it anew") from None
     running = is_at_work(path) if running is None else running
@@ -178,7 +178,9 @@ def read(path: Path, tracks: Tracks | None = None, running: bool | None = None) 
     return Study(path, book, goal, found, stays, time.time(), running, parents)
 
 
-_PARTS = ("overrides", "point", "status", "reason")
+def _entry(row: Mapping[str, Any]) -> Entry:
+    parts = (row[name] for name in ("overrides", "point", "status", "reason"))
+    return Entry(row["number"], 0, row.get("digest", ""), *parts)
 
 
 def shown(value: str) -> str:
@@ -201,7 +203,7 @@ def _trial(path: Path, entry: Entry, goal: Goal, shown: Sequence[str], running: 
         gone = Result(Status[entry.status], "", "", "", "", reason=entry.reason, message="its result was deleted")
         result = Result.read(folder / "result.json") or gone
     elif not running:
-        entry = Entry(entry.number, entry.trial, "", entry.overrides, entry.point, Status.lost.name, "sweeper")
+        entry = replace(entry, status=Status.lost.name, reason="sweeper")
     settings = table.settings(entry)
     values = goal.values(result) if result else None
     finished = result is not None and result.status is Status.finished
