@@ -253,7 +253,7 @@ def test_every_key_of_a_stage_can_be_tried_or_it_is_said_why_not(stage: str) -> 
         (("lora=dim8", "reward_lora=dim8", "ppo.critic_init=sft", "ppo.score_after_end=true"), True),
         (("precision=bf16",), True),
         (("reward.members=3",), True),
-        (("zero=2", "ranks=2", "ppo.micro_batch_size=2"), False),
+        (("zero=2", "ranks=2", "ppo.micro_batch_size=2", "reward.members=2"), False),
         (("zero=3", "lora=dim8"), False),
     ],
 )
