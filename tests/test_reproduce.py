@@ -9,6 +9,7 @@ import torch
 from omegaconf import OmegaConf
 
 from rlhf import chain, provenance, reproduce
+from rlhf.closing import Ended
 from rlhf.config import CONF, Run
 from rlhf.result import Result
 from tests.stages import small
@@ -48,9 +49,9 @@ def test_a_run_that_several_reward_models_scored_has_equal_bytes(
     make_run: Callable[..., Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It starts from both of them and trains neither again; made again itself, the second is the second."""
-    ended: list[Result] = []
-    first = chain.execute(make_run("stage=ppo", "reward.members=2"), lambda each, reused: ended.append(each))
-    one, other = (each for each in ended if each.stage == "rm")
+    ended: list[Ended] = []
+    first = chain.execute(make_run("stage=ppo", "reward.members=2"), ended.append)
+    one, other = (each.result for each in ended if each.result.stage == "rm")
     assert reproduce.main([first.folder]) == 0
     said = capsys.readouterr().out
     assert f"parents.rm={one.artifact}\n" in said and f"parents.rm_members=[{other.artifact}]\n" in said
