@@ -166,7 +166,10 @@ class Session:
             self.say(self.progress.settled(entry, result))
             return
         known = {seed: kept[seed] for seed in self._seeds if seed in kept}
-        self._open.append(Open(entry, found.cell, [seed for seed in self._seeds if seed not in kept], known))
+        trial = Open(entry, found.cell, [seed for seed in self._seeds if seed not in kept], known)
+        self._open.append(trial)
+        if not trial.seeds:
+            self._end(trial, joined([*known.values()], len(self._seeds)))
 
     def _job_of(self, trial: Open) -> pool.Job | None:
         """The next run of a trial, unless it waits for something, or has ended for want of a parent."""

@@ -81,13 +81,19 @@ class Trials(Ends):
 
     def begin(self, found: Next) -> tuple[Entry, dict[int, Result]]:
         """Give the cell a folder and record that it starts; also the runs it has had under other seeds, which count."""
-        entries = self.record.entries()
-        known = entries.get(found.cell.digest)
-        number = known.number if known else max((entry.number for entry in entries.values()), default=-1) + 1
+        known = self.record.entries().get(found.cell.digest)
+        number = known.number if known else self._next_number()
         self.path(number).mkdir(parents=True, exist_ok=True)
         kept = {} if found.cell.run.fresh or len(self.seeds) < 2 else kept_apart(self.path(number))
         (self.path(number) / "result.json").unlink(missing_ok=True)
         return self.record.begin(number, found.cell.digest, found.cell.overrides, found.cell.point, found.proposal), kept
+
+    def _next_number(self) -> int:
+        """Above all that are recorded and all folders that hold something: those are of a record that was moved away."""
+        taken = [entry.number for entry in self.record.entries().values()]
+        folders = (self.folder / "trials").glob("*/")
+        taken += [int(each.name) for each in folders if each.name.isdigit() and any(each.iterdir())]
+        return max(taken, default=-1) + 1
 
     def freeze(self, folder: Path, cell: Cell, composed: DictConfig | None = None, number: int | None = None) -> None:
         """Write the cell's configuration into ``folder``, so that no later edit reaches the run.

@@ -1,0 +1,49 @@
+"""A study whose database was moved away: it begins anew, and nothing in the folders of before is taken for today's."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Study = Callable[..., int]
+Rows = Callable[[], list[dict[str, str]]]
+Ran = Callable[[], list[float]]
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_other_cells_get_folders_of_their_own(run_study: Study, rows: Rows, ran: Ran, tmp_path: Path, seeds: int) -> None:
+    """What lies in a folder of before stays: seeds that finished, verdicts, results."""
+    fixed, study = (f"sweep.seeds={seeds}", "sweep.parallel=1"), tmp_path / "studies/s"
+    assert run_study("sft.learning_rate=1e-3,2e-3", *fixed) == 0
+    (study / "study.db").unlink()
+    before = [each.read_bytes() for each in sorted((study / "trials").rglob("*.*"))]
+    assert run_study("sft.learning_rate=7e-3,1e-3", *fixed) == 0
+    assert ran()[2 * seeds :] == [7e-3] * seeds + [1e-3] * seeds
+    assert [(row["number"], row["sft.learning_rate"], row["status"]) for row in rows()] == [
+        ("0002", "0.007", "finished"),
+        ("0003", "0.001", "finished"),
+    ]
+    kept = [each for each in sorted((study / "trials").rglob("*.*")) if each.relative_to(study / "trials").parts[0] < "0002"]
+    assert [each.read_bytes() for each in kept] == before
+
+
+def test_a_folder_that_holds_nothing_is_free(run_study: Study, rows: Rows, tmp_path: Path) -> None:
+    """As one whose sweeper died before it could record the trial."""
+    (tmp_path / "studies/s/trials/0000").mkdir(parents=True)
+    assert run_study("sft.learning_rate=1e-3,2e-3") == 0
+    assert [row["number"] for row in rows()] == ["0000", "0001"]
+
+
+def test_a_trial_with_all_its_seeds_has_ended(run_study: Study, rows: Rows, ran: Ran, tmp_path: Path) -> None:
+    command = ("sft.learning_rate=1e7,1e-3", "sweep.seeds=2", "sweep.parallel=1")
+    assert run_study(*command) == 0
+    assert [row["status"] for row in rows()] == ["lost", "finished"]
+    trials = tmp_path / "studies/s/trials"
+    shutil.rmtree(trials / "0000")
+    shutil.copytree(trials / "0001", trials / "0000")
+    count = len(ran())
+    assert run_study(*command) == 0
+    assert [row["status"] for row in rows()] == ["finished"] * 2 and len(ran()) == count
+    assert json.loads((trials / "0000/result.json").read_text())["message"] == "mean of 2 seeds"
