@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from rlhf.doctor import of_computation, of_policies, of_sampling
+from rlhf.doctor import of_computation, of_policies, of_sampling, of_signs
 from rlhf.doctor.finding import Finding, History
 from rlhf.report.folder import rows
 from rlhf.tracking.record import Record
@@ -16,7 +16,7 @@ TOLD = "findings.jsonl"
 """In the run's folder: what was told, so that a session that goes on with the run does not tell it again."""
 FIRST, LATEST = 4, 16
 """Rows that are looked at: so many of the beginning and so many up to now, whatever the length of the run."""
-RULES = (*of_computation.RULES, *of_sampling.RULES, of_policies.hacked, of_policies.critic_start)
+RULES = (*of_signs.RULES, *of_computation.RULES, *of_sampling.RULES, of_policies.hacked, of_policies.critic_start)
 """The other rules judge how a run ended."""
 
 

@@ -1,11 +1,10 @@
-"""Rules about what was computed: signs that have one value wherever a stage computes what it says (``rlhf/stages/signs.py``).
+"""Rules about what was computed: figures that contradict one another, or what they are figures of.
 
 Each can be judged from any one row, so they are also asked while a run goes on.
 """
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from rlhf.doctor.finding import FULL, Finding, History, Severity
 from rlhf.lineage import JUDGED, ONLINE
@@ -17,107 +16,10 @@ MOST_OFF_SCALE, MOST_ERRORS = 1.0, 4.0
 """Deviations that the first answers' normalised scores may be from 0, and standard errors beyond which that is no chance."""
 MOST_OFF = 0.01
 """Relative difference of two ways to work out one number."""
+SAME = 1e-3
+"""The same of two figures that are one number but for rounding."""
 MOST_OTHER_ENTROPY = 0.25
 """The same of the entropies before and during an update, which moves them."""
-
-
-@dataclass(frozen=True)
-class Sign:
-    """A metric that has one value where all is well."""
-
-    metric: str
-    name: str
-    healthy: float
-    tolerance: float
-    """In fp32."""
-    coarse: float
-    """In a lower number format."""
-    meaning: str
-    fix: str
-
-
-SIGNS = (
-    Sign(
-        *("signs/first_ratio_error", "ratio-not-one", 0.0, 1e-3, 0.03),
-        "Nothing is learnt yet, so the policy that trains must be the one that sampled, and is not: each update is off-policy.",
-        "Look for dropout, position ids under padding, and another temperature or number format in one of the two passes.",
-    ),
-    Sign(
-        *("signs/first_loss_error", "loss-not-the-advantage", 0.0, MOST_OFF, 0.05),
-        "At ratio 1 the clipped loss is minus the sum of the advantages; this one weighs tokens otherwise.",
-        "Look at the mask, the sign and the average of the policy loss: a mean over responses favours short or long ones.",
-    ),
-    Sign(
-        *("signs/padding_credit", "padding-gets-credit", 0.0, 1e-6, 1e-6),
-        "Advantages or returns stand where no token is.",
-        "Look at the mask in the advantage estimation.",
-    ),
-    Sign(
-        *("signs/return_end_error", "return-beyond-the-end", 0.0, 1e-3, 0.05),
-        "Nothing follows the last token, so its return is its reward; here a value from behind the end is added.",
-        "Set values outside of the response to 0 before the advantages are estimated.",
-    ),
-    Sign(
-        *("signs/score_at_end", "score-misplaced", 1.0, 1e-6, 1e-6),
-        "The score of a response must be the reward of its last token; here it stands elsewhere, and may be lost with padding.",
-        "Look at the index of the last token under the mask.",
-    ),
-    Sign(
-        *("signs/ends_learnt", "end-not-learnt", 1.0, 1e-3, 1e-3),
-        "Answers must close with one end token that is learnt (in a reward model: read), or a policy never learns to stop.",
-        "Look for pad == eos, for a template that adds a second end token, and at the mask of the last token.",
-    ),
-    Sign(
-        *("signs/begin_doubled", "begin-token-doubled", 0.0, 1e-3, 1e-3),
-        "Sequences begin with two begin tokens, which the network never saw before and will not see when it is used.",
-        "Let either the template or the tokenizer write it.",
-    ),
-    Sign(
-        *("signs/padding_learnt", "padding-learnt", 0.0, 1e-6, 1e-6),
-        "Padding is among the targets: loss and perplexity speak of it.",
-        "Make targets from the attention mask.",
-    ),
-    Sign(
-        *("signs/accumulation_error", "accumulation-changes-the-loss", 0.0, 1e-3, 0.01),
-        "The micro-batches of a step are not weighed by their tokens (pairs), so cutting a batch changes what is learnt.",
-        "Divide each summed loss by the units of the whole batch.",
-    ),
-    Sign(
-        *("signs/padding_error", "padding-changes-numbers", 0.0, 0.01, 0.2),
-        "A sequence gets another number alone than beside longer ones: padding is read.",
-        "Look at the attention mask, at position ids, and at the index where the score is read.",
-    ),
-)
-
-ASKED_FOR = ("signs/padding_learnt", "signs/padding_error", "signs/ends_learnt")
-"""What `sft.legacy_padding_loss` changes, which brings an old bug back on purpose."""
-
-
-def signs(run: History) -> Iterator[Finding]:
-    """The first value of each sign that is not the healthy one."""
-    full = run.setting("precision") in (None, FULL)
-    legacy = run.stage == "sft" and run.setting("sft.legacy_padding_loss")
-    for sign in SIGNS:
-        if legacy and sign.metric in ASKED_FOR:
-            continue
-        limit = sign.tolerance if full else sign.coarse
-        wrong = next((pair for pair in run.all(sign.metric) if abs(pair[1] - sign.healthy) > limit), None)
-        if wrong is not None:
-            evidence = f"{sign.metric} is {short(wrong[1])} in round {wrong[0]}, not {short(sign.healthy)}"
-            yield Finding(sign.name, Severity.error, evidence, sign.meaning, sign.fix)
-
-
-def prompts(run: History) -> Iterator[Finding]:
-    """Prompts among the targets, where only responses are to be learnt."""
-    learnt = run.first("signs/prompt_learnt")
-    if learnt and (run.stage != "sft" or run.setting("sft.targets") in (None, "response")):
-        yield Finding(
-            "prompt-learnt",
-            Severity.error,
-            f"signs/prompt_learnt is {short(learnt)}",
-            "Prompts are among the targets, though only responses are to be: what users write is imitated, too.",
-            "Look at the mask of the loss; sft.targets=all is how to ask for it.",
-        )
 
 
 def start(run: History) -> Iterator[Finding]:
@@ -160,6 +62,24 @@ def reference(run: History) -> Iterator[Finding]:
             f"{told} is exactly 0 in {len(moved)} rows after the first update",
             "Policy and reference are the same weights, so nothing holds the policy where it started, or nothing is learnt.",
             "Copy the reference before the first step, and look at what the optimizer steps.",
+        )
+
+
+def reference_point(run: History) -> Iterator[Finding]:
+    """KTO's reference point is made of answers to other prompts, and so is not the mean log-ratio of the batch's own."""
+    beta, needed = run.setting("kto.beta"), {"kto/good", "rewards/chosen", "rewards/rejected"}
+    if run.stage != "kto" or not beta:
+        return
+    told = [row for row in run.rows if row.get("kto/reference_point") and needed <= row.keys()]
+    own = [row["kto/good"] * row["rewards/chosen"] + (1 - row["kto/good"]) * row["rewards/rejected"] for row in told]
+    points = [row["kto/reference_point"] for row in told]
+    if len(told) > 1 and all(abs(mean / beta - point) <= SAME * point for mean, point in zip(own, points, strict=True)):
+        yield Finding(
+            "reference-point-of-own-answers",
+            Severity.error,
+            f"kto/reference_point, {short(points[0])} in round {told[0]['round']}, is the mean log-ratio of what it judges",
+            "It stands for the KL, estimated with answers to other prompts; these answers are judged beside their own mean.",
+            "Let each prompt meet the answer of another one, in batches of at least two.",
         )
 
 
@@ -296,10 +216,9 @@ def _differ(one: float, other: float, most: float, floor: float = 1.0) -> bool:
 
 
 RULES: tuple[Callable[[History], Iterator[Finding]], ...] = (
-    signs,
-    prompts,
     start,
     reference,
+    reference_point,
     negative,
     sums,
     entropies,

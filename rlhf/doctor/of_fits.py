@@ -110,11 +110,12 @@ def length(run: History) -> Iterator[Finding]:
     """A scorer that likes length more than people do."""
     scorer, people = run.last("eval/length_correlation"), run.last("baseline/length_correlation")
     if scorer is not None and people is not None and abs(scorer) > abs(people) + MOST_LENGTH:
+        grows = "longer" if scorer > 0 else "shorter"
         yield Finding(
             "length-biased",
             Severity.warning,
             f"eval/length_correlation is {short(scorer)}, of people's choices {short(people)}",
-            "The score goes with length further than the preferences it learnt from; a policy that follows it grows longer.",
+            f"The score goes with length further than the preferences it learnt from; a policy that follows it grows {grows}.",
             "Balance the pairs by length, or train longer on more of them.",
         )
 

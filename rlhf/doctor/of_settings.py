@@ -18,7 +18,7 @@ RATES = {"ppo": {"policy": "learning_rate", "critic": "critic_learning_rate"}}
 
 def ignored(run: History) -> Iterator[Finding]:
     """Settings whose work leaves a trace in the record, which has none."""
-    traces = chain(_of_steps(run), _of_targets(run), _of_sampling(run), _of_penalties(run))
+    traces = chain(_of_steps(run), _of_targets(run), _of_sampling(run), _of_penalties(run), _of_labels(run))
     for key, seen in traces:
         value = run.setting(key)
         if value and not seen:
@@ -95,6 +95,20 @@ def _of_penalties(run: History) -> Iterator[tuple[str, bool]]:
     kl, paid = run.late("objective/kl"), run.late("objective/non_score_reward")
     if kl is not None and paid is not None and abs(kl) > 0.1:
         yield "ppo.kl_coef", paid != 0
+
+
+def _of_labels(run: History) -> Iterator[tuple[str, bool]]:
+    """Weights of good and bad answers: before anything is learnt, the loss is half of them."""
+    kinds = ("desirable", "undesirable")
+    begun = next((row for row in run.rows if row.get("round") == 1 and {"loss", "kto/good"} <= row.keys()), None)
+    weights = [run.setting(f"kto.{kind}_weight") for kind in kinds]
+    if run.stage != "kto" or begun is None or None in weights:
+        return
+    good = begun["kto/good"]
+    half = 0.5 * (weights[0] * good + weights[1] * (1 - good))
+    for kind, weight in zip(kinds, weights, strict=True):
+        if weight != 1:
+            yield f"kto.{kind}_weight", abs(begun["loss"] - half) <= 0.01 * half
 
 
 def penalty(run: History) -> Iterator[Finding]:

@@ -36,6 +36,7 @@ from rlhf.lineage import READS
 from rlhf.metrics import Mean, Metric, Metrics, Total
 from rlhf.models.template import response_text
 from rlhf.models.tokenizer import load_tokenizer
+from rlhf.stages import signs
 from rlhf.stages.batches import Sequences, Tokens
 from rlhf.stages.interface import Evaluation, Setting, Stage
 from rlhf.stages.online import Online, Prompt, load_reward
@@ -114,10 +115,12 @@ class BestOfN(Stage[Sequences]):
         allowed = ended if config.ended_only else torch.ones_like(ended)
         if config.min_score is not None:
             allowed = allowed & (raw >= config.min_score)
-        places, found = best(scores.view(-1, size), allowed.view(-1, size))
+        groups = scores.view(-1, size), allowed.view(-1, size)
+        places, found = best(*groups)
         chosen = torch.arange(len(prompts), device=places.device) * size + places
         kept = [rows[index] for index in chosen.tolist()]
-        told |= self._online.told(self._policies.pad(rows), scores, ended, size) | _told_of_kept(kept, scores[chosen], found)
+        told |= self._online.told(self._policies.pad(rows), scores, ended, size)
+        told |= _told_of_kept(kept, scores[chosen], found) | signs.of_kept(scores[chosen], *groups, found)
         return Kept([example for example, _ in prompts], kept, found, raw[chosen], Metrics(told))
 
     # loss

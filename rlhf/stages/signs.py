@@ -141,6 +141,16 @@ def of_ties(better: Tensor, worse: Tensor) -> dict[str, Metric]:
     return {"signs/ties": Mean.of((better == worse).float())}
 
 
+def of_kept(kept: Tensor, scores: Tensor, allowed: Tensor, found: Tensor) -> dict[str, Metric]:
+    """How far the scores [G] of kept responses, those ``found``, are from the highest of their prompts' ``allowed`` ones.
+
+    Args:
+        scores: of all responses [G, N].
+    """
+    highest = scores.masked_fill(~allowed, -torch.inf).amax(1)
+    return {"signs/kept_error": Mean.of((kept - highest).abs(), found)} if found.any() else {}
+
+
 def of_padding(among_others: Tensor, alone: Tensor, spread: float) -> dict[str, Metric]:
     """How far numbers of sequences that were read alone are from those they got beside longer ones, in deviations."""
     return {"signs/padding_error": Mean((among_others - alone).abs().mean().item() / max(spread, 1e-6), 1)}

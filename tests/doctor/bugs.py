@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.doctor.breaks import dpo, ppo, rm, sampling, sft
+from tests.doctor.breaks import best_of_n, dpo, kto, ppo, rm, sampling, sft
 
 FAST = ("ppo.learning_rate=3e-3",)
 """So fast that a policy moves by what can be measured within a few updates."""
@@ -206,5 +206,24 @@ MUTANTS = (
     Mutant(
         *("reference-shared", "TRL 1311; POVID 11", "dpo", "policy-equals-reference"),
         *("the reference is the policy itself", dpo.reference_shared),
+    ),
+    Mutant(
+        *("ranking-reversed", "LLaMa2lang 52", "kto", "prefers-the-worse"),
+        *("the worst answer of a row is called good", kto.ranking_reversed),
+        ("evaluation.examples=600", "kto.max_steps=60", "kto.epochs=4", "kto.batch_size=32", "kto.learning_rate=2e-3"),
+    ),
+    Mutant(
+        *("weights-ignored", "ms-swift 2167", "kto", "setting-without-effect"),
+        *("`kto.undesirable_weight=0.8`, and both kinds weigh 1", kto.weights_ignored),
+        ("kto.undesirable_weight=0.8",),
+    ),
+    Mutant(
+        *("kl-of-own-answers", "TRL 1911; LlamaFactory 7509", "kto", "reference-point-of-own-answers"),
+        *("each prompt meets its own answer, as in a batch of one", kto.own_answers),
+        ("kto.max_steps=12", "kto.batch_size=32", "kto.learning_rate=3e-4", "kto.undesirable_weight=0.3"),
+    ),
+    Mutant(
+        *("best-of-all-prompts", "LMFlow 460", "best_of_n", "kept-not-the-best"),
+        *("the best of all responses are kept, whatever their prompts", best_of_n.best_of_all),
     ),
 )

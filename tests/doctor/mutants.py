@@ -40,7 +40,9 @@ SHORT = {
     "sft": ("sft.max_steps=8", "sft.log_every=1", "sft.warmup_steps=0"),
     "rm": ("rm.max_steps=8", "rm.log_every=1", "rm.warmup_steps=0"),
     "dpo": ("dpo.max_steps=6", "dpo.log_every=1", "dpo.warmup_steps=0"),
+    "kto": ("kto.max_steps=6", "kto.log_every=1", "kto.warmup_steps=0"),
     "ppo": (),
+    "best_of_n": ("best_of_n.n=4", "best_of_n.batch_size=16", "best_of_n.normalization_prompts=64"),
 }
 
 

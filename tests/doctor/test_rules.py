@@ -19,7 +19,7 @@ precision: fp32
 rollout: {top_p: 1.0, temperature: 1.0}
 sft: {targets: response, learning_rate: 0.01, schedule: linear, warmup_steps: 0}
 ppo: {reward_clip: null, whiten_advantages: true, reward_normalization: reference, kl_estimator: k1, kl_target: null}
-kto: {desirable_weight: 1.0, undesirable_weight: 1.0}
+kto: {beta: 0.1, desirable_weight: 1.0, undesirable_weight: 1.0}
 """
 
 
@@ -119,6 +119,12 @@ SICK: list[tuple[str, str, Rows]] = [
         "dpo",
         [{"logps/chosen": -20.0, "logps/rejected": -20.0}, {"logps/chosen": -40.0, "logps/rejected": -90.0}],
     ),
+    ("kept-not-the-best", "best_of_n", [{"signs/kept_error": 0.0}, {"signs/kept_error": 0.4}]),
+    (
+        "reference-point-of-own-answers",
+        "kto",
+        [{"kto/reference_point": 2.0, "kto/good": 0.5, "rewards/chosen": 0.5, "rewards/rejected": -0.1}] * 2,
+    ),
     ("labels-unbalanced", "kto", [{"kto/good": 0.9}, {"kto/good": 0.7}]),
     ("overfitting", "sft", [{"eval/loss": 2.0}, {"eval/loss": 1.0}, {"eval/loss": 1.5}]),
     ("nothing-learnt", "sft", [{"loss": 2.0}, {"loss": 2.1}, {"loss": 2.0}, {"loss": 2.05}]),
@@ -178,6 +184,8 @@ def test_settings_count_too(tmp_path: Path) -> None:
 
 STEP = {"kind": "train", "loss": 1.0}
 RATE = "learning_rate/policy"
+WEIGHED = "kto: {beta: 0.1, desirable_weight: 1.3, undesirable_weight: 1.0}"
+FIRST = {"kind": "train", "round": 1, "kto/good": 0.5, "rewards/chosen": 0.5, "rewards/rejected": -0.1}
 IGNORED: list[tuple[str, str, str, Rows]] = [
     ("ppo", "ppo.kl_target", "ppo: {kl_target: 1.0}", [{"objective/kl_coef": 0.1}] * 3),
     ("ppo", "ppo.ema_decay", "ppo: {ema_decay: 0.9}", [{"eval/kl": 0.0}] * 2),
@@ -194,6 +202,7 @@ IGNORED: list[tuple[str, str, str, Rows]] = [
     ("dpo", "dpo.sft_coef", "dpo: {sft_coef: 1.0}", [{"loss": 0.6, "loss/sft_avg": 1.5}]),
     ("rloo", "rollout.max_new_tokens", "rollout: {max_new_tokens: 20}", [{"kind": "train", "response/length_mean": 24.0}]),
     ("grpo", "grpo.reward_clip", "grpo: {reward_clip: 2.0}", [{"signs/surprise": 0.0}]),
+    ("kto", "kto.desirable_weight", WEIGHED, [{**FIRST, "loss": 0.5}]),
 ]
 
 
@@ -216,6 +225,9 @@ TRACED: list[tuple[str, str, Rows]] = [
     ("sft", "sft: {targets: all, legacy_padding_loss: true}", [{"signs/prompt_learnt": 1.0}]),
     ("dpo", "dpo: {sft_coef: 1.0}", [{"loss": 2.0, "loss/sft_avg": 1.5}]),
     ("grpo", "grpo: {reward_clip: 2.0}", [{"signs/surprise": 0.0, "objective/score_clipped": 0.0}]),
+    ("kto", WEIGHED, [{**FIRST, "loss": 0.575}]),
+    ("kto", WEIGHED, [{**FIRST, "loss": 0.5, "round": 2}]),
+    ("kto", WEIGHED, [{**FIRST, "kto/reference_point": point, "round": at} for at, point in enumerate((2.0, 3.0), 2)]),
 ]
 
 
