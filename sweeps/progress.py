@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from rlhf.compare.seeds import on_common_seeds, was_hopeless
 from rlhf.config import SweepMode
 from rlhf.result import Result, Status
 from sweeps.answer.standing import Spread
@@ -15,7 +16,7 @@ from sweeps.trials import Trials
 KEPT = ("failed", "infeasible")
 NAMED = 8
 Judged = tuple[list[float], Entry, Result]
-"""A trial with its objectives."""
+"""A trial with the objectives that it is ranked by."""
 
 
 class Progress:
@@ -112,11 +113,18 @@ def with_interval(result: Result, metric: str) -> str:
     return f"{value:.4g} {ends(value, Spread(low, high, ''))}"
 
 
-def judged(trials: Trials) -> list[Judged]:
-    """The finished trials that keep all constraints."""
+def keeping(trials: Trials) -> list[tuple[Entry, Result]]:
+    """The finished trials that measured the objectives and keep all constraints."""
     goal = trials.goal
-    values = [(goal.values(result), entry, result) for entry, result in trials.ended() if not goal.broken(result)]
-    return [(each, entry, result) for each, entry, result in values if each is not None]
+    return [(entry, result) for entry, result in trials.ended() if goal.values(result) is not None and not goal.broken(result)]
+
+
+def judged(trials: Trials) -> list[Judged]:
+    """Those of them that may be called the best, with the objectives they are ranked by."""
+    good = [(entry, result) for entry, result in keeping(trials) if not was_hopeless(result)]
+    ranked_by = on_common_seeds([(measurements(result), trials.measured(entry, result)) for entry, result in good])
+    metrics = [each.metric for each in trials.goal.objectives]
+    return [([by[name] for name in metrics], *each) for each, by in zip(good, ranked_by, strict=True)]
 
 
 def front(goal: Goal, trials: list[Judged]) -> list[Judged]:
@@ -134,7 +142,7 @@ def _best(trials: Trials) -> list[str]:
     if len(goal.objectives) == 1:
         (value,), best, result = best_ones[0]
         mine = trials.by_seed(best)
-        others = [entry for _, entry, _ in good if entry is not best and mine]
+        others = [entry for entry, _ in keeping(trials) if entry is not best and mine]
         alike = [entry for entry in others if not are_distinguishable(mine, trials.by_seed(entry))]
         equal = [entry for (other,), entry, _ in good if entry is not best and other == value and entry not in alike]
         return [

@@ -7,7 +7,7 @@ constraint, for one that does not fit (samplers learn from these, they ignore FA
 
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -151,12 +151,12 @@ class Record:
         self._begun[trial.number] = trial
         return Entry(number, trial.number, digest, overrides, point, RUNNING, "")
 
-    def end(self, entry: Entry, result: Result) -> None:
-        """Tell how the trial of ``entry`` ended."""
+    def end(self, entry: Entry, result: Result, told: Sequence[float] | None = None) -> None:
+        """Tell how the trial of ``entry`` ended; ``told`` is what the sampler hears instead of the objectives measured."""
         trial = self._begun.pop(entry.trial, None) or Trial(self._study, self._trials()[entry.trial]._trial_id)
         for key, content in (("status", result.status.name), ("reason", result.reason), ("run_folder", result.folder)):
             trial.set_user_attr(key, content)
-        values = self._goal.values(result)
+        values = told or self._goal.values(result)
         for name, excess in self._constraints(result).items():
             trial.set_constraint(name, excess)
         if result.status in (Status.infeasible, Status.pruned):

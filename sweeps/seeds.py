@@ -12,11 +12,10 @@ from pathlib import Path
 
 from launchers.trial import REUSED
 from rlhf.compare.intervals import of_mean, paired_seeds
+from rlhf.compare.seeds import HOPELESS, was_hopeless
 from rlhf.result import Objective, Result, Status
 from sweeps.goal import measurements
 
-HOPELESS = "worse than the best for certain"
-"""In the message of a point that got fewer seeds than the others."""
 MEAN = "mean of "
 """How the message of a point under several seeds begins."""
 
@@ -29,15 +28,20 @@ def is_hopeless(values: Mapping[int, float], best: Mapping[int, float], objectiv
     return len(worse_by) >= 2 and paired_seeds(worse_by).low > 0
 
 
+def as_if_whole(values: Mapping[int, float], best: Mapping[int, float]) -> float:
+    """The mean of a hopeless point if it were worse than the best one by as much on the seeds that it did not get."""
+    return statistics.fmean(best.values()) + statistics.fmean(values[seed] - best[seed] for seed in values if seed in best)
+
+
 def are_distinguishable(first: Mapping[int, float], second: Mapping[int, float]) -> bool:
     """Whether two points differ: whether the 95 % interval of their differences on two or more common seeds leaves out 0."""
     common = [first[seed] - second[seed] for seed in first if seed in second]
     return len(common) >= 2 and paired_seeds(common).decided
 
 
-def by_seed(trial: Path, metric: str) -> dict[int, float]:
-    """``metric`` of each run of a trial under several seeds, from the trial's folder; empty for a trial of one run."""
-    values = {seed: measurements(each).get(metric, math.nan) for seed, each in finished(trial).items()}
+def by_seed(runs: Mapping[int, Result], metric: str) -> dict[int, float]:
+    """``metric`` of each of ``runs``, by seed."""
+    values = {seed: measurements(each).get(metric, math.nan) for seed, each in runs.items()}
     return {seed: value for seed, value in values.items() if math.isfinite(value)}
 
 
@@ -47,7 +51,7 @@ def lacking(trial: Path, seeds: Sequence[int]) -> list[int]:
     None of one that was hopeless after fewer, or that never ran under the first of them: it is of another study's seeds.
     """
     whole = Result.read(trial / "result.json")
-    if len(seeds) < 2 or whole is None or whole.status is not Status.finished or HOPELESS in whole.message:
+    if len(seeds) < 2 or whole is None or whole.status is not Status.finished or was_hopeless(whole):
         return []
     known = {*finished(trial)} or {whole.seed}
     return [seed for seed in seeds if seed not in known] if seeds[0] in known else []
@@ -66,6 +70,11 @@ def kept_apart(trial: Path) -> dict[int, Result]:
     return finished(trial)
 
 
+def runs_of(trial: Path, result: Result) -> dict[int, Result]:
+    """The runs that a trial which finished is made of, by seed: one, or one for each of several."""
+    return finished(trial) or {result.seed: result}
+
+
 def finished(trial: Path) -> dict[int, Result]:
     """The finished runs of a trial under several seeds, by seed."""
     return {seed: each for seed, each in ended(trial).items() if each.status is Status.finished}
@@ -80,8 +89,9 @@ def ended(trial: Path) -> dict[int, Result]:
 def with_seeds(result: Result, others: Iterable[Result]) -> Result:
     """The result of a point from that of the seed it ended with, having taken what the ``others`` took too."""
     both = [result, *others]
-    costs = [each.cost_usd for each in both if each.cost_usd is not None]
-    return replace(result, seconds=sum(each.seconds for each in both), cost_usd=sum(costs) if costs else None)
+    costs = _costs(both)
+    total = replace(result, seconds=sum(each.seconds for each in both), cost_usd=sum(costs) if costs else None)
+    return total if len(both) == 1 else replace(total, metrics=result.metrics | _a_run(both))
 
 
 def is_mean(result: Result) -> bool:
@@ -100,7 +110,7 @@ def joined(results: Sequence[Result], planned: int) -> Result:
         metrics[name] = statistics.fmean(values)
         if (ends := of_mean(values)) is not None:
             metrics |= {f"{name}_low": ends[0], f"{name}_high": ends[1]}
-    costs = [each.cost_usd for each in results if each.cost_usd is not None]
+    costs = _costs(results)
     peaks = [each.peak_memory_gib for each in results if each.peak_memory_gib is not None]
     fewer = f" of {planned}: {HOPELESS}" if len(results) < planned else ""
     before = sum(REUSED in each.message for each in results)
@@ -109,8 +119,19 @@ def joined(results: Sequence[Result], planned: int) -> Result:
         first,
         status=Status.finished,
         message=f"{MEAN}{len(results)} seeds{fewer}{reused}",
-        metrics=metrics,
+        metrics=metrics | _a_run(results),
         seconds=sum(each.seconds for each in results),
         cost_usd=sum(costs) if costs else None,
         peak_memory_gib=max(peaks) if peaks else None,
     )
+
+
+def _costs(results: Sequence[Result]) -> list[float]:
+    return [each.cost_usd for each in results if each.cost_usd is not None]
+
+
+def _a_run(results: Sequence[Result]) -> dict[str, float]:
+    """What one of ``results`` took on average, as points of several numbers of seeds are weighed by."""
+    costs = _costs(results)
+    took = {"time/seconds": statistics.fmean(each.seconds for each in results)}
+    return took | ({"cost/usd": statistics.fmean(costs)} if costs else {})

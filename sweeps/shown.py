@@ -61,7 +61,7 @@ def _begun(trials: Trials) -> int:
 
 def _rows(trials: Trials) -> Iterator[dict[str, float]]:
     """A row a trial: its objectives, and where there is one objective the best so far."""
-    good = {entry.number for _, entry, _ in progress.judged(trials)}
+    good = {entry.number: values for values, entry, _ in progress.judged(trials)}
     best: dict[str, float] = {}
     for entry, result in trials.ended():
         measured, row = measurements(result), {TRIAL: float(entry.number)}
@@ -70,8 +70,10 @@ def _rows(trials: Trials) -> Iterator[dict[str, float]]:
             if math.isfinite(value):
                 row[f"trials/{objective.metric}"] = value
             if entry.number in good and len(trials.goal.objectives) == 1:
-                known = best.get(objective.metric, value)
-                best[objective.metric] = min(known, value) if objective.direction == "minimize" else max(known, value)
+                (ranked_by,) = good[entry.number]
+                known = best.get(objective.metric, ranked_by)
+                better = min if objective.direction == "minimize" else max
+                best[objective.metric] = better(known, ranked_by)
         yield row | {f"best/{metric}": value for metric, value in best.items()}
 
 

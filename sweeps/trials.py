@@ -6,15 +6,16 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from launchers import outcome
+from rlhf.compare.seeds import was_hopeless
 from rlhf.config import Run
 from rlhf.result import Result, Status
 from rlhf.sealed import write_atomically
 from sweeps import logbook, table
 from sweeps.cells import Cell
-from sweeps.goal import Goal
+from sweeps.goal import Goal, measurements
 from sweeps.plan import DOMINATED, OUT_OF_MEMORY, Next
 from sweeps.record import RUNNING, Entry, Record
-from sweeps.seeds import by_seed, ended, finished, kept_apart, lacking, with_seeds
+from sweeps.seeds import as_if_whole, by_seed, ended, finished, kept_apart, lacking, runs_of, with_seeds
 from sweeps.space import text
 
 AGAIN = {Status.stopped.name, Status.lost.name}
@@ -72,7 +73,7 @@ class Trials(Ends):
                 took = sum(cut_off.get(str(each.relative_to(self.folder)), 0.0) for each in (folder, *folder.glob("*/")))
                 result = outcome.read(folder) or with_seeds(outcome.lost(run, took), finished(folder).values())
                 write_atomically(folder / "result.json", result.to_json())
-                self.record.end(entry, result)
+                self.record.end(entry, result, self._told(entry, result))
 
     def ended_count(self) -> int:
         """Trials that ran and have an end that counts."""
@@ -121,8 +122,15 @@ class Trials(Ends):
     def end(self, entry: Entry, result: Result) -> None:
         """Write down and record how a trial ended."""
         write_atomically(self.path(entry.number) / "result.json", result.to_json())
-        self.record.end(entry, result)
+        self.record.end(entry, result, self._told(entry, result))
         self.write_rows()
+
+    def _told(self, entry: Entry, result: Result) -> list[float] | None:
+        """What a sampler hears of a trial that got fewer seeds than the others; None of any other, which it hears as it is."""
+        if not was_hopeless(result):
+            return None
+        own, best = self.by_seed(entry), self.best_by_seed()
+        return [as_if_whole(own, best)] if own.keys() & best.keys() else None
 
     def ended(self) -> list[tuple[Entry, Result]]:
         """Every trial that ended, with its result; of a deleted one what the record still knows."""
@@ -144,7 +152,11 @@ class Trials(Ends):
 
     def by_seed(self, entry: Entry) -> dict[int, float]:
         """The first objective of each run of a trial under several seeds, by seed; empty for a trial of one run."""
-        return by_seed(self.path(entry.number), self.goal.objectives[0].metric)
+        return by_seed(finished(self.path(entry.number)), self.goal.objectives[0].metric)
+
+    def measured(self, entry: Entry, result: Result) -> dict[int, dict[str, float]]:
+        """What each run of a trial that finished measured, by seed."""
+        return {seed: measurements(run) for seed, run in runs_of(self.path(entry.number), result).items()}
 
     def runs(self, entry: Entry, result: Result) -> list[str]:
         """The folders of the runs of a trial, one a seed."""

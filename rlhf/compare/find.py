@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rlhf.compare import others, wandb_run
+from rlhf.compare.seeds import means, on_common_seeds, was_hopeless
 from rlhf.compare.subject import Subject, of_folder
 from rlhf.constraint import Constraint, dominates
 from rlhf.fault import Fault
@@ -142,15 +143,22 @@ def _varied(trials: Sequence[Trial]) -> frozenset[str]:
 
 
 def _best_first(study: Path, settings: list[list[Trial]]) -> list[list[Trial]]:
-    """By what the study is after: what keeps its constraints, then what nothing beats, then by the first objective."""
+    """By what the study is after: what keeps its constraints, those last that got fewer seeds since they were surely worse;
+    among these what nothing beats, then by the first objective."""
     objectives, constraints = _goal(study, settings[0][0].result.stage)
-    measured = [_measured(trials) for trials in settings]
-    kept = [all((excess := each.excess(found)) is not None and excess <= 0 for each in constraints) for found in measured]
-    points = [tuple(_turned(found.get(each.metric, math.nan), each) for each in objectives) for found in measured]
-    good = [point for point, keeps in zip(points, kept, strict=True) if keeps]
+    joint = [Result.read(trials[0].folder.parent / "result.json") for trials in settings]  # as the study put its seeds together
+    runs = [{trial.result.seed: _measured(trial.result) for trial in trials} for trials in settings]
+    own = [means([*each.values()]) if whole is None else _measured(whole) for each, whole in zip(runs, joint, strict=True)]
+    kept = [all((excess := each.excess(found)) is not None and excess <= 0 for each in constraints) for found in own]
+    compared = [keeps and not (whole and was_hopeless(whole)) for keeps, whole in zip(kept, joint, strict=True)]
+    among = [at for at, each in enumerate(compared) if each]
+    ranked_by = dict(enumerate(own)) | dict(zip(among, on_common_seeds([(own[at], runs[at]) for at in among]), strict=True))
+    points = [
+        tuple(_turned(ranked_by[at].get(each.metric, math.nan), each) for each in objectives) for at in range(len(settings))
+    ]
 
-    def badness(at: int) -> tuple[bool, bool, tuple[float, ...]]:
-        return not kept[at], any(dominates(other, points[at]) for other in good), points[at]
+    def badness(at: int) -> tuple[bool, bool, bool, tuple[float, ...]]:
+        return not kept[at], not compared[at], any(dominates(points[other], points[at]) for other in among), points[at]
 
     return [settings[at] for at in sorted(range(len(settings)), key=badness)]
 
@@ -164,12 +172,8 @@ def _goal(study: Path, stage: str) -> tuple[list[Objective], list[Constraint]]:
         return [OBJECTIVES[stage]] if stage in OBJECTIVES else [], []
 
 
-def _measured(trials: Sequence[Trial]) -> dict[str, float]:
-    """What settings measured and took: as the study put its seeds together, else the mean of their runs."""
-    joint = Result.read(trials[0].folder.parent / "result.json")
-    every = [{**each.took(), **each.metrics} for each in ([trial.result for trial in trials] if joint is None else [joint])]
-    shared = [name for name in every[0] if all(name in each for each in every)]
-    return {name: sum(each[name] for each in every) / len(every) for name in shared}
+def _measured(result: Result) -> dict[str, float]:
+    return {**result.took(), **result.metrics}
 
 
 def _turned(value: float, objective: Objective) -> float:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from launchers.trial import REUSED
+from rlhf.compare.seeds import on_common_seeds, was_hopeless
 from rlhf.constraint import Constraint
 from rlhf.fault import Fault
 from rlhf.report.paper import short
@@ -20,7 +21,7 @@ from sweeps.answer.tracks import Track, Tracks
 from sweeps.goal import Goal, measurements
 from sweeps.logbook import Stay
 from sweeps.record import RUNNING, Entry
-from sweeps.seeds import by_seed
+from sweeps.seeds import by_seed, finished, runs_of
 
 TRIALS, PARENTS = "trials/", "parents/"
 PACE = "time/step_s"
@@ -46,10 +47,14 @@ class Trial:
     """Constraints that it does not keep."""
     seeds: Mapping[int, float]
     """The first objective by seed, of a trial under several."""
+    runs: Mapping[int, Mapping[str, float]]
+    """What each of its finished runs measured, by seed."""
     tracks: Sequence[Track]
     """Of its runs, one a seed."""
     measured: Mapping[str, float]
     """Without objectives where it failed, did not fit, or was cut off."""
+    ranked_by: Mapping[str, float]
+    """``measured``, of a trial beside others under fewer seeds on those that they share."""
 
     @property
     def number(self) -> int:
@@ -77,9 +82,14 @@ class Trial:
         return self.entry.status == Status.pruned.name
 
     @property
-    def is_good(self) -> bool:
+    def keeps(self) -> bool:
         """Whether it finished, measured what the study is after and keeps its constraints."""
         return self.values is not None and not self.broken
+
+    @property
+    def is_good(self) -> bool:
+        """Whether it may be called the best: not one that got fewer seeds than the others since it was surely worse."""
+        return self.keeps and self.result is not None and not was_hopeless(self.result)
 
 
 @dataclass(frozen=True)
@@ -173,7 +183,7 @@ def read(path: Path, tracks: Tracks | None = None, running: bool | None = None) 
         raise Fault(f"{path / logbook.NAME}: is missing or not whole; the study's own command writes it anew") from None
     running = is_at_work(path) if running is None else running
     shown = table.differing(entries)
-    found = [_trial(path, each, goal, shown, running, tracks or Tracks()) for each in entries]
+    found = _on_common_seeds([_trial(path, each, goal, shown, running, tracks or Tracks()) for each in entries])
     parents = {each.parent.name: told for each in path.glob("parents/*/result.json") if (told := Result.read(each))}
     return Study(path, book, goal, found, stays, time.time(), running, parents)
 
@@ -196,6 +206,14 @@ def pasteable(words: Sequence[str]) -> str:
     return " ".join(f'"{each}"' if "'" in each and not re.search(r'["$`\\!]', each) else shlex.quote(each) for each in words)
 
 
+def _on_common_seeds(trials: Sequence[Trial]) -> list[Trial]:
+    """The same with what those are ranked by that may be called the best."""
+    good = [each for each in trials if each.is_good]
+    found = on_common_seeds([(each.measured, each.runs) for each in good])
+    ranked_by = {each.number: by for each, by in zip(good, found, strict=True)}
+    return [replace(each, ranked_by=ranked_by.get(each.number, each.measured)) for each in trials]
+
+
 def _trial(path: Path, entry: Entry, goal: Goal, shown: Sequence[str], running: bool, tracks: Tracks) -> Trial:
     folder = path / TRIALS / f"{entry.number:04d}"
     result = None
@@ -206,10 +224,9 @@ def _trial(path: Path, entry: Entry, goal: Goal, shown: Sequence[str], running: 
         entry = replace(entry, status=Status.lost.name, reason="sweeper")
     settings = table.settings(entry)
     values = goal.values(result) if result else None
-    finished = result is not None and result.status is Status.finished
-    seeds = by_seed(folder, goal.objectives[0].metric)
-    runs = tracks.of(folder, result)
-    paces = [each.pace for each in runs if each.pace is not None]
+    several = finished(folder)
+    tracked = tracks.of(folder, result)
+    paces = [each.pace for each in tracked if each.pace is not None]
     measured = measurements(result) if result else {}
     if result is not None and result.status not in COUNT:  # what it had measured when it broke is no outcome of its settings
         outcomes = {f"{each.metric}{end}" for each in goal.objectives for end in ("", "_low", "_high")}
@@ -221,8 +238,10 @@ def _trial(path: Path, entry: Entry, goal: Goal, shown: Sequence[str], running: 
         settings={key: settings.get(key, "") for key in shown},
         result=result,
         values=None if values is None else tuple(values),
-        broken=goal.broken(result) if finished and result is not None else [],
-        seeds=seeds,
-        tracks=runs,
+        broken=goal.broken(result) if result is not None and result.status is Status.finished else [],
+        seeds=by_seed(several, goal.objectives[0].metric),
+        runs={seed: measurements(each) for seed, each in (runs_of(folder, result) if result else several).items()},
+        tracks=tracked,
         measured=measured,
+        ranked_by=measured,
     )

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rlhf.compare.seeds import on_common_seeds
 from rlhf.report import chart
 from rlhf.report.page import NAME, environment
 from rlhf.report.paper import short
@@ -100,8 +101,13 @@ def contents(study: Study) -> dict[str, Any]:
 def of_keys(study: Study) -> list[Importance]:
     """The importance of each key, an objective at a time."""
     judged = [each for each in study.trials if each.values is not None]
+    ranked_by = on_common_seeds([(each.measured, each.runs) for each in judged])
     return [
-        importance(study.about["space"], objective, [(each.entry.point, each.measured[objective.metric]) for each in judged])
+        importance(
+            study.about["space"],
+            objective,
+            [(each.entry.point, by[objective.metric]) for each, by in zip(judged, ranked_by, strict=True)],
+        )
         for objective in study.goal.objectives
     ]
 

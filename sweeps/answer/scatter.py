@@ -83,10 +83,10 @@ def _slice(shown: Sequence[Trial], axis: Axis, objective: Objective, best: Trial
     for each in sorted(there, key=lambda trial: trial is best):
         spread = ((each.number * GOLDEN) % 1 - 0.5) * 0.6 * axis.step * min(1.0, len(there) / MANY)
         place = to_x(axis.place(each.entry.point[axis.key]) + spread), to_y(y.place(each.measured[objective.metric]))
-        kind = "ahead c0" if each is best else "behind c1" if each.is_good else "breaks"
+        kind = "ahead c0" if each is best else "behind c1" if each.keeps else "breaks"
         parts.append(_dot(each, place, kind, [objective.metric]))
     legend = [("best", 0)] if any(each is best for each in there) else []
-    if any(not each.is_good for each in there):
+    if any(not each.keeps for each in there):
         legend += [("keeps the constraints", 1), ("does not", 4)]
     elif len(there) > len(legend):
         legend.append(("the others", 1))

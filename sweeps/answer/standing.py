@@ -60,7 +60,7 @@ class Standing:
 
     ranked: Sequence[Trial]
     """All of them: those that nothing beats in the objectives, by the first one, then the others that keep the constraints,
-    then those that do not, or did not finish, did not fit, or failed."""
+    those last that got fewer seeds, then those that do not, or did not finish, did not fit, or failed."""
     best: Trial | None
     """Of one objective the best that keeps all constraints; of several the first of their front."""
     leaders: Sequence[Trial]
@@ -85,17 +85,20 @@ def of(study: Study) -> Standing:
     order = sorted(good, key=lambda each: turned(each, objectives))
     leaders = _front(order, objectives)
     best = leaders[0] if leaders else None
-    rest = sorted((each for each in study.trials if not each.is_good), key=_place)
+    hopeless = sorted(
+        (each for each in study.trials if each.keeps and not each.is_good), key=lambda each: turned(each, objectives)
+    )
+    rest = sorted((each for each in study.trials if not each.keeps), key=_place)
     axes = [*objectives, *(each for each in COSTS if each not in objectives and _tells(good, each.metric))]
     measured = [each for each in good if all(axis.metric in each.measured for axis in axes)]
     ahead = {each.number for each in leaders}
     behind = [each for each in order if each.number not in ahead]
     statuses = Counter(each.entry.status for each in study.trials)
     return Standing(
-        ranked=[*leaders, *behind, *rest],
+        ranked=[*leaders, *behind, *hopeless, *rest],
         best=best,
         leaders=leaders,
-        alike=_alike(best, good) if len(objectives) == 1 else [],
+        alike=_alike(best, [*order, *hopeless]) if len(objectives) == 1 else [],
         axes=axes,
         front=_front(sorted(measured, key=lambda each: turned(each, axes)), axes),
         champions=list(_champions(good)),
@@ -105,8 +108,8 @@ def of(study: Study) -> Standing:
 
 
 def turned(trial: Trial, axes: Sequence[Objective]) -> tuple[float, ...]:
-    """What a trial measured on ``axes``, turned so that less is better."""
-    return tuple(trial.measured[each.metric] * (1 if each.direction == "minimize" else -1) for each in axes)
+    """What a trial is ranked by on ``axes``, turned so that less is better."""
+    return tuple(trial.ranked_by[each.metric] * (1 if each.direction == "minimize" else -1) for each in axes)
 
 
 def spread(trial: Trial, metric: str) -> Spread | None:
@@ -166,10 +169,10 @@ def _front(trials: Sequence[Trial], axes: Sequence[Objective]) -> list[Trial]:
     return [each for each, point in zip(trials, points, strict=True) if not any(dominates(other, point) for other in points)]
 
 
-def _alike(best: Trial | None, good: Sequence[Trial]) -> list[Trial]:
+def _alike(best: Trial | None, kept: Sequence[Trial]) -> list[Trial]:
     if best is None or not best.seeds:
         return []
-    return [each for each in good if each is not best and not are_distinguishable(best.seeds, each.seeds)]
+    return [each for each in kept if each is not best and not are_distinguishable(best.seeds, each.seeds)]
 
 
 def _tells(good: Sequence[Trial], metric: str) -> bool:

@@ -69,7 +69,7 @@ def none_yet(study: Study) -> str:
 
 def likeness(study: Study, found: Standing) -> str:
     """How sure the best point is of its place, and which others might have it."""
-    others = [each for each in found.ranked if each.is_good and each is not found.best]
+    others = [each for each in found.ranked if each.keeps and each is not found.best]
     if len(study.goal.objectives) > 1 or found.best is None or not others:
         return ""
     if len(found.best.seeds) > 1:
@@ -110,9 +110,9 @@ def ends(value: float, spread: Spread) -> str:
 
 
 def heading(study: Study, titles: Mapping[str, str], name: str) -> str:
-    """The heading of a cost; sums over the seeds of a trial say so."""
-    summed = name in ("time/seconds", "cost/usd") and len(study.about["seeds"]) > 1
-    return f"{titles[name]}, all seeds" if summed else titles[name]
+    """The heading of a cost; what a run of a trial under several seeds took on average says so."""
+    mean = name in ("time/seconds", "cost/usd") and len(study.about["seeds"]) > 1
+    return f"{titles[name]} a seed" if mean else titles[name]
 
 
 def doing(trial: Trial, study: Study) -> str:

@@ -2,11 +2,13 @@
 
 import json
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from rlhf.compare import find, wandb_run
+from rlhf.compare.seeds import HOPELESS
 from rlhf.fault import Fault
 from rlhf.result import Result, Status
 from tests.compare.made import curve, run
@@ -66,6 +68,24 @@ def test_the_best_of_a_study_are_those_by_its_own_objectives_and_constraints(stu
     assert [each.config[KL] for each in found][::2] == ["0.5", "0.4", "0.3", "0.2", "0.1", "0.6"]
     book.write_text("[]")
     assert [each.config[KL] for each in find.subjects([str(study)], 1)[0]] == ["1.0", "1.0"]
+
+
+def test_settings_under_several_numbers_of_seeds_are_ranked_as_their_study_ranks_them(study: Path) -> None:
+    gains = {0: {1: 9.0}, 1: {1: 9.1, 2: 0.0}, 2: {1: 9.5, 2: 0.0}}  # all others are below
+    for number in range(10):
+        for seed in (1, 2):
+            path = study / "trials" / f"{number:04d}" / str(seed) / "result.json"
+            gain = gains.get(number, {1: 1.0, 2: 1.0}).get(seed)
+            if gain is None:
+                path.unlink()
+            else:
+                path.write_text(replace(Result.load(path), metrics={"reward/gain": gain}).to_json())
+    (study / "trials/0011/result.json").unlink()
+    whole = Result(Status.finished, "ppo", "tiny", "", "", message=f"mean of 2 seeds of 3: {HOPELESS}")
+    joint = replace(whole, metrics={"reward/gain": 4.75})
+    (study / "trials/0002/result.json").write_text(joint.to_json())
+    found = [each.config[KL] for each in find.subjects([str(study)], 10)[0]]
+    assert list(dict.fromkeys(found))[:2] == ["0.2", "0.1"] and found[-1] == "0.3"
 
 
 def test_a_trial_is_its_run(study: Path) -> None:

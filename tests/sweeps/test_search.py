@@ -11,10 +11,12 @@ import pytest
 from omegaconf import OmegaConf
 from optuna.trial import TrialState
 
+from rlhf.compare.seeds import HOPELESS
 from rlhf.config import Sampler
 from rlhf.constraint import Constraint
 from rlhf.result import Objective, Result, Status
 from sweeps import limits, screening, study
+from sweeps.answer import folder, standing, words
 from sweeps.goal import Goal
 from sweeps.parents import Asked, Link
 from sweeps.record import Entry, Record
@@ -227,8 +229,36 @@ def test_a_trial_is_the_mean_over_seeds_and_hopeless_ones_get_fewer(
     assert sorted(path.name for path in (tmp_path / "studies/s/trials/0001").glob("*/")) == ["1", "2"]
     said = capsys.readouterr().out
     assert "0000 finished, eval/loss 0.101 ± 0.0025 in" in said and "best eval/loss: 0.101 ± 0.0025 in 0000" in said
-    assert said.count("run it again: python -m rlhf reproduce") == 3 and " s, all seeds " in said
+    assert said.count("run it again: python -m rlhf reproduce") == 3 and " s a seed " in said
     assert "0.2005 ± 0.0064" in next(line for line in said.splitlines() if line.split()[:2] == ["0001", "0.002"])
+
+
+def test_a_trial_that_got_fewer_seeds_for_being_worse_is_nowhere_the_best(
+    run_study: Study, rows: Rows, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its mean over two seeds is below the best one's over three: the third is the worst of each."""
+    assert run_study("sft.learning_rate=1e-3,1.002e-3", "sweep.seeds=3", "sweep.parallel=1", "seed=1") == 0
+    best, worse = rows()
+    assert worse["message"].endswith(HOPELESS) and float(worse["objective"]) < float(best["objective"])
+    assert [float(row["cost/usd"]) for row in rows()] == [0.5, 0.5] and float(best["cost_usd_of_all_seeds"]) == 1.5
+    assert "best eval/loss: 0.101 ± 0.0025 in 0000" in capsys.readouterr().out
+    read = folder.read(tmp_path / "studies/s")
+    found = standing.of(read)
+    assert [each.number for each in found.ranked] == [0, 1] and [each.number for each in found.front] == [0]
+    assert found.alike == found.champions == [] and "All others are distinguishable" in words.likeness(read, found)
+    told = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path / 'studies/s/study.db'}")
+    assert told.best_trial.number == 0 and told.trials[1].value == pytest.approx(0.1012)
+
+
+def test_trials_under_several_numbers_of_seeds_are_ranked_on_those_that_they_share(
+    run_study: Study, rows: Rows, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_study("sft.learning_rate=1e-3", "sweep.seeds=2", "seed=1") == 0
+    assert run_study("sft.learning_rate=1e-3,1.002e-3", "seed=1") == 0
+    assert [float(row["objective"]) for row in rows()] == pytest.approx([0.1005, 0.1002])  # of one seed, the lower one
+    assert "best eval/loss: 0.1005 ± 0.0064 in 0000" in capsys.readouterr().out
+    found = standing.of(folder.read(tmp_path / "studies/s"))
+    assert [each.number for each in found.ranked] == [0, 1] and [each.number for each in found.alike] == [1]
 
 
 @pytest.mark.parametrize("mode", ["characterize", "tune"])
