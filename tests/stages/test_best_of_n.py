@@ -56,6 +56,7 @@ def test_the_best_response_to_each_prompt_is_kept(built: BestOfN) -> None:
     sampled, _ = stage._online.sample([prompt for prompt in prompts for _ in range(3)], "rollout/0", from_start=True)
     assert kept.rows == [sampled[1], sampled[3]] and sampled[0] != sampled[1]
     assert kept.raw.tolist() == [5.0, 9.0] and kept.found.all()
+    assert kept.metrics["signs/kept_error"].value == 0
     assert kept.metrics["objective/kept_scores"].value > kept.metrics["objective/scores"].value
 
 
@@ -92,7 +93,7 @@ def test_where_nothing_is_kept_no_step_is_taken(built: BestOfN) -> None:
     stage = other(built, lambda count: [1.0] * count, min_score=2.0)
     before, steps = weights(stage), stage._setting.engine.steps
     told = loop.learn(stage, stage._setting.engine, next(stage.batches(0)), 0)
-    assert told["objective/kept"].value == 0 and "loss" not in told
+    assert told["objective/kept"].value == 0 and not {"loss", "signs/kept_error"} & told.keys()
     assert all(torch.equal(before[name], tensor) for name, tensor in weights(stage).items())
     assert stage._setting.engine.steps == steps and stage.take_rows() == []
 
@@ -103,6 +104,7 @@ def test_only_ended_responses_are_kept_if_asked(built: BestOfN) -> None:
     stage._online.scores = lambda raw, rows: (raw, ended, {})
     kept = stage.gather(stage._online._prompts[:2], "rollout/0")
     assert kept.found.tolist() == [True, False] and kept.raw[0] == 2
+    assert kept.metrics["signs/kept_error"].value == 0  # though the last response scores higher
 
 
 def test_who_answers(built: BestOfN) -> None:
