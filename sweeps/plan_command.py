@@ -21,6 +21,7 @@ from rlhf.fault import Fault
 from rlhf.report.page import clock
 from rlhf.report.paper import short
 from rlhf.visible import visible
+from sweeps import conditions
 from sweeps.answer import terminal
 from sweeps.answer.folder import shown
 from sweeps.cells import Composer, label
@@ -93,7 +94,7 @@ def _head(found: Preview) -> Iterator[str]:
 def _space(found: Preview) -> Table:
     table = Table("dimension", "values", "where", title="What is searched", title_justify="left", box=box.SIMPLE)
     for each in found.composer.space.dimensions:
-        where = " and ".join(map(str, each.only_if))
+        where = conditions.joined(each.only_if)
         table.add_row(*(Text(visible(cell)) for cell in (each.key, _values(each), where)))
     return table
 

@@ -21,6 +21,8 @@ from rlhf.explain import keys
 from rlhf.fault import Fault
 from rlhf.mistyped import near
 from rlhf.preflight import override_key, with_space
+from sweeps import conditions
+from sweeps.conditions import Conditions
 
 Point = dict[str, Any]
 """A value for each dimension that exists at this point, by key."""
@@ -46,34 +48,6 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Condition:
-    """`key=a,b` or `key!=a`: whether another dimension has, or has not, one of some values."""
-
-    key: str
-    values: tuple[str, ...]
-    negated: bool
-
-    @classmethod
-    def parse(cls, where: str, written: str) -> "Condition":
-        """Read it.
-
-        Raises:
-            Fault: it is not written so; names ``where`` it stands.
-        """
-        found = re.fullmatch(r"\s*([^=!\s]+)\s*(!?=)\s*(.+?)\s*", written)
-        if not found:
-            raise Fault(f"{where}={written}: not a condition; write key=value, key=value,value or key!=value")
-        return cls(found[1], tuple(value.strip() for value in found[3].split(",")), found[2] == "!=")
-
-    def __str__(self) -> str:
-        return f"{self.key}{'!=' if self.negated else '='}{','.join(self.values)}"
-
-    def holds(self, values: Mapping[str, str]) -> bool:
-        """Whether it holds at a point, given as text; not where the dimension itself does not exist."""
-        return self.key in values and (values[self.key] in self.values) is not self.negated
-
-
-@dataclass(frozen=True)
 class Dimension:
     """One key and where its values come from."""
 
@@ -82,14 +56,14 @@ class Dimension:
     element: str
     """The left side of its overrides."""
     domain: Choices | Interval
-    only_if: tuple[Condition, ...] = ()
-    brought_by: Condition | None = None
+    only_if: Conditions = ()
+    brought_by: Conditions = ()
     """What brought it along: there may be others of the same key, under other conditions."""
 
     @property
     def name(self) -> str:
         """Tells it from other dimensions of the same key."""
-        return self.key if self.brought_by is None else f"{self.key} if {self.brought_by}"
+        return f"{self.key} if {conditions.joined(self.brought_by)}" if self.brought_by else self.key
 
     @property
     def is_always_a_number(self) -> bool:
@@ -107,7 +81,7 @@ class Space:
 
     dimensions: tuple[Dimension, ...]
     fixed: tuple[str, ...]
-    brought: tuple[tuple[Condition, tuple[str, ...]], ...]
+    brought: tuple[tuple[Conditions, tuple[str, ...]], ...]
     pinned: Mapping[str, str]
     """Keys of ``fixed`` with their values as text, which conditions may look at."""
 
@@ -116,14 +90,12 @@ class Space:
         """The space of a command line and the `sweep` it chose.
 
         Raises:
-            Fault: something is not written as it should be, or a condition names what is no dimension before it.
+            Fault: something is not written as it should be, or a condition names what is no dimension before it, or a value
+                that it never has.
         """
         parser = OverridesParser.create()
         parsed = parser.parse_overrides(with_space(list(arguments), sweep))
-        only_if = {
-            key: tuple(Condition.parse(f"sweep.only_if.{key}", each) for each in re.split(r"\s+and\s+", written))
-            for key, written in _texts(sweep.only_if).items()
-        }
+        only_if = {key: conditions.parse(f"sweep.only_if.{key}", each) for key, each in _texts(sweep.only_if).items()}
         swept = [each for each in parsed if each.is_sweep_override()]
         fixed = [each for each in parsed if not each.is_sweep_override()]
         written = [*map(str, sweep.space), *map(axis, parsed)]
@@ -133,19 +105,25 @@ class Space:
         taken = {*map(axis, swept), *(override_key(str(each.input_line)) for each in fixed)}
         brought = []
         for when, overrides in sweep.brings.items():
-            condition = Condition.parse("sweep.brings", str(when))
-            if condition.key not in taken and not keys.is_known(condition.key):
-                raise Fault(f"sweep.brings.{condition}: there is no key `{condition.key}`{keys.near(condition.key)}")
+            where, needed = f"sweep.brings.{when}", conditions.parse("sweep.brings", str(when))
+            for unknown in (each.key for each in needed if each.key not in taken and not keys.is_known(each.key)):
+                raise Fault(f"{where}: there is no key `{unknown}`{keys.near(unknown)}")
             coming = [each for each in parser.parse_overrides([*map(str, overrides)]) if axis(each) not in taken]
-            spaces = [_dimension(each, (condition,)) for each in coming if each.is_sweep_override()]
-            dimensions += [replace(each, brought_by=condition) for each in spaces]
-            for unknown in (each for each in coming if not keys.is_known(each.key_or_group)):
-                key = unknown.key_or_group
-                raise Fault(f"sweep.brings.{condition}: {unknown.input_line}: there is no key `{key}`{keys.near(key)}")
-            brought.append((condition, tuple(str(each.input_line) for each in coming if not each.is_sweep_override())))
+            spaces = [_dimension(each, needed) for each in coming if each.is_sweep_override()]
+            dimensions += [replace(each, brought_by=needed) for each in spaces]
+            for each in coming:
+                if not keys.is_known(key := each.key_or_group):
+                    raise Fault(f"{where}: {each.input_line}: there is no key `{key}`{keys.near(key)}")
+            brought.append((needed, tuple(str(each.input_line) for each in coming if not each.is_sweep_override())))
         pinned = {each.key_or_group: text(each.value()) for each in fixed if not each.is_delete()}
         space = cls(tuple(dimensions), tuple(str(each.input_line) for each in fixed), tuple(brought), pinned)
         space._check(only_if)
+        listed = _listed(parser.parse_overrides([f"{key}={each}" for key, each in _texts(sweep.space).items()]), parsed)
+        wheres = {f"sweep.only_if.{key}={conditions.joined(each)}": each for key, each in only_if.items()}
+        wheres |= {f"sweep.brings.{conditions.joined(each)}": each for each, _ in brought}
+        for where, needed in wheres.items():
+            for condition in needed:
+                condition.check(where, listed)
         return space
 
     @property
@@ -163,7 +141,7 @@ class Space:
         return self._is_at(dimension, {**self.pinned, **{key: text(value) for key, value in point.items()}})
 
     def _is_at(self, dimension: Dimension, values: Mapping[str, str]) -> bool:
-        return all(condition.holds(values) for condition in dimension.only_if)
+        return conditions.hold(dimension.only_if, values)
 
     def points(self) -> Iterator[Point]:
         """Every point of a finite space, in the order written (the last dimension fastest), each once."""
@@ -202,15 +180,16 @@ class Space:
         A value brings nothing along for a key that was written or is a dimension.
         """
         values = {**self.pinned, **{key: text(value) for key, value in point.items()}}
-        brought = [override for condition, overrides in self.brought if condition.holds(values) for override in overrides]
+        holding = [overrides for needed, overrides in self.brought if conditions.hold(needed, values)]
+        brought = [override for overrides in holding for override in overrides]
         chosen = [each.override(point[each.key]) for each in self.dimensions if self._is_at(each, values)]
         return [*brought, *self.fixed, *chosen]
 
-    def _check(self, only_if: Mapping[str, tuple[Condition, ...]]) -> None:
-        own = [each.key for each in self.dimensions if each.brought_by is None]
-        for key, conditions in only_if.items():
+    def _check(self, only_if: Mapping[str, Conditions]) -> None:
+        own = [each.key for each in self.dimensions if not each.brought_by]
+        for key, needed in only_if.items():
             before = {*self.pinned, *own[: own.index(key)]} if key in own else None
-            for condition in conditions:
+            for condition in needed:
                 if before is not None and condition.key not in before:
                     raise Fault(
                         f"sweep.only_if.{key}: asks for {condition.key}, which is no dimension before it; "
@@ -230,7 +209,7 @@ def axis(override: Override) -> str:
     return f"{override.key_or_group}@{override.package}" if override.package else override.key_or_group
 
 
-def _dimension(override: Override, only_if: tuple[Condition, ...]) -> Dimension:
+def _dimension(override: Override, only_if: Conditions) -> Dimension:
     key, sweep = axis(override), override._value
     domain: Choices | Interval
     if isinstance(sweep, IntervalSweep):
@@ -247,6 +226,19 @@ def _dimension(override: Override, only_if: tuple[Condition, ...]) -> Dimension:
     else:
         raise Fault(f"{override.input_line}: not a space; use choice(...), range(...) or interval(...)")
     return Dimension(key, override.get_key_element(), domain, only_if)
+
+
+def _listed(written: Sequence[Override], parsed: Sequence[Override]) -> dict[str, list[str]]:
+    """Values of the dimensions that are ``written`` in `sweep.space`, there and where ``parsed`` ones take their places; not of
+    intervals."""
+    found: dict[str, list[str]] = {axis(each): [] for each in written}
+    for each in (each for each in (*written, *parsed) if axis(each) in found):
+        domain = _dimension(each, ()).domain if each.is_sweep_override() else Choices((each.value(),))
+        if isinstance(domain, Choices):
+            found[axis(each)] += [text(value) for value in domain.values if text(value) not in found[axis(each)]]
+        else:
+            del found[axis(each)]
+    return found
 
 
 def _plain(written: str) -> Any:

@@ -20,7 +20,7 @@ class SweepConfig:
     only_if: dict[str, str] = system()
     """A condition for a dimension, on dimensions before it: `lora!=none`, `zero=2,3`, several joined by `and`. Where it does not hold the key keeps its value."""
     brings: dict[str, list[str]] = system()
-    """Overrides that a value brings along, as `lora=none: [sft.learning_rate=1e-5]`; not for keys that are written or are dimensions."""
+    """Overrides that a value brings along, as `lora=none: [sft.learning_rate=1e-5]`, or several joined by `and`; not for keys that are written or are dimensions."""
     objective: Optional[list[str]] = system()
     """Metrics of `result.json` to optimise, each with its direction (`maximize reward/gold_gain`), or `mem/peak_gib`, `time/seconds`, `cost/usd`; several make a Pareto front; null: that of the stage."""
     constraints: list[str] = system()

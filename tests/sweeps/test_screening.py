@@ -6,8 +6,9 @@ import random
 import pytest
 
 from rlhf.fault import Fault
+from sweeps.conditions import Condition
 from sweeps.screening import FIRST_ROWS, design, effects, lenth, line, points
-from sweeps.space import Choices, Condition, Dimension, Interval, Point, Space
+from sweeps.space import Choices, Dimension, Interval, Point, Space
 
 
 def space(count: int) -> Space:

@@ -13,11 +13,12 @@ from rlhf import config, preflight
 from rlhf.config import CONF
 from rlhf.fault import Fault
 from sweeps.cells import Cell, Composer
-from sweeps.space import Choices, Condition, Interval, Space, text
+from sweeps.conditions import Condition
+from sweeps.space import Choices, Interval, Space, text
 
 
 @pytest.fixture
-def space() -> Callable[..., Space]:
+def space(hydra: None) -> Callable[..., Space]:
     """The space of arguments, with a `sweep` of one's own."""
 
     def make(*arguments: str, **sweep: Any) -> Space:
@@ -71,6 +72,29 @@ def test_conditions_are_joined_by_and(space: Callable[..., Space]) -> None:
     ]
 
 
+def test_what_comes_along_may_need_several_values(space: Callable[..., Space]) -> None:
+    brings = {"lora!=none and sft.batch_size=16": ["sft.learning_rate=5e-3"], "zero=2 and lora=none": ["seed=1,2"]}
+    found = space("lora=none,dim8", "sft.batch_size=8,16", "zero=2", brings=brings)
+    with_it = [point for point in found.points() if "sft.learning_rate=5e-3" in found.overrides(point)]
+    assert with_it == [{"lora": "dim8", "sft.batch_size": 16}]
+    assert [point["lora"] for point in found.points() if "seed" in point] == ["none"] * 4
+    assert found.dimensions[-1].name == "seed if zero=2 and lora=none"
+
+
+def test_a_number_is_the_same_however_it_is_written(space: Callable[..., Space]) -> None:
+    found = space("sft.learning_rate=1e-3,2e-3", "seed=1,2", only_if={"seed": "sft.learning_rate=0.002"})
+    assert [point["sft.learning_rate"] for point in found.points()] == [0.001, 0.002, 0.002]
+
+
+def test_a_shipped_space_may_be_narrowed(space: Callable[..., Space]) -> None:
+    """Its conditions name values that are not among those typed."""
+    written, brings = {"lora": "choice(none,dim8)", "sft.batch_size": "choice(8,16)"}, {"sft.batch_size=16": ["seed=2"]}
+    only_if = {"sft.batch_size": "lora=dim8"}
+    found = space("lora=none", "sft.batch_size=32,64", space=written, only_if=only_if, brings=brings)
+    assert [*found.points()] == [{}]
+    assert len([*space("lora=dim64,dim8", space=written, only_if={"sft.batch_size": "lora=dim64"}).points()]) == 3
+
+
 def test_a_value_brings_overrides_along_unless_they_are_typed(space: Callable[..., Space]) -> None:
     brings = {"lora=none": ["sft.learning_rate=1e-5", "sft.weight_decay=0"], "lora!=none": ["sft.learning_rate=1e-3"]}
     found = space("lora=none,dim8", "sft.weight_decay=0.5", brings=brings)
@@ -107,7 +131,22 @@ def test_a_value_brings_a_dimension_along_that_has_other_values_under_other_cond
             {"brings": {"lroa!=none": ["seed=1"]}},
             "brings.lroa!=none: there is no key `lroa`; did you mean `lora`",
         ),
-        (["lora=none,dim8"], {"brings": {"lora=dim9": ["sft.lerning_rate=1"]}}, "did you mean `sft.learning_rate`"),
+        (["lora=none,dim8"], {"brings": {"lora=dim8": ["sft.lerning_rate=1"]}}, "did you mean `sft.learning_rate`"),
+        (
+            ["lora=none,dim8", "sft.epochs=1,2"],
+            {"only_if": {"sft.epochs": "lora=dimm8"}},
+            "sweep.only_if.sft.epochs=lora=dimm8: lora is never dimm8; did you mean `dim8`",
+        ),
+        (["lora=none,dim8"], {"brings": {"lora=dim9": ["seed=1"]}}, "sweep.brings.lora=dim9: lora is never dim9"),
+        (
+            [],
+            {"space": {"lora": "none,dim8", "seed": "1,2"}, "only_if": {"seed": "lora=dim64"}},
+            "lora is never dim64; did you mean `dim8`",
+        ),
+        (["zero=2", "seed=1,2"], {"only_if": {"seed": "zero=4"}}, "zero is never 4; choose from none, 0, 1, 2, 3"),
+        (["sft.batch_size=8,16"], {"brings": {"sft.batch_size=big": ["seed=1"]}}, "is never big; write a number"),
+        (["fp32_loss=true"], {"brings": {"fp32_loss!=yes": ["seed=1"]}}, "fp32_loss is never yes; choose from true, false"),
+        (["lora=none,dim8"], {"brings": {"lora==dim8": ["seed=1"]}}, "not a condition"),
     ],
 )
 def test_what_is_no_space_is_said(space: Callable[..., Space], arguments: list[str], sweep: dict[str, Any], said: str) -> None:
@@ -118,7 +157,7 @@ def test_what_is_no_space_is_said(space: Callable[..., Space], arguments: list[s
 def test_a_name_that_is_only_not_swept_is_no_mistake(space: Callable[..., Space]) -> None:
     written = {"lora": "choice(none,dim8)", "sft.epochs": "choice(1,2)"}
     brings = {
-        "hardware=h100": ["zero=3"],
+        "hardware=h200": ["zero=3"],
         "lora=dim8": ["data.sources.mine.columns.prompt=question", "+source@data.sources.b=hh"],
     }
     found = space("sft.epochs=3", space=written, only_if={"sft.epochs": "lora=none"}, brings=brings)
