@@ -26,7 +26,7 @@ from sweeps.parents import Asked, ChainOf, Parent, Parents, parent_result
 from sweeps.plan import DOMINATED, Next, Plan
 from sweeps.progress import Progress
 from sweeps.record import Entry
-from sweeps.seeds import is_hopeless, joined, with_seeds
+from sweeps.seeds import by_seed, is_hopeless, joined, with_seeds
 from sweeps.space import Space
 from sweeps.trials import AGAIN, PARENTS, Trials
 
@@ -284,8 +284,7 @@ class Session:
         goal = self.trials.goal
         if self.mode is SweepMode.screen:  # an effect is told from all runs
             return False
-        metric = goal.objectives[0].metric
-        values = {seed: each.metrics[metric] for seed, each in trial.results.items() if metric in each.metrics}
+        values = by_seed(trial.results, goal.objectives[0].metric)
         return len(goal.objectives) == 1 and is_hopeless(values, self._best, goal.objectives[0])
 
     def _is_running(self, trial: Open) -> bool:

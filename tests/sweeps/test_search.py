@@ -250,6 +250,12 @@ def test_a_trial_that_got_fewer_seeds_for_being_worse_is_nowhere_the_best(
     assert told.best_trial.number == 0 and told.trials[1].value == pytest.approx(0.1012)
 
 
+def test_a_trial_gets_fewer_seeds_also_for_what_its_runs_took(run_study: Study, rows: Rows) -> None:
+    goal = "sweep.objective=[mem/peak_gib]"
+    assert run_study("sft.micro_batch_size=1,2", goal, "sweep.seeds=3", "sweep.parallel=1", "seed=1") == 0
+    assert [row["message"] for row in rows()] == ["mean of 3 seeds", f"mean of 2 seeds of 3: {HOPELESS}"]
+
+
 def test_trials_under_several_numbers_of_seeds_are_ranked_on_those_that_they_share(
     run_study: Study, rows: Rows, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
