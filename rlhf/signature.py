@@ -53,6 +53,8 @@ def _plain(value: Any, affects: set[str]) -> Any:
             if (without_adapters and item.name != "dim") or not item.metadata.get("signed", True):
                 continue
             inner = getattr(value, item.name)
+            if item.metadata.get("named_if", inner) != inner:
+                continue
             if item.metadata["affects"] in affects or _holds_dataclasses(inner):
                 plain[item.name] = _plain(inner, affects)
         return plain

@@ -25,10 +25,12 @@ from rlhf.config import (
     RewardNormalization,
     RMConfig,
     Run,
+    SFTConfig,
     TrainConfig,
 )
 from rlhf.fault import Fault
 from rlhf.lineage import JUDGED, ONLINE, PRICED, chain
+from rlhf.models import packable
 from rlhf.rewards.own import looked_at
 from rlhf.rewards.server import is_loopback
 from rlhf.runs import artifact_in
@@ -163,7 +165,16 @@ def _train(run: Run, name: str, config: TrainConfig) -> Iterator[str]:
             f"rm.pooling={config.pooling.name}: rm.loss=tokenwise trains the score of each token, of which the last is read; "
             "use rm.pooling=last, or rm.loss=pairwise"
         )
+    if isinstance(config, SFTConfig) and config.packing:
+        yield from _packing(run, config)
     yield from _batch(run, name, config.batch_size, config.micro_batch_size, "batch_size")
+
+
+def _packing(run: Run, config: SFTConfig) -> Iterator[str]:
+    if config.legacy_padding_loss:
+        yield "sft.legacy_padding_loss=true: learns the padding of each row, and sft.packing=true leaves none; use one of them"
+    if run.model.arch is not None and (wrong := packable.fault(run.model.name, run.model.arch.family.name, config.max_length)):
+        yield wrong
 
 
 def _online(run: Run, name: str, config: OnlineConfig) -> Iterator[str]:

@@ -60,6 +60,8 @@ class Demand:
         """The demand of a cell with these ``settings``, by their full keys; `stage` and `ranks` must be among them."""
         stage = settings["stage"]
         known = {**GROWS, **(SHARDED if settings["ranks"] > 1 else {})}
+        if settings.get(f"{stage}.packing"):
+            del known["max_length"]  # longer rows may leave less padding
         grows, other = {}, {}
         for key, value in settings.items():
             name = key.removeprefix(f"{stage}.")

@@ -116,6 +116,8 @@ def test_the_default_run_is_sound() -> None:
         ("rollout.top_p=0", "rollout.top_p=0.0: must be above 0 and at most 1"),
         ("rollout.max_new_tokens=0", "rollout.max_new_tokens=0: must be at least 1"),
         ("sft.max_length=100000", "sft.max_length=100000: longer than the"),
+        ("model=bloom560m sft.packing=true", "sft.packing=true: model=bloom560m is a bloom, and only llama, opt"),
+        ("sft.packing=true sft.legacy_padding_loss=true", "sft.legacy_padding_loss=true: learns the padding of each row"),
         ("sft.micro_batch_size=7", "sft.micro_batch_size=7 does not divide sft.batch_size"),
         ("sft.batch_size=0", "sft.batch_size=0: must be at least 1"),
         ("rm.learning_rate=0", "rm.learning_rate=0.0: must be above 0"),

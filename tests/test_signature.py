@@ -191,6 +191,14 @@ def test_settings_of_adapters_that_are_not_there_name_nothing() -> None:
         assert signatures(scaled, stage) == signatures(without, stage) != signatures(BASE, stage)
 
 
+def test_a_switch_that_is_off_names_nothing() -> None:
+    """Runs from before there was such a key are still known."""
+    assert "packing" not in signed_fields(BASE, "sft", TABLE["sft"].reads, {"system"})["sft"]
+    on = copy.deepcopy(BASE)
+    on.sft.packing = True
+    assert signed_fields(on, "sft", TABLE["sft"].reads, {"system"})["sft"]["packing"] is True
+
+
 def test_what_is_signed_can_be_read_by_a_person() -> None:
     signed = signed_fields(BASE, "sft", TABLE["sft"].reads, {"result"})
     assert signed["stage"] == "sft" and signed["precision"] == "fp32"

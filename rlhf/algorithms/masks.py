@@ -1,4 +1,4 @@
-"""Sums over the tokens that count."""
+"""Sums over the tokens that count, and where they stand."""
 
 from torch import Tensor
 from torch.nn.functional import pad
@@ -25,13 +25,18 @@ def whiten(values: Tensor, mask: Tensor, shift_mean: bool = True, unbiased: bool
     return (scaled if shift_mean else scaled + mean).masked_fill(~mask, 0.0)
 
 
+def positions(mask_BT: Tensor) -> Tensor:
+    """Position of each token among the true tokens of its row, so that padding may stand on either side."""
+    return (mask_BT.long().cumsum(1) - 1).clamp(min=0)
+
+
 def last_true(mask_BT: Tensor) -> Tensor:
     """Index [B] of the last true column of each row.
 
     Found from the mask and not from counts, so that padding may stand on either side. Every row needs a true column.
     """
-    positions = mask_BT.long() * _arange_like(mask_BT)
-    return positions.max(dim=1).values
+    columns = mask_BT.long() * _arange_like(mask_BT)
+    return columns.max(dim=1).values
 
 
 def with_next(mask_BT: Tensor) -> Tensor:

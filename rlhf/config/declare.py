@@ -18,6 +18,11 @@ def system(**ends: Any) -> Any:
     return field(default=MISSING, metadata={"affects": "system", "bounds": bounds.Bounds(**ends)})
 
 
+def switch() -> Any:
+    """Declare a *system* field that is off or on; while it is off it names no run, so those from before it are still known."""
+    return field(default=MISSING, metadata={"affects": "system", "named_if": True})
+
+
 def composition() -> Any:
     """Declare a field that has done all it does once a run is composed, and names no result."""
     return field(default=MISSING, metadata={"affects": "system", "signed": False})

@@ -14,7 +14,7 @@ from rlhf.config.choices import (
     SFTInit,
     SFTTargets,
 )
-from rlhf.config.declare import result, system
+from rlhf.config.declare import result, switch, system
 from rlhf.config.optimizer import OptimizerConfig
 
 
@@ -60,6 +60,8 @@ class SFTConfig(TrainConfig):
     """Tokens that are learnt: the last answer (`response`), every answer of a conversation with its end token (`assistant_turns`), or the prompt too (`all`, as DeepSpeed-Chat)."""
     legacy_padding_loss: bool = result()
     """Pad every sequence to `max_length` and count the padding in the loss and in the held-out perplexity, as DeepSpeed-Chat did until September 2024 (microsoft/DeepSpeedExamples pull request 819); only to understand figures of that time, such as the perplexity of 4998 before the first step."""
+    packing: bool = switch()
+    """Lay the sequences of a micro-batch behind one another into rows of at most `max_length` tokens, so many that the least padding is read. Each sees itself alone, so nothing but rounding changes. Not for BLOOM."""
 
 
 @dataclass

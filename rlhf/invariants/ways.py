@@ -43,8 +43,8 @@ class Invariance:
 
 def plain(run: Run) -> list[str]:
     """Overrides that make ``run`` one of plain torch on one device, which the others are held against."""
-    recomputing = [f"{run.stage}.gradient_checkpointing=false"] if _recomputes(run) is not None else []
-    return ["zero=none", "offload=none", "ranks=1", "fresh=false", *recomputing]
+    off = [f"{run.stage}.{switch}=false" for switch in ("gradient_checkpointing", "packing") if _has(run, switch)]
+    return ["zero=none", "offload=none", "ranks=1", "fresh=false", *off]
 
 
 def invariances(run: Run, rows: int, updates: int, policy: bool, paddable: bool) -> list[Invariance]:
@@ -56,6 +56,7 @@ def invariances(run: Run, rows: int, updates: int, policy: bool, paddable: bool)
         paddable: whether its batches take more padding than they need.
     """
     without = f"stage={run.stage} trains no policy"
+    packed = (f"{run.stage}.packing=true",)
     sizes = [size for size in (1, 3) if size < rows]
     return [
         Invariance("micro-batches", tuple(Way(f"{size} at once", _sampled(size), size) for size in sizes)),
@@ -66,14 +67,20 @@ def invariances(run: Run, rows: int, updates: int, policy: bool, paddable: bool)
         ),
         Invariance(
             "checkpointing",
-            (Way("recomputed", (f"{run.stage}.gradient_checkpointing=true",)),) if _recomputes(run) is not None else (),
+            (Way("recomputed", (f"{run.stage}.gradient_checkpointing=true",)),) if _has(run, "gradient_checkpointing") else (),
             f"{run.stage}.gradient_checkpointing: there is no such key",
         ),
         Invariance("log-probs", (Way("16 at once", chunk=16),) if policy else (), without),
         Invariance(CACHE, (Way("recomputed", recomputes=True),) if policy else (), without),
         Invariance("resume", (Way(f"after update {updates // 2}", resumed_after=updates // 2),)),
         *_on_ranks(run, rows, updates),
-        Invariance("packing", (), "no stage has both packed rows and padded ones to choose from"),
+        Invariance(
+            "packing",
+            (Way("all at once", packed), *(Way(f"{size} at once", packed, size) for size in sizes[-1:]))
+            if _has(run, "packing")
+            else (),
+            f"stage={run.stage} has no choice between packed rows and padded ones",
+        ),
     ]
 
 
@@ -110,7 +117,6 @@ def _sampled(size: int) -> tuple[str, ...]:
     return (f"rollout.micro_batch_size={size}",)
 
 
-def _recomputes(run: Run) -> bool | None:
-    """Whether the stage recomputes activations; None: it cannot."""
-    found: bool | None = getattr(getattr(run, run.stage), "gradient_checkpointing", None)
-    return found
+def _has(run: Run, switch: str) -> bool:
+    """Whether the stage has the key ``switch``."""
+    return hasattr(getattr(run, run.stage), switch)

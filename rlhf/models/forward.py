@@ -14,6 +14,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
+from rlhf.algorithms.masks import positions
+from rlhf.models.packing import Packing
+
 LOGITS_IN_MEMORY = 2**26
 """Elements of the largest chunk of logits, [chunk, V]: 256 MiB in fp32."""
 
@@ -29,24 +32,27 @@ def logits_in_memory(elements: int) -> Iterator[None]:
         LOGITS_IN_MEMORY = before
 
 
-def positions(mask_BT: Tensor) -> Tensor:
-    """Position of each token among the true tokens of its row, so that padding may stand on either side."""
-    return (mask_BT.long().cumsum(1) - 1).clamp(min=0)
-
-
 def recompute_activations(network: PreTrainedModel) -> None:
     """Keep no activations inside blocks for the backward pass (gradient checkpointing); heard in training mode only."""
     renamed = getattr(network, "activation_checkpointing_enable", None)  # its name in later versions of transformers 5
     (renamed or network.gradient_checkpointing_enable)()
 
 
-def hidden_states(model: PreTrainedModel, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
-    """Last hidden states [B, T, H] of the trunk."""
+def hidden_states(model: PreTrainedModel, ids_BT: Tensor, mask_BT: Tensor, packing: Packing | None = None) -> Tensor:
+    """Last hidden states [B, T, H] of the trunk.
+
+    Args:
+        packing: how the sequences share rows; None: each has one of its own.
+    """
     trunk = model.base_model
-    extra = {"position_ids": positions(mask_BT)} if takes_positions(trunk) else {}
-    output = trunk(input_ids=ids_BT, attention_mask=mask_BT.long(), use_cache=False, **extra)
-    hidden: Tensor = output.last_hidden_state
-    return hidden
+    if packing is None:
+        ids, attention = ids_BT, mask_BT.long()
+        extra = {"position_ids": positions(mask_BT)} if takes_positions(trunk) else {}
+    else:
+        ids, attention = packing.pack(ids_BT), packing.attention(model.config._attn_implementation)
+        extra = {"position_ids": packing.positions()}
+    hidden: Tensor = trunk(input_ids=ids, attention_mask=attention, use_cache=False, **extra).last_hidden_state
+    return hidden if packing is None else packing.unpack(hidden)
 
 
 def token_logprobs(
@@ -57,6 +63,7 @@ def token_logprobs(
     temperature: float = 1.0,
     entropy_gradient: bool = False,
     fp32: bool = True,
+    packing: Packing | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Log-probability of each target token given what stands before it, and the entropy of the distribution it came from.
 
@@ -64,11 +71,12 @@ def token_logprobs(
         targets_BT: true where a log-probability is wanted; never in column 0.
         fp32: work them out in fp32 whatever format the logits have.
         temperature: logits are divided by it, as in sampling (Huang et al. 2024, detail 10); 0 (greedy) counts as 1.
+        packing: as for ``hidden_states``; then no target may be padding.
 
     Returns:
         log-probabilities [B, T] and entropies [B, T] (without gradient unless asked for), in nats, 0 where no target is.
     """
-    hidden = hidden_states(model, ids_BT, mask_BT)
+    hidden = hidden_states(model, ids_BT, mask_BT, packing)
     wanted = targets_BT[:, 1:]
     hidden_NH, targets_N = hidden[:, :-1][wanted], ids_BT[:, 1:][wanted]
     head = model.get_output_embeddings()

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
+from rlhf.algorithms.masks import positions
 from rlhf.config import RolloutConfig
 from rlhf.engine.base import Engine
-from rlhf.models.forward import positions, takes_positions
+from rlhf.models.forward import takes_positions
 
 
 class Drawn(NamedTuple):

@@ -4,7 +4,8 @@
 
 `sft.targets`: the response alone (`response`; the prompt is context), all answers of the conversation, each with its end
 token (`assistant_turns`), or everything (`all`). The end token of the response always is a target, padding never, but for
-`sft.legacy_padding_loss`. Every sequence is prompt, response, one end token, rendered by the same template that PPO
+`sft.legacy_padding_loss`. With `sft.packing` the rows of a micro-batch share rows of the network, and everything outside of its
+forward pass stays as it is. Every sequence is prompt, response, one end token, rendered by the same template that PPO
 samples with.
 """
 
@@ -20,11 +21,14 @@ from rlhf.algorithms.losses import sft_loss
 from rlhf.data.records import Example
 from rlhf.engine.base import Trainable
 from rlhf.engine.optimizer import OptimizerSpec
+from rlhf.fault import Fault
 from rlhf.lineage import READS
 from rlhf.metrics import Mean, Metric, Metrics, Total
+from rlhf.models import packable
 from rlhf.models.adapters import add_adapters
 from rlhf.models.forward import recompute_activations, token_logprobs
 from rlhf.models.load import load_policy
+from rlhf.models.packing import Packing
 from rlhf.models.tokenizer import load_tokenizer
 from rlhf.rewards.interface import Reward
 from rlhf.rewards.model import brought_reward
@@ -57,6 +61,8 @@ class SFT(Stage[Sequences]):
             self.notes.append(f"{joined} of {len(rows)} rows are the beginnings of others, where their answers are learnt")
         self.notes += examples_shown(self._tokenizer, corpus, "sft", self._run.seed, [row and _marked(row) for row in rows])
         self._policy = load_policy(self._run.model, self._tokenizer, start, self._run.seed)
+        if self._config.packing and (wrong := self._unpackable()) is not None:
+            raise Fault(wrong)
         add_adapters(self._policy, self._run.lora, "lora", self._run.seed)
         if self._config.gradient_checkpointing:
             recompute_activations(self._policy)
@@ -101,17 +107,28 @@ class SFT(Stage[Sequences]):
 
     def loss(self, batch: Sequences) -> tuple[dict[str, Tensor], Metrics]:
         """Summed negative log-likelihood of the targets."""
-        logprobs, entropies = self._logprobs(batch)
+        packing = self._packing(batch)
+        logprobs, entropies = self._logprobs(batch, packing)
+        tokens, read = batch.mask.sum().item(), batch.mask.numel() if packing is None else math.prod(packing.shape)
         metrics: dict[str, Metric] = {
             "policy/entropy": Mean.of(entropies, batch.targets),
-            "perf/tokens": Total(batch.mask.sum().item()),
+            "perf/tokens": Total(tokens),
+            "perf/padding": Mean(read - tokens, read),
             **signs.of_demonstrations(batch, self._tokenizer),
         }
         return {"policy": sft_loss(logprobs, batch.targets)}, Metrics(metrics)
 
-    def _logprobs(self, batch: Sequences) -> tuple[Tensor, Tensor]:
+    def _logprobs(self, batch: Sequences, packing: Packing | None) -> tuple[Tensor, Tensor]:
         inputs = (batch.ids, batch.mask, batch.targets)
-        return self._setting.engine.forward(token_logprobs, self._policy, *inputs, 1.0, False, self._run.fp32_loss)
+        return self._setting.engine.forward(token_logprobs, self._policy, *inputs, 1.0, False, self._run.fp32_loss, packing)
+
+    def _packing(self, batch: Sequences) -> Packing | None:
+        return Packing.of(batch.mask, self._config.max_length) if self._config.packing else None
+
+    def _unpackable(self) -> str | None:
+        config = self._policy.config
+        window = getattr(config, "sliding_window", None)
+        return packable.fault(self._run.model.name, config.model_type, self._config.max_length, window)
 
     # evaluate
 
@@ -155,7 +172,7 @@ class SFT(Stage[Sequences]):
     def _held_out_losses(self, rows: Sequence[Tokens]) -> list[Mean]:
         """One a demonstration, over its response tokens (and its padding with `sft.legacy_padding_loss`)."""
         batch = self._batch([(row, ()) for row in rows])
-        return [Mean.of(*each) for each in zip(-self._logprobs(batch)[0], batch.targets, strict=True)]
+        return [Mean.of(*each) for each in zip(-self._logprobs(batch, self._packing(batch))[0], batch.targets, strict=True)]
 
     def export(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         """The policy and its tokenizer."""

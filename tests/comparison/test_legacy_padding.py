@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from rlhf.algorithms.masks import positions
 from rlhf.engine.torch_engine import TorchEngine
-from rlhf.models.forward import positions
 from rlhf.stages.batches import Sequences
 from rlhf.stages.interface import Stage
 from tests.stages import small

@@ -18,6 +18,7 @@ from rlhf.engine.torch_engine import TorchEngine
 from rlhf.invariants import command
 from rlhf.invariants.truth import typed
 from rlhf.invariants.ways import invariances
+from rlhf.models.packing import Packing
 from rlhf.rollout import sample
 from rlhf.stages.batches import Sequences
 from rlhf.stages.sft import SFT
@@ -61,8 +62,8 @@ def test_what_is_sound_passes(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     said = capsys.readouterr().out
     assert code == 0 and told["sound"], said
     assert told["moved"] > 0.01  # or it would be easy to agree
-    assert {told[name]["verdict"] for name in ("micro-batches", "padding", "KV cache")} == {"ok"}
-    assert told["packing"]["verdict"] == "not_tried" and "not tried  packing" in said
+    assert {told[name]["verdict"] for name in ("micro-batches", "padding", "KV cache", "packing")} == {"ok"}
+    assert [way["way"] for way in told["packing"]["ways"]] == ["all at once", "3 at once"]
     assert "5 updates of 4 rows" in said and "2 answers token-equal" in said
     assert f"every figure is in {tmp_path}/invariants/sft-tiny/invariants.json" in said
     assert os.listdir(tmp_path / "invariants/sft-tiny") == ["invariants.json"]  # what it worked with is gone
@@ -87,6 +88,16 @@ def test_a_loss_by_the_tokens_of_the_micro_batch_is_named(
     assert (first["update"], first["tensor"]) == (1, "policy/model.embed_tokens.weight")
     assert "differs    micro-batches  1 at once: update 1: loss is " in said
     assert "first tensor: policy/model.embed_tokens.weight" in said
+
+
+@pytest.mark.slow
+def test_texts_of_a_row_that_see_each_other_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Packing as it is done most, with a mask of whole rows."""
+    sound = Packing.attention
+    monkeypatch.setattr(Packing, "attention", lambda packing, kind: torch.ones_like(sound(packing, kind)).tril())
+    code, told = tried(tmp_path, "stage=sft", "only=packing,padding")
+    assert code == 1 and told["padding"]["verdict"] == "ok"
+    assert [way["verdict"] for way in told["packing"]["ways"]] == ["differs", "differs"]
 
 
 @pytest.mark.slow
@@ -171,6 +182,12 @@ def test_the_names_are_those_that_are_tried() -> None:
     assert tuple(each.name for each in found) == command.NAMES
 
 
+def test_only_a_stage_that_can_do_without_is_tried_with_packing() -> None:
+    found = invariances(typed(make("stage=rm")), 8, 5, policy=False, paddable=True)[-1]
+    assert (found.name, found.ways) == ("packing", ())
+    assert found.why_not == "stage=rm has no choice between packed rows and padded ones"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", config.STAGES)
 def test_every_stage_is_sound_in_every_way(stage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -185,6 +202,6 @@ def test_every_stage_is_sound_in_every_way(stage: str, tmp_path: Path, capsys: p
 @pytest.mark.parametrize("family", ["opt", "gpt_neox"])
 def test_biases_of_keys_do_not_raise_an_alarm(family: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The softmax cancels them, so their gradients are rounding, of which Adam makes whole steps."""
-    code, told = tried(tmp_path, "stage=sft", f"model.arch.family={family}", "only=micro-batches,padding,ranks")
+    code, told = tried(tmp_path, "stage=sft", f"model.arch.family={family}", "only=micro-batches,padding,packing,ranks")
     assert code == 0, capsys.readouterr().out
     assert told["sound"]

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from rlhf.algorithms.masks import positions
 from rlhf.config import Family, ModelConfig
 from rlhf.models import forward
-from rlhf.models.forward import positions, recompute_activations, token_logprobs, token_scores
+from rlhf.models.forward import recompute_activations, token_logprobs, token_scores
 from rlhf.models.load import load_policy, load_scorer
 
 ROWS = [[1, 9, 20, 33, 41, 2], [1, 7, 8], [1, 50, 60, 70, 2]]

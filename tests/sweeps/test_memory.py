@@ -33,6 +33,13 @@ def test_nothing_is_said_where_two_settings_pull_apart_or_one_is_not_understood(
         assert not unknown.covers(other) and not other.covers(unknown)
 
 
+def test_longer_rows_need_more_unless_texts_share_them() -> None:
+    assert demand(sft__max_length=512).covers(demand(sft__max_length=256))
+    longer, shorter = demand(sft__max_length=512, sft__packing=True), demand(sft__max_length=256, sft__packing=True)
+    assert not longer.covers(shorter) and not shorter.covers(longer)
+    assert not demand(sft__packing=True).covers(demand(sft__packing=False))
+
+
 def test_zero_says_nothing_on_one_rank() -> None:
     one = {"ranks": 1}
     assert not demand(**one).covers(demand(zero=3, **one)) and not demand(zero=3, **one).covers(demand(**one))
