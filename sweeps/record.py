@@ -23,6 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from rlhf.config import Sampler
 from rlhf.fault import Fault
 from rlhf.result import Result, Status
+from sweeps import owner
 from sweeps.database import connected
 from sweeps.goal import Goal, measurements
 from sweeps.holder import Holder
@@ -33,6 +34,8 @@ CELL = "cell"
 """Attribute of an Optuna trial that says which cell it runs."""
 HOLDER = "holder"
 """Attribute of the study's first generation that says who runs it."""
+OWNER = "owner"
+"""... and which folder it is of."""
 ASIDE = "aside"
 """Attribute of an Optuna trial that is no proposal of the sampler, or one that nobody heard of."""
 FITS = "fits"
@@ -87,7 +90,7 @@ class Record:
             reason = str(error).strip().splitlines()[0]
             fix = "check that the database runs and can be reached" if url else "move it away to begin the study again"
             raise Fault(f"{where}: cannot be read ({reason}); {fix}") from error
-        self._holder = Holder(self._noted_holder, self._note_holder, lambda text: print(text, file=sys.stderr)) if url else None
+        self._holder = self._held(folder, where) if url else None
         while any(trial.state is TrialState.WAITING for trial in self._trials()):  # we died between two calls
             self._study.tell(self._study.ask(), state=TrialState.FAIL)
         for trial in self._trials():  # ... or between proposing and beginning
@@ -229,11 +232,22 @@ class Record:
         study.set_user_attr("complete", True)
         self._study, self._generation = study, generation
 
-    def _noted_holder(self) -> dict[str, Any] | None:
-        return self._first().user_attrs.get(HOLDER)
+    def _held(self, folder: Path, where: str) -> Holder:
+        """Take the study, whose database others reach too."""
+        owner.check(folder, self._noted(OWNER), where)  # rather than wait for another study's sweeper
+        holder = Holder(partial(self._noted, HOLDER), partial(self._note, HOLDER), lambda text: print(text, file=sys.stderr))
+        try:
+            owner.claim(folder, self._noted(OWNER), partial(self._note, OWNER), where)
+        except Fault:
+            holder.release()
+            raise
+        return holder
 
-    def _note_holder(self, note: dict[str, Any] | None) -> None:
-        self._first().set_user_attr(HOLDER, note)
+    def _noted(self, key: str) -> dict[str, Any] | None:
+        return self._first().user_attrs.get(key)
+
+    def _note(self, key: str, note: dict[str, Any] | None) -> None:
+        self._first().set_user_attr(key, note)
 
     def _first(self) -> optuna.Study:
         """The first generation, read anew: it stays when another one is begun."""

@@ -280,3 +280,23 @@ def test_a_sweeper_that_was_taken_for_dead_ends(quick: None, interruptible: None
             threading.Event().wait(0.1)
     mine.release()
     assert written[-1] is not None and said == ["this study was taken over; ending here (process 7 on elsewhere)"]
+
+
+def test_two_studies_of_one_name_in_one_database_are_not_mixed(
+    run_study: Study, rows: Rows, tmp_path: Path, capsys: pytest.CaptureFixture[str], quick: None
+) -> None:
+    """Whose it is goes by what lies in the folder: one that was moved goes on."""
+    shared, other = f"sweep.storage=sqlite:///{tmp_path / 'shared.db'}", tmp_path / "other"
+    assert run_study(GRID, shared) == 0
+    capsys.readouterr()
+    assert run_study("sft.learning_rate=5e-3,6e-3", shared, f"paths.outputs={other}") == 2
+    said = capsys.readouterr().err
+    assert f"has a study s already, that of {tmp_path}/studies/s on " in said and "choose another sweep.name, or move" in said
+    assert not [*other.rglob("trials")] and not (other / "ran").exists()
+    shutil.rmtree(other)
+    shutil.copytree(tmp_path / "studies", other / "studies")
+    shutil.rmtree(tmp_path / "studies")
+    assert run_study(GRID.replace("1e30", "2e-4"), shared, f"paths.outputs={other}") == 0
+    assert (other / "ran").read_text().split() == ["0.0002"]
+    noted = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path / 'shared.db'}").user_attrs
+    assert noted["owner"]["folder"] == f"{other}/studies/s" and noted["holder"] is None
