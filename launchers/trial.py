@@ -1,7 +1,8 @@
-"""One trial: ``python -m launchers.trial FOLDER [PARENT] [without-page]`` runs FOLDER's frozen ``config.yaml``.
+"""One trial: ``python -m launchers.trial FOLDER [PARENT] [since=SECONDS] [without-page]`` runs FOLDER's ``config.yaml``.
 
-It leaves ``result.json``. With PARENT, the process id of the sweeper, it dies when that process does. With `without-page`
-somebody else writes the ``report.html`` of its run. A run that its study prunes ends with exit code 0.
+It leaves ``result.json``. With PARENT, the process id of the sweeper, it dies when that process does. SECONDS (since 1970) is
+when its study began: a run that was finished earlier is not the study's own. With `without-page` somebody else writes the
+``report.html`` of its run. A run that its study prunes ends with exit code 0.
 """
 
 import shutil
@@ -19,7 +20,7 @@ from rlhf.result import Result, Status
 from rlhf.sealed import write_atomically
 from rlhf.stopping import die_with
 
-WITHOUT_PAGE = "without-page"
+WITHOUT_PAGE, SINCE = "without-page", "since="
 REUSED = "this run was finished before: nothing was trained, and its times are those of then"
 
 
@@ -28,7 +29,8 @@ def main(arguments: list[str]) -> int:
     folder = Path(arguments[0])
     if len(arguments) > 1:
         die_with(int(arguments[1]))
-    run, began = read_config(folder), time.time()
+    run = read_config(folder)
+    since = next((float(each.removeprefix(SINCE)) for each in arguments if each.startswith(SINCE)), time.time())
     if run.fresh:
         shutil.rmtree(folder / verdicts.FOLDER, ignore_errors=True)
     try:
@@ -36,7 +38,7 @@ def main(arguments: list[str]) -> int:
 
         with provenance.overridden_by(read_overrides(folder)):
             trial = None if run.sweep.pruner is Pruner.none else folder.resolve()
-            result = _told(chain.execute(run, trial=trial, pages=WITHOUT_PAGE not in arguments), began)
+            result = _told(chain.execute(run, trial=trial, pages=WITHOUT_PAGE not in arguments), since)
     except KeyboardInterrupt:  # before the run could answer it
         result = _without_run(run, Status.stopped, "interrupted", "interrupted before it began")
     except Fault as error:  # something the user named cannot be used; no traceback for that
@@ -59,10 +61,10 @@ def read_overrides(folder: Path) -> list[str]:
     return path.read_text().splitlines() if path.is_file() else []
 
 
-def _told(result: Result, began: float) -> Result:
-    """``result``, saying so if the run was there before the trial began."""
+def _told(result: Result, since: float) -> Result:
+    """``result``, saying so if the run was there before that time."""
     written = Path(result.folder) / "result.json"
-    if result.status is not Status.finished or not written.is_file() or written.stat().st_mtime >= began:
+    if result.status is not Status.finished or not written.is_file() or written.stat().st_mtime >= since:
         return result
     return replace(result, message="; ".join(filter(None, (result.message, REUSED))))
 

@@ -56,6 +56,11 @@ class Logbook:
             if stay.ended is None:  # its sweeper died
                 stay.status, stay.ended = "lost", _last_sign(folder / stay.folder, stay.began)
 
+    @property
+    def began(self) -> float:
+        """When the study's first session did, in seconds since 1970."""
+        return self._sessions[0]["began"] or 0.0
+
     def started(self, folder: Path, usd_per_second: float | None = None) -> None:
         """A run begins in ``folder``, in a place of that price."""
         self._stays.append(Stay(str(folder.relative_to(self._path.parent)), CLOCK(), usd_per_second=usd_per_second))

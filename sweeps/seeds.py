@@ -58,11 +58,12 @@ def lacking(trial: Path, seeds: Sequence[int]) -> list[int]:
 
 
 def kept_apart(trial: Path) -> dict[int, Result]:
-    """The finished runs of a trial that finished, by seed; its only run is moved into the folder of its seed."""
+    """The finished runs of a trial that finished, or was cut off, by seed; the only run of one that finished is moved into the
+    folder of its seed."""
     whole = Result.read(trial / "result.json")
-    if whole is None or whole.status is not Status.finished:
+    if whole is None or whole.status not in (Status.finished, Status.stopped, Status.lost):
         return {}
-    if not any(folder.name.isdigit() for folder in trial.glob("*/")):
+    if whole.status is Status.finished and not any(folder.name.isdigit() for folder in trial.glob("*/")):
         own = trial / str(whole.seed)
         own.mkdir()
         for file in [each for each in trial.iterdir() if each.is_file()]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from launchers import outcome, pool
 from launchers.pages import Pages
 from launchers.slots import devices_of
-from launchers.trial import WITHOUT_PAGE
+from launchers.trial import SINCE, WITHOUT_PAGE
 from rlhf import lineage
 from rlhf.config import Run, SweepConfig, SweepMode
 from rlhf.fault import Fault
@@ -219,7 +219,7 @@ class Session:
     def _job(self, name: str, folder: Path, run: Run) -> pool.Job:
         command = None if self.command is None else self.command(folder)
         self.book.started(folder, per_second(run.hardware.usd_per_hour, run.ranks))
-        arguments = () if self.pages is None else (WITHOUT_PAGE,)
+        arguments = (f"{SINCE}{self.book.began}", *([] if self.pages is None else [WITHOUT_PAGE]))
         devices, limit = devices_of(run), self._sweep.trial_timeout
         return pool.Job(name, folder, command, arguments, devices=devices, ranks=run.ranks, timeout=limit)
 

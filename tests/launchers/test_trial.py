@@ -132,6 +132,19 @@ def test_a_trial_dies_with_its_sweeper(frozen: Path) -> None:
     assert not is_alive(pid)
 
 
+def test_a_run_of_the_study_itself_is_not_told_as_one_from_before(frozen: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its trial was interrupted after it, say, and begins again."""
+    made = Result(Status.finished, "sft", "tiny", "r", "s", folder=str(frozen / "run"))
+    (frozen / "run").mkdir()
+    (frozen / "run/result.json").write_text(made.to_json())
+    os.utime(frozen / "run/result.json", (100.0, 100.0))
+    monkeypatch.setattr("rlhf.chain.execute", lambda *_, **__: made)
+    monkeypatch.setattr(trial, "die_with", lambda parent: None)
+    for since, said in (("since=99.5", ""), ("since=100.5", trial.REUSED)):
+        assert trial.main([str(frozen), "1", since]) == 0
+        assert Result.load(frozen / "result.json").message == said
+
+
 def test_a_run_that_was_there_before_is_told_as_such(tmp_path: Path) -> None:
     result = Result(Status.finished, "sft", "tiny", "r", "s", folder=str(tmp_path), message="kept the best weights")
     (tmp_path / "result.json").write_text(result.to_json())

@@ -1,9 +1,11 @@
 """Points under several seeds."""
 
+from pathlib import Path
+
 import pytest
 
 from rlhf.result import Objective, Result, Status
-from sweeps.seeds import are_distinguishable, is_hopeless, joined
+from sweeps.seeds import are_distinguishable, is_hopeless, joined, kept_apart
 
 LOSS, GAIN = Objective("eval/loss", "minimize"), Objective("reward/gain", "maximize")
 
@@ -18,6 +20,16 @@ def test_a_point_is_hopeless_when_it_is_worse_on_common_seeds_for_certain() -> N
     assert not is_hopeless({1: 2.0, 2: 6.001}, best, GAIN)
     assert not is_hopeless({1: 2.0}, best, LOSS)
     assert not is_hopeless({1: 2.0, 2: 4.0}, best, LOSS)
+
+
+@pytest.mark.parametrize("status", ["finished", "stopped", "lost", "failed"])
+def test_finished_seeds_of_a_trial_that_was_cut_off_are_kept(tmp_path: Path, status: str) -> None:
+    ends = {1: run(1.0), 2: Result(Status[status], "sft", "tiny", "r", "s")}
+    for seed, end in ends.items():
+        (tmp_path / str(seed)).mkdir()
+        (tmp_path / str(seed) / "result.json").write_text(end.to_json())
+    (tmp_path / "result.json").write_text(ends[2].to_json())
+    assert [*kept_apart(tmp_path)] == {"finished": [1, 2], "failed": []}.get(status, [1])
 
 
 def test_overlapping_points_are_not_distinguishable() -> None:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ import yaml
 from optuna.trial import TrialState
 
 from sweeps import study
-from tests.sweeps.interrupted import interrupt_when
+from tests.sweeps.interrupted import interrupt_when, wait_until
 
 FAKE_TRIAL = Path(__file__).parent / "fake_trial.py"
 Study = Callable[..., int]
@@ -177,6 +178,24 @@ def test_ctrl_c_writes_rows_and_the_same_command_goes_on(
     (tmp_path / "spare").touch()
     assert run_study(*command) == 0
     assert [row["status"] for row in rows()] == ["finished", "finished"]
+
+
+def test_a_seed_that_finished_before_an_interrupt_is_not_run_again(run_study: Study, rows: Rows, tmp_path: Path) -> None:
+    command = ("sft.learning_rate=1e6", "sweep.seeds=2", "seed=1")
+    trial = tmp_path / "studies/s/trials/0000"
+
+    def let_the_first_end() -> None:
+        wait_until(trial / "1/log.txt")
+        (trial / "1/spare").touch()
+
+    threading.Thread(target=let_the_first_end, daemon=True).start()
+    interrupt_when(trial / "2/log.txt")
+    assert run_study(*command) == 75
+    assert [row["status"] for row in rows()] == ["stopped"]
+    (tmp_path / "spare").touch()
+    assert run_study(*command) == 0
+    assert (tmp_path / "ran_as").read_text().splitlines().count("sft 1") == 1
+    assert [row["message"] for row in rows()] == ["mean of 2 seeds"]
 
 
 SWEEPER = """
