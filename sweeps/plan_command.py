@@ -28,7 +28,7 @@ from sweeps.cells import Composer, label
 from sweeps.foresight import Foreseen
 from sweeps.goal import Goal
 from sweeps.legal import legal
-from sweeps.preview import TO_RUN, Foretold, Preview, preview
+from sweeps.preview import CANNOT, TO_RUN, Foretold, Preview, preview
 from sweeps.space import Choices, Dimension, Space, text
 
 OPTIONS = {"-m", "--multirun"}
@@ -154,21 +154,38 @@ def _parents(found: Preview) -> Table:
 
 
 def _totals(found: Preview) -> Iterator[str]:
-    run, rows = found.run, [row for row in found.rows if row.state == TO_RUN]
+    run, runs = found.run, [(row, row.runs) for row in found.rows if row.state == TO_RUN]
     parents = [each for each in found.parents if not each.finished]
-    times = (run.sweep.trials or 1) if found.is_search else 1
     if found.is_search:
-        many = "one trial like it" if run.sweep.trials is None else f"{times} trials like it, if none is pruned or needs no run"
-        yield f"{many}:"
+        to_come = _to_come(found)
+        yield _of_search(run.sweep.trials, to_come)
+        runs = [(row, to_come * run.sweep.seeds) for row in found.rows if to_come and row.state != CANNOT]
+        parents = parents if runs else []
     else:
         yield _count(found)
     beside = f" and {len(parents)} parent{'s' * (len(parents) > 1)}" if parents else ""
-    yield f"runs to train: {times * sum(row.runs for row in rows)}{beside}"
-    seconds = [_times(row.foreseen.seconds, row.runs * times) for row in rows]
-    usd = [_times(row.foreseen.usd(row.cell.settings), row.runs * times) for row in rows]
+    yield f"runs to train: {sum(count for _, count in runs)}{beside}"
+    seconds = [_times(row.foreseen.seconds, count) for row, count in runs]
+    usd = [_times(row.foreseen.usd(row.cell.settings), count) for row, count in runs]
     at_once = Slots.here(run.sweep.parallel, run.sweep.threads).at_once(devices_of(run))
     yield _sum("their own time", [*seconds, *(each.foreseen.seconds for each in parents)], clock) + f"; {at_once} at a time"
     yield _sum("their price", [*usd, *(each.usd for each in parents)], lambda total: f"${total:.2f}")
+
+
+def _to_come(found: Preview) -> int:
+    """Trials of a search that have no end that counts; of one without a total the next."""
+    total = found.run.sweep.trials
+    return 1 if total is None else max(0, total - found.ended)
+
+
+def _of_search(total: int | None, to_come: int) -> str:
+    """How many trials are to come, before what they take."""
+    if total is None:
+        return "one trial like it:"
+    if not to_come:
+        return f"all {total} trials have ended:"
+    many = f"{total} trials like it" if to_come == total else f"{to_come} of {total} trials to come, like it"
+    return f"{many}, if none is pruned or needs no run:"
 
 
 def _count(found: Preview) -> str:

@@ -31,7 +31,7 @@ KEPT, REUSED, TO_RUN, DOMINATED, CANNOT = "has its row", "trained before", "to r
 
 @dataclass(frozen=True)
 class Foretold:
-    """One cell: what becomes of it, and what its runs that are still to come may take."""
+    """One cell: what becomes of it, and what a run of it takes."""
 
     cell: Cell
     state: str
@@ -67,6 +67,8 @@ class Preview:
     """In the order of the plan; of a search one cell of its space."""
     parents: Sequence[Parent]
     words: Sequence[str]
+    ended: int = 0
+    """Trials that the study has already and that count."""
 
     @property
     def run(self) -> Run:
@@ -84,7 +86,8 @@ def preview(composer: Composer, grid: Grid, words: Sequence[str]) -> Preview:
     run = grid.cells[0].run
     folder = Path(run.paths.outputs) / "studies" / study_name(composer.space, run, words)
     seeds = [run.seed + number for number in range(run.sweep.seeds)]
-    ends, entries = Ends(folder, seeds), _entries(folder, grid.cells)
+    ends, known = Ends(folder, seeds), _known(folder)
+    entries = _entries(known, grid.cells)
     plan = Characterization(legal.as_judged(run, grid.cells), lambda cell: ends.is_due(cell, entries.get(cell.digest)), entries)
     due = [found for found in iter(plan.next, None) if found is not None]
     jobs = [(at, each) for at, found in enumerate(due) for each in _jobs(composer, found.cell, ends, entries)]
@@ -97,17 +100,22 @@ def preview(composer: Composer, grid: Grid, words: Sequence[str]) -> Preview:
     for each in (found for found in due if found.too_much is not None):
         why = f"needs no less of anything than {each.too_much:04d}, which ran out of memory"
         told[each.cell.digest] = Foretold(each.cell, DOMINATED, why)
-    rows = [told.get(cell.digest) or _kept(cell, entries[cell.digest]) for cell in plan.cells]
+    rows = [told.get(cell.digest) or _kept(cell, entries[cell.digest], foresight) for cell in plan.cells]
     for signature, parent in parents.items():
         parent.cells = sum(signature in row.parents for row in rows)
-    return Preview(folder, composer, grid, rows, [each for each in parents.values() if each.cells], words)
+    needed = [each for each in parents.values() if each.cells]
+    return Preview(folder, composer, grid, rows, needed, words, ends.count(known))
 
 
-def _entries(folder: Path, cells: Iterable[Cell]) -> dict[str, Entry]:
-    """The rows that the study has already, by the digest of the cell whose settings they are."""
+def _known(folder: Path) -> list[Entry]:
+    """The rows that the study has already."""
     book = logbook.read(folder)
     rows = book["trials"] if logbook.is_whole(book) else []
-    known = [Entry(each["number"], 0, "", each["overrides"], each["point"], each["status"], each["reason"]) for each in rows]
+    return [Entry(each["number"], 0, "", each["overrides"], each["point"], each["status"], each["reason"]) for each in rows]
+
+
+def _entries(known: Iterable[Entry], cells: Iterable[Cell]) -> dict[str, Entry]:
+    """``known`` rows by the digest of the cell whose settings they are."""
     by_settings = {_name(table.settings(entry)): entry for entry in known}
     found = {}
     for cell in cells:
@@ -179,6 +187,7 @@ def _parent(link: Mapping[str, Any], cell: Cell, foresight: Foresight) -> Parent
     return Parent(Path(link["folder"]).name, link["name"], bool(link["finished"]), foreseen, foreseen.usd(cell.settings))
 
 
-def _kept(cell: Cell, entry: Entry) -> Foretold:
+def _kept(cell: Cell, entry: Entry, foresight: Foresight) -> Foretold:
     reason = f"/{entry.reason}" if entry.reason else ""
-    return Foretold(cell, KEPT, f"{entry.number:04d} {entry.status}{reason}")
+    foreseen = foresight.of(cell.run.stage, cell.run.model.name, cell.settings)
+    return Foretold(cell, KEPT, f"{entry.number:04d} {entry.status}{reason}", foreseen=foreseen)

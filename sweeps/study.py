@@ -116,7 +116,7 @@ def _session(folder: Path, found: Grid, composer: Composer, slots: Slots, words:
         planned, kept = len(found.cells), len(found.cells) - plan.due
     else:
         plan = Tuning(record, composer, run.sweep.trials, trials.is_cut_off)
-        planned, kept = run.sweep.trials, trials.ended_count()
+        planned, kept = run.sweep.trials, trials.count(record.entries().values())
     at_once = slots.at_once(devices_of(run))
     about = logbook.about(run, composer.space, goal, words, planned, at_once, found)
     book = Logbook(folder, about, lambda: record.entries().values())

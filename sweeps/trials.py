@@ -1,6 +1,6 @@
 """The trials of a study on disk and in its record: begun with a frozen configuration, ended with a result, shown as rows."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -50,6 +50,10 @@ class Ends:
         result = outcome.read(self.path(number))
         return result is not None and (result.status.name, result.reason) == OUT_OF_MEMORY
 
+    def count(self, entries: Iterable[Entry]) -> int:
+        """How many of these trials ran and have an end that counts."""
+        return sum(not entry.reason.startswith(DOMINATED) and not self.is_cut_off(entry) for entry in entries)
+
     def is_due(self, cell: Cell, entry: Entry | None) -> bool:
         """Whether the cell, recorded as ``entry``, shall run."""
         return entry is None or cell.run.fresh or self.is_cut_off(entry)
@@ -74,11 +78,6 @@ class Trials(Ends):
                 result = outcome.read(folder) or with_seeds(outcome.lost(run, took), finished(folder).values())
                 write_atomically(folder / "result.json", result.to_json())
                 self.record.end(entry, result, self._told(entry, result))
-
-    def ended_count(self) -> int:
-        """Trials that ran and have an end that counts."""
-        entries = self.record.entries().values()
-        return sum(not entry.reason.startswith(DOMINATED) and not self.is_cut_off(entry) for entry in entries)
 
     def begin(self, found: Next) -> tuple[Entry, dict[int, Result]]:
         """Give the cell a folder and record that it starts; also the runs it has had under other seeds, which count."""

@@ -123,6 +123,32 @@ def test_cells_that_have_their_row_are_kept_and_what_needs_no_less_than_one_out_
     ]
 
 
+SEARCH = ("stage=sft", "model=tiny", "sft.max_steps=10", "sweep.mode=tune", "sft.learning_rate=interval(1e-3,3e-3)")
+
+
+def test_totals_of_a_search_are_those_of_its_trials_also_where_the_cell_that_is_shown_was_trained(
+    plan: Any, tmp_path: Path
+) -> None:
+    left_behind(tmp_path / "out/runs", "a", 3.0, 10.0)
+    code, said = plan(*SEARCH, "sweep.trials=10", "sweep.seeds=2", "hardware.usd_per_hour=3600", "ppo.kl_coef=0.3")
+    assert code == 0 and "trained before" in said
+    totals = said.split("10 trials like it, if none is pruned or needs no run:\n")[1]
+    assert "runs to train: 20\n" in totals and "their own time: about " in totals and "their price: about $" in totals
+
+
+def test_totals_of_a_search_are_of_the_trials_that_are_to_come(plan: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "out/studies/s"
+    trials = [made.trial(at, {"sft.learning_rate": at * 1e-3}) for at in range(1, 4)]
+    trials += [made.trial(4, {"sft.learning_rate": 2.5e-3}, "stopped", "interrupted")]
+    for each in trials:
+        made.put(folder, each, {"eval/loss": 1.0})
+    (folder / "study.json").write_text(json.dumps(made.book(trials=trials)))
+    said = plan(*SEARCH, "sweep.trials=10")[1]
+    assert "7 of 10 trials to come, like it, if none is pruned or needs no run:\nruns to train: 7 and 1 parent\n" in said
+    said = plan(*SEARCH, "sweep.trials=3")[1]
+    assert "all 3 trials have ended:\nruns to train: 0\ntheir own time: none" in said and "their price: none" in said
+
+
 @pytest.mark.slow
 def test_of_a_search_dimensions_budget_and_one_trial_are_told(plan: Any, tmp_path: Path) -> None:
     left_behind(tmp_path / "out/runs", "a", 3.0, 10.0)
