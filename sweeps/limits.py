@@ -3,6 +3,7 @@
 from rlhf.config import SweepConfig
 from rlhf.price import SECONDS_AN_HOUR
 from rlhf.result import Result, Status
+from sweeps.logbook import Logbook
 from sweeps.record import Entry
 from sweeps.trials import Trials
 
@@ -13,8 +14,8 @@ FUTILE = 8
 class Limits:
     """Those of one session of a study."""
 
-    def __init__(self, sweep: SweepConfig, trials: Trials) -> None:
-        self._sweep, self._trials = sweep, trials
+    def __init__(self, sweep: SweepConfig, trials: Trials, book: Logbook) -> None:
+        self._sweep, self._trials, self._book = sweep, trials, book
         self._alike: list[Entry] = []
         """The last trials in a row that failed for one reason."""
         self._reason = ""
@@ -30,7 +31,7 @@ class Limits:
     def reached(self) -> str:
         """Why no further trial may begin; empty while one may."""
         sweep = self._sweep
-        seconds, dollars = self._trials.spent() if sweep.max_hours or sweep.max_usd else (0.0, 0.0)
+        seconds, dollars = self._book.spent()
         if sweep.max_hours is not None and seconds >= sweep.max_hours * SECONDS_AN_HOUR:
             return f"sweep.max_hours={sweep.max_hours:g} are spent ({seconds / SECONDS_AN_HOUR:.2f})"
         if sweep.max_usd is not None and dollars >= sweep.max_usd:

@@ -73,6 +73,11 @@ class Logbook:
         stay.ended, stay.status, stay.reason = CLOCK(), result.status.name, result.reason
         stay.began = max(stay.began, stay.ended - seconds)
 
+    def spent(self) -> tuple[float, float]:
+        """Seconds and dollars for which runs have had their places: parents, and those that were lost and begun again, too."""
+        ended = [(stay.ended - stay.began, stay.usd_per_second or 0.0) for stay in self._stays if stay.ended is not None]
+        return sum(seconds for seconds, _ in ended), sum(seconds * price for seconds, price in ended)
+
     def close(self) -> None:
         """The session ends."""
         self._sessions[-1]["ended"] = CLOCK()

@@ -65,7 +65,7 @@ class Session:
         self.trials, self.progress, self.book = trials, progress, book
         self._sweep, self._composer, self._plan = sweep, composer, plan
         self._seeds = trials.seeds
-        self._limits = Limits(sweep, trials)
+        self._limits = Limits(sweep, trials, book)
         self._open: list[Open] = []
         self._running: dict[Path, Open | Parent] = {}
         self._parents = Parents()

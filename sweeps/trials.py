@@ -172,9 +172,3 @@ class Trials(Ends):
         found = [values for entry in good if (values := self.by_seed(entry)).keys() >= {*seeds}]
         best = min if self.goal.objectives[0].direction == "minimize" else max
         return best(found, key=lambda values: sum(values[seed] for seed in seeds), default={})
-
-    def spent(self) -> tuple[float, float]:
-        """Seconds and dollars of all runs so far, parents included."""
-        results = [result for _, result in self.ended()]
-        results += [each for folder in (self.folder / PARENTS).glob("*") if (each := outcome.read(folder)) is not None]
-        return sum(each.seconds for each in results), sum(each.cost_usd or 0.0 for each in results)

@@ -30,7 +30,7 @@ class SweepConfig:
     trials: Optional[int] = system(at_least=1)
     """Of `mode=tune`: trials in all, over all sessions; null: as many as the other limits allow."""
     max_hours: Optional[float] = system(above=0)
-    """Begin no trial once all trials together, with the parents trained for them, took this many hours; null: no limit."""
+    """Begin no trial once the places of all runs together, parents and those that were lost included, were taken for this many hours; null: no limit."""
     max_usd: Optional[float] = system(above=0)
     """Begin no trial once all of them together cost this much; null: no limit. Needs `hardware.usd_per_hour`."""
     seeds: int = system(at_least=1)

@@ -14,8 +14,9 @@ from optuna.trial import TrialState
 from rlhf.compare.seeds import HOPELESS
 from rlhf.config import Sampler
 from rlhf.constraint import Constraint
+from rlhf.price import SECONDS_AN_HOUR
 from rlhf.result import Objective, Result, Status
-from sweeps import limits, screening, study
+from sweeps import limits, logbook, screening, study
 from sweeps.answer import folder, standing, words
 from sweeps.goal import Goal
 from sweeps.parents import Asked, Link
@@ -294,10 +295,25 @@ def test_one_failed_seed_fails_the_trial(run_study: Study, rows: Rows) -> None:
 
 
 def test_no_trial_begins_beyond_the_budget(run_study: Study, ran: Ran, capsys: pytest.CaptureFixture[str]) -> None:
-    limits = ("sweep.max_usd=1", "hardware.usd_per_hour=2", "sweep.parallel=1")
+    limits = ("sweep.max_hours=1e-9", "sweep.parallel=1")
     assert run_study(*TUNE, *limits) == 0
-    assert len(ran()) == 2  # half a dollar each
-    assert "sweep.max_usd=1 are spent ($1.00)" in capsys.readouterr().out
+    assert len(ran()) == 1
+    assert "sweep.max_hours=1e-09 are spent (0.00)" in capsys.readouterr().out
+
+
+def test_a_budget_is_spent_on_places_and_not_on_what_runs_say_of_themselves(
+    run_study: Study, ran: Ran, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run that was lost has been paid for, also once it has been run again."""
+    command = ("sft.learning_rate=1e7", "hardware.usd_per_hour=1e6", "sweep.parallel=1")
+    assert run_study(*command) == 0
+    (tmp_path / "spare").touch()
+    assert run_study(*command) == 0
+    lost, again = logbook.read(tmp_path / "studies/s")["runs"]
+    price = 1e6 / SECONDS_AN_HOUR
+    both = sum(each["ended"] - each["began"] for each in (lost, again)) * price
+    assert run_study(command[0], "sft.weight_decay=0,0.1", *command[1:], f"sweep.max_usd={both * 0.999}") == 0
+    assert len(ran()) == 2 and f"are spent (${both:.2f})" in capsys.readouterr().out
 
 
 def test_trials_that_crash_spend_the_budget_too(run_study: Study, rows: Rows) -> None:
