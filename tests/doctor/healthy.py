@@ -1,4 +1,4 @@
-"""Runs that learn, in which ``doctor`` must find no error and at most one warning.
+"""Runs that learn, in which ``doctor`` must find no error and next to no warning.
 
 ``python -m tests.doctor.healthy`` trains all stages below with five seeds, or those named, and prints what is found.
 """
