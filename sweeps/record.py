@@ -40,6 +40,7 @@ ASIDE = "aside"
 """Attribute of an Optuna trial that is no proposal of the sampler, or one that nobody heard of."""
 FITS = "fits"
 """Name of the constraint that a run which does not fit violates."""
+KINDS = {CategoricalDistribution: "a list of values", IntDistribution: "whole numbers", FloatDistribution: "any numbers"}
 
 
 @dataclass(frozen=True)
@@ -180,7 +181,7 @@ class Record:
             judge_again: whether the goal was another.
 
         Raises:
-            Fault: a dimension was of another kind.
+            Fault: a dimension was of another kind, and has no list of values today.
         """
         old = {key: each for trial in self._trials() for key, each in trial.distributions.items()}
         self._choices = {key: list(each.choices) for key, each in old.items() if isinstance(each, CategoricalDistribution)}
@@ -188,7 +189,12 @@ class Record:
         for dimension in self._space.dimensions:
             today, before = self._distribution(dimension), old.get(dimension.name)
             if before is not None and type(today) is not type(before):
-                raise Fault(f"{dimension.name}: was another kind of space in this study; give it another sweep.name")
+                if not isinstance(dimension.domain, Choices):
+                    was, now = KINDS[type(before)], KINDS[type(today)]
+                    raise Fault(f"{dimension.name}: was {was} in this study and is {now}; choose another sweep.name for that")
+                tried = [trial.params[dimension.name] for trial in self._trials() if dimension.name in trial.params]
+                self._choices[dimension.name] = [*dict.fromkeys(tried)]  # a list holds any values, numbers with an order not
+                today = self._distribution(dimension)
             if isinstance(dimension.domain, Choices) and isinstance(today, CategoricalDistribution):
                 known = self._choices.setdefault(dimension.name, [])
                 missing = [value for value in dimension.domain.values if value not in known]
@@ -301,7 +307,7 @@ class Record:
         return FloatDistribution(low, high, step=domain.step)
 
     def _widened(self, key: str, old: BaseDistribution) -> BaseDistribution:
-        return CategoricalDistribution(self._choices[key]) if isinstance(old, CategoricalDistribution) else old
+        return CategoricalDistribution(self._choices[key]) if key in self._choices else old
 
     def _plain(self, point: Point) -> dict[str, Any]:
         """``point`` by the names of its dimensions, with the very objects that the choices hold: 1 and True are equal."""

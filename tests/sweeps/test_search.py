@@ -81,6 +81,13 @@ def test_a_changed_space_or_goal_is_refused_with_the_difference(
     assert [trial.values for trial in trials] == [[size] for size in sizes] * 3  # judged again by what they measured
 
 
+def test_a_list_of_values_cannot_become_an_interval(run_study: Study, ran: Ran, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_study(*TUNE[:2], "sft.learning_rate=1e-3,2e-3", "sweep.trials=1") == 0
+    assert run_study(*TUNE, "sweep.trials=2", "sweep.accept_changes=true") == 2
+    said = "sft.learning_rate: was a list of values in this study and is any numbers; choose another sweep.name for that"
+    assert said in capsys.readouterr().err and len(ran()) == 1
+
+
 def test_a_finite_space_is_never_searched_twice(run_study: Study, ran: Ran) -> None:
     assert run_study(*TUNE[:2], "sft.learning_rate=1e-3,2e-3,3e-3", "sweep.trials=9") == 0
     assert sorted(ran()) == [1e-3, 2e-3, 3e-3]

@@ -95,6 +95,16 @@ def test_more_values_and_another_axis_extend_the_study(run_study: Study, rows: R
     assert oom.state is TrialState.PRUNED and oom.constraints == {"fits": 1.0}  # survives the wider choices
 
 
+def test_a_range_may_become_a_list_and_a_list_a_range(run_study: Study, rows: Rows, ran: Ran, tmp_path: Path) -> None:
+    for values in ("range(1,3)", "1,2,5", "range(1,4)", "range(0.5,2.5,0.5)"):
+        assert run_study("sft.learning_rate=1e-3", f"sft.epochs={values}") == 0
+    assert sorted(float(row["sft.epochs"]) for row in rows()) == [0.5, 1, 1.5, 2, 3, 5]
+    assert {row["status"] for row in rows()} == {"finished"} and len(ran()) == 6
+    newest = max(each.study_name for each in optuna.get_all_study_summaries(f"sqlite:///{tmp_path}/studies/s/study.db"))
+    trials = optuna.load_study(study_name=newest, storage=f"sqlite:///{tmp_path}/studies/s/study.db").trials
+    assert [trial.params["sft.epochs"] for trial in trials] == [float(row["sft.epochs"]) for row in rows()]
+
+
 def test_fresh_and_a_deleted_trial_run_again(run_study: Study, rows: Rows, ran: Ran, tmp_path: Path) -> None:
     run_study("sft.learning_rate=1e30,1e9", "sweep.parallel=1")
     (tmp_path / "studies/s/trials/0001/result.json").unlink()
