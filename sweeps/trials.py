@@ -83,9 +83,13 @@ class Trials(Ends):
         """Give the cell a folder and record that it starts; also the runs it has had under other seeds, which count."""
         known = self.record.entries().get(found.cell.digest)
         number = known.number if known else self._next_number()
-        self.path(number).mkdir(parents=True, exist_ok=True)
-        kept = {} if found.cell.run.fresh or len(self.seeds) < 2 else kept_apart(self.path(number))
-        (self.path(number) / "result.json").unlink(missing_ok=True)
+        path, fresh, several = self.path(number), found.cell.run.fresh, len(self.seeds) > 1
+        path.mkdir(parents=True, exist_ok=True)
+        kept = kept_apart(path) if several and not fresh else {}
+        if several or fresh:  # else they would count once this trial is cut off
+            for seed in ended(path).keys() - kept.keys():
+                (path / str(seed) / "result.json").unlink()
+        (path / "result.json").unlink(missing_ok=True)
         return self.record.begin(number, found.cell.digest, found.cell.overrides, found.cell.point, found.proposal), kept
 
     def _next_number(self) -> int:

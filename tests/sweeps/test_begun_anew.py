@@ -36,6 +36,18 @@ def test_a_folder_that_holds_nothing_is_free(run_study: Study, rows: Rows, tmp_p
     assert [row["number"] for row in rows()] == ["0000", "0001"]
 
 
+def test_seeds_of_before_do_not_count_for_a_trial_that_was_run_afresh(run_study: Study, rows: Rows, tmp_path: Path) -> None:
+    command = ("sft.learning_rate=1e7", "sweep.seeds=2", "seed=1")
+    (tmp_path / "spare").touch()
+    assert run_study(*command) == 0
+    (tmp_path / "spare").unlink()
+    assert run_study(*command, "fresh=true") == 0
+    assert [row["status"] for row in rows()] == ["lost"]
+    (tmp_path / "spare").touch()
+    assert run_study(*command) == 0
+    assert (tmp_path / "ran_as").read_text().splitlines() == ["sft 1", "sft 2", "sft 1", "sft 1", "sft 2"]
+
+
 def test_a_trial_with_all_its_seeds_has_ended(run_study: Study, rows: Rows, ran: Ran, tmp_path: Path) -> None:
     command = ("sft.learning_rate=1e7,1e-3", "sweep.seeds=2", "sweep.parallel=1")
     assert run_study(*command) == 0
