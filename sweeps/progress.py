@@ -142,7 +142,7 @@ def _best(trials: Trials) -> list[str]:
     if len(goal.objectives) == 1:
         (value,), best, result = best_ones[0]
         mine = trials.by_seed(best)
-        others = [entry for entry, _ in keeping(trials) if entry is not best and mine]
+        others = [entry for entry, _ in keeping(trials) if entry.number != best.number and mine]
         alike = [entry for entry in others if not are_distinguishable(mine, trials.by_seed(entry))]
         equal = [entry for (other,), entry, _ in good if entry is not best and other == value and entry not in alike]
         return [

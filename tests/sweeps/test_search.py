@@ -249,7 +249,8 @@ def test_a_trial_that_got_fewer_seeds_for_being_worse_is_nowhere_the_best(
     best, worse = rows()
     assert worse["message"].endswith(HOPELESS) and float(worse["objective"]) < float(best["objective"])
     assert [float(row["cost/usd"]) for row in rows()] == [0.5, 0.5] and float(best["cost_usd_of_all_seeds"]) == 1.5
-    assert "best eval/loss: 0.101 ± 0.0025 in 0000" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "best eval/loss: 0.101 ± 0.0025 in 0000" in said and "not distinguishable" not in said
     read = folder.read(tmp_path / "studies/s")
     found = standing.of(read)
     assert [each.number for each in found.ranked] == [0, 1] and [each.number for each in found.front] == [0]
@@ -270,7 +271,8 @@ def test_trials_under_several_numbers_of_seeds_are_ranked_on_those_that_they_sha
     assert run_study("sft.learning_rate=1e-3", "sweep.seeds=2", "seed=1") == 0
     assert run_study("sft.learning_rate=1e-3,1.002e-3", "seed=1") == 0
     assert [float(row["objective"]) for row in rows()] == pytest.approx([0.1005, 0.1002])  # of one seed, the lower one
-    assert "best eval/loss: 0.1005 ± 0.0064 in 0000" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "best eval/loss: 0.1005 ± 0.0064 in 0000" in said and "not distinguishable from it on these seeds: 0001\n" in said
     found = standing.of(folder.read(tmp_path / "studies/s"))
     assert [each.number for each in found.ranked] == [0, 1] and [each.number for each in found.alike] == [1]
 
