@@ -24,6 +24,8 @@ MOST_BIAS = 3.0
 """Deviations of the returns that values may be off before the critic has learnt anything."""
 LEAST_EXPLAINED = -10.0
 """Explained variance, below which they are no values of these returns."""
+MOST_VALUE_LOSS = 8.0
+"""Of the critic's first loss: it starts from nothing, and falls where it learns."""
 MOST_CUT = 0.5
 """Share of scores."""
 MOST_LENGTH = 0.8
@@ -155,6 +157,19 @@ def critic(run: History) -> Iterator[Finding]:
         )
 
 
+def critic_loss(run: History) -> Iterator[Finding]:
+    """Whether the critic's own steps overshoot."""
+    losses = [value for _, value in run.all("loss/value_avg")]
+    if losses and max(losses) > MOST_VALUE_LOSS * losses[0] > 0:
+        yield Finding(
+            "critic-diverges",
+            Severity.warning,
+            f"loss/value_avg went from {short(losses[0])} to {short(max(losses))}",
+            "The critic's steps overshoot, and advantages are as wrong as its values.",
+            "Lower ppo.critic_learning_rate, or warm it up (ppo.warmup_steps).",
+        )
+
+
 def critic_start(run: History) -> Iterator[Finding]:
     """Whether the critic begins near the returns that it is to predict."""
     bias, explained = run.first("val/value_bias"), run.first("val/explained_variance")
@@ -218,6 +233,7 @@ RULES: tuple[Callable[[History], Iterator[Finding]], ...] = (
     answers,
     steps,
     critic,
+    critic_loss,
     critic_start,
     scores,
     score_length,

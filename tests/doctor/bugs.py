@@ -176,7 +176,7 @@ MUTANTS = (
         *("the critic's head begins 30 times too large", ppo.value_head_wild),
     ),
     Mutant(
-        *("critic-diverges", "DSE 556", "ppo", "critic-misleads"),
+        *("critic-diverges", "DSE 556", "ppo", "critic-diverges"),
         *("`ppo.critic_learning_rate=0.3`", nothing),
         ("ppo.critic_learning_rate=0.3",),
     ),

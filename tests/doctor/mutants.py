@@ -1,6 +1,7 @@
 """What ``doctor`` says of small runs with historic bugs (``tests/doctor/bugs.py``), put back one at a time.
 
-``python -m tests.doctor.mutants`` trains the parents, then one run for each bug, and prints the table of docs/doctor.md.
+``python -m tests.doctor.mutants`` trains the parents, then for each bug a run with it and one without, and prints the table of
+docs/doctor.md. A bug is named by a finding that the run without it does not have.
 """
 
 import sys
@@ -12,9 +13,8 @@ import pytest
 
 from rlhf import chain
 from rlhf.doctor.examine import examine
-from rlhf.doctor.finding import Finding
 from rlhf.report.folder import read
-from tests.doctor.bugs import MUTANTS, Mutant
+from tests.doctor.bugs import MUTANTS, Mutant, nothing
 from tests.stages.small import make_run
 
 SOURCES = ("documents", "demonstrations", "preferences", "prompts")
@@ -54,31 +54,54 @@ def parents(outputs: Path) -> tuple[str, ...]:
     return tuple(f"parents.{name}={path}" for name, path in made.items())
 
 
-def diagnosed(mutant: Mutant, outputs: Path, given: Sequence[str], patch: pytest.MonkeyPatch) -> list[Finding]:
-    """Put the bug back, train, and ask."""
-    wanted = () if mutant.stage == "sft" or mutant.own_parents else given
-    run = make_run(outputs, f"stage={mutant.stage}", *SIZE, *SHORT[mutant.stage], *wanted, *mutant.settings)
-    mutant.put_back(patch)
-    result = chain.execute(run, pages=False)
-    assert result.reason != "crash", result.message  # that would be this file's own bug
-    return examine(read(Path(result.folder)))
+class Ward:
+    """Runs with bugs and without, all in one folder."""
+
+    def __init__(self, outputs: Path, given: Sequence[str]) -> None:
+        self._outputs, self._given = outputs, given
+        self._healthy: dict[tuple[str, ...], list[str]] = {}
+
+    def with_bug(self, mutant: Mutant) -> list[str]:
+        """What is found in a run with the bug."""
+        with pytest.MonkeyPatch.context() as patch:
+            mutant.put_back(patch)
+            return self._found(mutant.name, self._words(mutant, mutant.settings))
+
+    def without(self, mutant: Mutant) -> list[str]:
+        """What is found in the same run without it; where settings are the bug, without these."""
+        words = self._words(mutant, () if mutant.put_back is nothing else mutant.settings)
+        if words not in self._healthy:
+            self._healthy[words] = self._found("healthy", words)
+        return self._healthy[words]
+
+    def names(self, mutant: Mutant) -> bool:
+        """Whether the bug is named, and not without it."""
+        return mutant.finding in self.with_bug(mutant) and mutant.finding not in self.without(mutant)
+
+    def _words(self, mutant: Mutant, settings: Sequence[str]) -> tuple[str, ...]:
+        parents = () if mutant.stage == "sft" or mutant.own_parents else self._given
+        return (f"stage={mutant.stage}", *SIZE, *SHORT[mutant.stage], *parents, *settings)
+
+    def _found(self, name: str, words: Sequence[str]) -> list[str]:
+        result = chain.execute(make_run(self._outputs / name, *words), pages=False)
+        assert result.reason != "crash", result.message  # that would be this file's own bug
+        return list(dict.fromkeys(each.name for each in examine(read(Path(result.folder)))))
 
 
 def main(*names: str) -> None:
     """Print the table, of all or of those named."""
     with tempfile.TemporaryDirectory() as folder:
-        given, named, rows = parents(Path(folder)), 0, []
+        ward, named = Ward(Path(folder), parents(Path(folder))), 0
         chosen = [mutant for mutant in MUTANTS if not names or mutant.name in names]
         for mutant in chosen:
-            with pytest.MonkeyPatch.context() as patch:
-                found = diagnosed(mutant, Path(folder) / mutant.name, given, patch)
-            said = list(dict.fromkeys(each.name for each in found))
-            named += mutant.finding in said
-            told = f"`{mutant.finding}`" if mutant.finding in said else "not seen"
+            said, healthy = ward.with_bug(mutant), ward.without(mutant)
+            seen = mutant.finding in said and mutant.finding not in healthy
+            named += seen
+            told = f"`{mutant.finding}`" if seen else "without the bug, too" if mutant.finding in said else "not seen"
             others = ", ".join(name for name in said if name != mutant.finding)
-            rows.append(f"| `{mutant.name}` | {mutant.issues} | {mutant.stage} | {mutant.how} | {told} | {others} |")
-            print(rows[-1], flush=True)
-        print("\n".join(rows), f"\n{named} of {len(chosen)} are named", sep="\n")
+            row = (f"`{mutant.name}`", mutant.issues, mutant.stage, mutant.how, told, others, ", ".join(healthy))
+            print(f"| {' | '.join(row)} |", flush=True)
+        print(f"\n{named} of {len(chosen)} are named")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.doctor.bugs import MUTANTS, Mutant
-from tests.doctor.mutants import diagnosed, parents
+from tests.doctor.mutants import Ward, parents
 
 PAGE = Path(__file__).parents[2] / "docs" / "doctor.md"
 QUICK = ("prompt-in-sft-loss", "end-doubled", "mean-of-means")
@@ -23,17 +23,19 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def given(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
-    return parents(tmp_path_factory.mktemp("parents"))
+def ward(tmp_path_factory: pytest.TempPathFactory) -> Ward:
+    outputs = tmp_path_factory.mktemp("ward")
+    return Ward(outputs, parents(outputs))
 
 
-def named(mutant: Mutant, outputs: Path, given: tuple[str, ...], patch: pytest.MonkeyPatch) -> bool:
-    return mutant.finding in {each.name for each in diagnosed(mutant, outputs, given, patch)}
+@pytest.fixture(scope="module")
+def ward_without_parents(tmp_path_factory: pytest.TempPathFactory) -> Ward:
+    return Ward(tmp_path_factory.mktemp("ward"), ())
 
 
 @pytest.mark.parametrize("mutant", [each for each in MUTANTS if each.name in QUICK], ids=lambda each: each.name)
-def test_a_bug_is_named(mutant: Mutant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert named(mutant, tmp_path, (), monkeypatch)
+def test_a_bug_is_named(mutant: Mutant, ward_without_parents: Ward) -> None:
+    assert ward_without_parents.names(mutant)
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda each: each.name)
@@ -44,10 +46,8 @@ def test_what_a_bug_changes_is_there(mutant: Mutant, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mutant", [each for each in MUTANTS if each.name not in QUICK], ids=lambda each: each.name)
-def test_every_other_bug_is_named(
-    mutant: Mutant, tmp_path: Path, given: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert named(mutant, tmp_path, given, monkeypatch)
+def test_every_other_bug_is_named(mutant: Mutant, ward: Ward) -> None:
+    assert ward.names(mutant)
 
 
 def test_there_are_as_many_as_the_page_says() -> None:

@@ -82,6 +82,7 @@ SICK: list[tuple[str, str, Rows]] = [
     ("answers-cut-off", "sft", [{"response/eos_rate": 0.25}]),
     ("steps-too-large", "ppo", [{"policy/clipfrac_avg": 0.5, "policy/approxkl_avg": 0.01}]),
     ("steps-too-large", "ppo", [{"policy/clipfrac_avg": 0.1, "policy/approxkl_avg": 0.2}]),
+    ("critic-diverges", "ppo", [{"loss/value_avg": 0.5}, {"loss/value_avg": 5.0}, {"loss/value_avg": 0.4}]),
     ("critic-misleads", "ppo", [{"val/explained_variance": 0.5}, {"val/explained_variance": -0.5}]),
     (
         "likelihood-displaced",
