@@ -32,6 +32,7 @@ from rlhf.engine.base import Engine, Item, N, T, Trainable, trained
 from rlhf.engine.builds import watch_builds
 from rlhf.engine.deepspeed_settings import Settings
 from rlhf.engine.loss_scale import LossScale
+from rlhf.engine.norm import clip, total_norm
 from rlhf.engine.optimizer import optimizer_of
 from rlhf.engine.placement import AUTO, Placement
 from rlhf.fault import Fault
@@ -188,6 +189,8 @@ class DeepSpeedEngine(Engine):
             if overflowed and self._zero == 0:
                 host.optimizer.zero_grad(set_to_none=True)
             else:
+                if self._zero == 0:
+                    clip(self._gradients(name), norms[name], self._trainable[name].optimizer.max_grad_norm)
                 host.step()
             if not overflowed:
                 whole = self._zero == 0
@@ -203,10 +206,13 @@ class DeepSpeedEngine(Engine):
 
     def _unscaled_norm(self, name: str) -> float:
         """Under ZeRO 0: undo the loss scale, and the norm of the gradients."""
-        gradients = [parameter.grad for parameter in self._trainable[name].module.parameters() if parameter.grad is not None]
+        gradients = self._gradients(name)
         if self._scale is not None:
             torch._foreach_div_(gradients, self._scale.value)
-        return torch.nn.utils.get_total_norm(gradients).item()
+        return total_norm(gradients)
+
+    def _gradients(self, name: str) -> list[Tensor]:
+        return [parameter.grad for parameter in self._trainable[name].module.parameters() if parameter.grad is not None]
 
     def _overflowed(self, hosts: dict[str, Any], norms: dict[str, float]) -> bool:
         """Whether a gradient of any network is too large for fp16; every rank hears the same."""

@@ -63,7 +63,8 @@ class Settings:
             "zero_optimization": zero,
             "bf16": {"enabled": low and self._precision is Precision.bf16},
             "fp16": {"enabled": low and self._precision is Precision.fp16, "loss_scale": START},  # then set at each step
-            "gradient_clipping": max_grad_norm if math.isfinite(max_grad_norm) else 0.0,
+            # the engine clips under ZeRO 0, where DeepSpeed would sum the squares in fp32 (rlhf/engine/norm.py)
+            "gradient_clipping": max_grad_norm if self._stage > 0 and math.isfinite(max_grad_norm) else 0.0,
             "zero_allow_untested_optimizer": True,
             "zero_force_ds_cpu_optimizer": False,  # torch's AdamW: nothing is compiled, and the numbers stay the same
             "steps_per_print": 2**31,

@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from rlhf.engine.base import Engine, Item, N, T, Trainable, trained
 from rlhf.engine.loss_scale import LossScale
+from rlhf.engine.norm import clip, total_norm
 from rlhf.engine.optimizer import optimizer_of
 from rlhf.engine.placement import AUTO
 from rlhf.metrics import Mean, Metric, Metrics, Total
@@ -133,9 +134,11 @@ class TorchEngine(Engine):
 
 def _clip(each: Trainable, scale: float) -> float | None:
     """Undo the loss scale and clip; the norm before, or None for a module without gradients."""
-    parameters = [parameter for parameter in each.module.parameters() if parameter.grad is not None]
-    if not parameters:  # a module the loss left alone, such as the policy in the critic's warm-up
+    gradients = [parameter.grad for parameter in each.module.parameters() if parameter.grad is not None]
+    if not gradients:  # a module the loss left alone, such as the policy in the critic's warm-up
         return None
     if scale != 1.0:
-        torch._foreach_div_([parameter.grad for parameter in parameters if parameter.grad is not None], scale)
-    return nn.utils.clip_grad_norm_(parameters, each.optimizer.max_grad_norm).item()
+        torch._foreach_div_(gradients, scale)
+    norm = total_norm(gradients)
+    clip(gradients, norm, each.optimizer.max_grad_norm)
+    return norm

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from rlhf.engine.base import Trainable, trained
+from rlhf.engine.norm import vector_norm
 from rlhf.invariants.updates import Row
 
 FIGURES, SMALL = 1e-5, 0.1
@@ -99,7 +100,7 @@ def distances(expected: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> dict
 def drift(expected: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> float:
     """Largest relative L2 distance of a tensor, of all its weights."""
     assert expected.keys() == got.keys()
-    return max(((got[name] - tensor).norm() / tensor.norm().clamp(min=1e-12)).item() for name, tensor in expected.items())
+    return max(vector_norm(got[name] - tensor) / max(vector_norm(tensor), 1e-12) for name, tensor in expected.items())
 
 
 def _keys(tensors: Mapping[str, Tensor], network: str) -> list[str]:
@@ -122,8 +123,8 @@ def _apart(expected: Tensor | None, got: Tensor | None, live: Tensor | None, flo
     error = had - wanted
     if live is not None:
         error = error * live
-    size = max(wanted.norm().item(), floor * wanted.numel() ** 0.5, 1e-12)
-    return error.norm().item() / size
+    size = max(vector_norm(wanted), floor * wanted.numel() ** 0.5, 1e-12)
+    return vector_norm(error) / size
 
 
 class ForwardOrder:

@@ -71,4 +71,5 @@ def _lines(folder: Path) -> list[str]:
 def _last_words(folder: Path) -> str:
     said = [line.strip() for line in (folder / OUTPUT).read_text(errors="replace").splitlines() if line.strip()]
     errors = [line for line in said if "Error" in line]
-    return f"the ranks ended: {(errors or said or ['without a word'])[-1]}"
+    killed = "without a word, as what the system ends for want of memory does; try fewer or shorter rows, or more memory"
+    return f"the ranks ended: {(errors or said or [killed])[-1]}"
