@@ -99,7 +99,7 @@ class Tuning(Plan):
         done = sum(entry.number not in due and not entry.reason.startswith(DOMINATED) for entry in entries)
         for entry in entries:
             did_not_fit = (entry.status, entry.reason) == OUT_OF_MEMORY and entry.number not in due
-            if did_not_fit and isinstance(cell := composer.cell(entry.point), Cell):
+            if did_not_fit and (cell := _cell_today(entry, composer)) is not None:
                 self._too_much.add(entry.number, cell)
         self._record, self._composer, self._again = record, composer, again
         self._left = None if trials is None else max(0, trials - done - len(again))
@@ -128,7 +128,7 @@ class Tuning(Plan):
             if self._unseen is not None:
                 self._unseen.discard(label(proposal.point))
             cell = self._composer.cell(proposal.point)
-            if not isinstance(cell, Cell):
+            if not isinstance(cell, Cell) or not self._composer.space.holds(proposal.point):
                 self._record.pass_over(proposal)
             elif (known := entries.get(cell.digest)) is not None:
                 self._record.pass_over(proposal, known)

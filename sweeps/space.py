@@ -140,6 +140,11 @@ class Space:
         """Whether ``dimension`` exists, given the values of those before it."""
         return self._is_at(dimension, {**self.pinned, **{key: text(value) for key, value in point.items()}})
 
+    def holds(self, point: Point) -> bool:
+        """Whether each value of ``point`` is one that its dimension has today."""
+        lists = {each.key: each.domain.values for each in self.dimensions if isinstance(each.domain, Choices)}
+        return all(value in lists.get(key, (value,)) for key, value in point.items())
+
     def _is_at(self, dimension: Dimension, values: Mapping[str, str]) -> bool:
         return conditions.hold(dimension.only_if, values)
 
@@ -182,7 +187,9 @@ class Space:
         values = {**self.pinned, **{key: text(value) for key, value in point.items()}}
         holding = [overrides for needed, overrides in self.brought if conditions.hold(needed, values)]
         brought = [override for overrides in holding for override in overrides]
-        chosen = [each.override(point[each.key]) for each in self.dimensions if self._is_at(each, values)]
+        # a point of before may not have a dimension of today
+        there = [each for each in self.dimensions if each.key in point and self._is_at(each, values)]
+        chosen = [each.override(point[each.key]) for each in there]
         return [*brought, *self.fixed, *chosen]
 
     def _check(self, only_if: Mapping[str, Conditions]) -> None:

@@ -88,6 +88,15 @@ def test_a_list_of_values_cannot_become_an_interval(run_study: Study, ran: Ran, 
     assert said in capsys.readouterr().err and len(ran()) == 1
 
 
+def test_a_value_that_was_taken_out_is_proposed_no_more(run_study: Study, ran: Ran) -> None:
+    command = (*TUNE[:2], "sft.weight_decay=0,0.1", "sweep.accept_changes=true")
+    assert run_study(*command, "sft.learning_rate=1e-3", "sweep.trials=1") == 0
+    assert run_study(*command, "sft.learning_rate=1e-3,2e-3,3e-3,4e-3", "sweep.trials=2") == 0
+    first = ran()
+    assert run_study(*command, "sft.learning_rate=1e-3,2e-3", "sweep.trials=9") == 0
+    assert set(ran()[len(first) :]) <= {1e-3, 2e-3}
+
+
 def test_a_finite_space_is_never_searched_twice(run_study: Study, ran: Ran) -> None:
     assert run_study(*TUNE[:2], "sft.learning_rate=1e-3,2e-3,3e-3", "sweep.trials=9") == 0
     assert sorted(ran()) == [1e-3, 2e-3, 3e-3]
