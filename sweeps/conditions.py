@@ -63,7 +63,7 @@ def parse(where: str, written: str) -> Conditions:
     Raises:
         Fault: one is not written as it should be; names ``where`` they stand.
     """
-    return tuple(Condition.parse(where, each) for each in re.split(r"\s+and\s+", written))
+    return tuple(Condition.parse(where, each) for each in re.split(r"\s+and\s+", written, flags=re.IGNORECASE))
 
 
 def joined(conditions: Conditions) -> str:

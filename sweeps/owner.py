@@ -22,7 +22,9 @@ def check(folder: Path, noted: Note | None, where: str) -> None:
     Raises:
         Fault: it is another one's.
     """
-    if noted is not None and noted["id"] != _known(folder):
+    if noted is None or noted["id"] == (known := _known(folder)):
+        return
+    if known is not None or (noted["folder"], noted["host"]) != _place(folder):  # else it was deleted, and begins anew here
         raise Fault(
             f"{where}: has a study {folder.name} already, that of {noted['folder']} on {noted['host']}, and this is {folder}; "
             f"choose another sweep.name, or move that folder to {folder} to go on with it"
@@ -38,7 +40,12 @@ def claim(folder: Path, noted: Note | None, note: Callable[[Note], None], where:
     check(folder, noted, where)
     if _known(folder) is None:
         write_atomically(folder / NAME, uuid.uuid4().hex + "\n")
-    note({"id": _known(folder), "folder": str(folder.absolute()), "host": socket.gethostname()})
+    path, host = _place(folder)
+    note({"id": _known(folder), "folder": path, "host": host})
+
+
+def _place(folder: Path) -> tuple[str, str]:
+    return str(folder.absolute()), socket.gethostname()
 
 
 def _known(folder: Path) -> str | None:

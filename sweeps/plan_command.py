@@ -161,6 +161,9 @@ def _totals(found: Preview) -> Iterator[str]:
         yield _of_search(run.sweep.trials, to_come)
         runs = [(row, to_come * run.sweep.seeds) for row in found.rows if to_come and row.state != CANNOT]
         parents = parents if runs else []
+        if to_come and not runs:
+            yield "what they take is not known: the cell above cannot run"
+            return
     else:
         yield _count(found)
     beside = f" and {len(parents)} parent{'s' * (len(parents) > 1)}" if parents else ""

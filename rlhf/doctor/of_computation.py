@@ -14,10 +14,10 @@ ROUNDING = 0.05
 """Nats a response that two passes of the same weights may be apart in a low number format."""
 MOST_OFF_SCALE, MOST_ERRORS = 1.0, 4.0
 """Deviations that the first answers' normalised scores may be from 0, and standard errors beyond which that is no chance."""
+FEWEST_PAIRS = 100
+"""Of a batch whose size is not known."""
 MOST_OFF = 0.01
 """Relative difference of two ways to work out one number."""
-SAME = 1e-3
-"""The same of two figures that are one number but for rounding."""
 MOST_OTHER_ENTROPY = 0.25
 """The same of the entropies before and during an update, which moves them."""
 
@@ -65,24 +65,6 @@ def reference(run: History) -> Iterator[Finding]:
         )
 
 
-def reference_point(run: History) -> Iterator[Finding]:
-    """KTO's reference point is made of answers to other prompts, and so is not the mean log-ratio of the batch's own."""
-    beta, needed = run.setting("kto.beta"), {"kto/good", "rewards/chosen", "rewards/rejected"}
-    if run.stage != "kto" or not beta:
-        return
-    told = [row for row in run.rows if row.get("kto/reference_point") and needed <= row.keys()]
-    own = [row["kto/good"] * row["rewards/chosen"] + (1 - row["kto/good"]) * row["rewards/rejected"] for row in told]
-    points = [row["kto/reference_point"] for row in told]
-    if len(told) > 1 and all(abs(mean / beta - point) <= SAME * point for mean, point in zip(own, points, strict=True)):
-        yield Finding(
-            "reference-point-of-own-answers",
-            Severity.error,
-            f"kto/reference_point, {short(points[0])} in round {told[0]['round']}, is the mean log-ratio of what it judges",
-            "It stands for the KL, estimated with answers to other prompts; these answers are judged beside their own mean.",
-            "Let each prompt meet the answer of another one, in batches of at least two.",
-        )
-
-
 def negative(run: History) -> Iterator[Finding]:
     """What cannot be negative."""
     entropies = [value for _, value in run.all("objective/entropy")]
@@ -95,7 +77,7 @@ def negative(run: History) -> Iterator[Finding]:
             "Look at the mask of the metric.",
         )
     latest = [value for _, value in run.all("objective/kl", "train")][-3:]
-    if latest and sum(latest) / len(latest) < -10 * ROUNDING:
+    if len(latest) == 3 and sum(latest) / len(latest) < -10 * ROUNDING:
         yield Finding(
             "negative-kl",
             Severity.error,
@@ -116,8 +98,9 @@ def sums(run: History) -> Iterator[Finding]:
         ),
     ]
     for one, other, name, place in pairs:
-        both = zip(run.all(one), run.all(other), strict=False)
-        wrong = next(((first, second) for (_, first), (_, second) in both if _differ(first, second, MOST_OFF)), None)
+        others = dict(run.all(other))
+        both = [(first, others[at]) for at, first in run.all(one) if at in others]
+        wrong = next(((first, second) for first, second in both if _differ(first, second, MOST_OFF)), None)
         if wrong is not None:
             yield Finding(
                 name,
@@ -157,7 +140,9 @@ def entropies(run: History) -> Iterator[Finding]:
 def ends(run: History) -> Iterator[Finding]:
     """Whether training and evaluation agree on which responses ended."""
     trained, asked = run.first("response/eos_rate", "train"), run.start("response/eos_rate")
-    if run.stage in ONLINE and trained is not None and asked is not None and abs(trained - asked) > 0.5:
+    counts = (run.setting("evaluation.prompts"), run.setting(f"{run.stage}.batch_size"))
+    chance = MOST_ERRORS * math.sqrt(sum(0.25 / count for count in counts if count))
+    if run.stage in ONLINE and trained is not None and asked is not None and abs(trained - asked) > max(0.5, chance):
         yield Finding(
             "ends-miscounted",
             Severity.error,
@@ -172,7 +157,8 @@ def pairs(run: History) -> Iterator[Finding]:
     full = run.setting("precision") in (None, FULL)
     ties = [value for _, value in run.all("signs/ties")]
     share = sum(ties) / len(ties) if ties else 0.0
-    if share > (0.02 if full else 0.2):
+    read = len(ties) * (run.setting(f"{run.stage}.batch_size") or FEWEST_PAIRS)  # a tie or two of few pairs are chance
+    if share > (0.02 if full else 0.2) and share * read > 2:
         yield Finding(
             "identical-pairs",
             Severity.error,
@@ -218,7 +204,6 @@ def _differ(one: float, other: float, most: float, floor: float = 1.0) -> bool:
 RULES: tuple[Callable[[History], Iterator[Finding]], ...] = (
     start,
     reference,
-    reference_point,
     negative,
     sums,
     entropies,

@@ -12,6 +12,8 @@ OVERFIT = 1.05
 MOST_CALIBRATION_ERROR = 0.1
 MOST_LENGTH = 0.2
 """By how much a scorer may go further with length than people do."""
+FEWEST_JUDGED = 30
+"""Pairs of a source, below which an interval says little."""
 FEWEST_PAIRS = 100
 """Below these a calibration error is mostly chance."""
 LEAST_GOOD, MOST_GOOD = 0.8, 1.7
@@ -68,7 +70,8 @@ def cheap_scorers(run: History) -> Iterator[Finding]:
 def upside_down(run: History) -> Iterator[Finding]:
     """A scorer that likes what people do not."""
     for name, high in _last_row(run, "eval/accuracy_high/"):
-        if high < 0.5:
+        pairs = run.last(f"eval/pairs/{name.removeprefix('eval/accuracy_high/')}")
+        if high < 0.5 and (pairs is None or pairs >= FEWEST_JUDGED):
             yield Finding(
                 "prefers-the-worse",
                 Severity.error,
@@ -134,7 +137,7 @@ def labels(run: History) -> Iterator[Finding]:
     answers = shares[-1][0] * (run.setting("kto.batch_size") or math.inf)
     chance = MOST_ERRORS * math.sqrt(good * (1 - good) / answers) if answers else 0.0
     unlike = ratio(min(1.0, good + chance)) < LEAST_GOOD or ratio(max(0.0, good - chance)) > MOST_GOOD
-    if unlike and 0 < good < 1:
+    if unlike:
         yield Finding(
             "labels-unbalanced",
             Severity.warning,

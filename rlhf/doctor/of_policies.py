@@ -160,7 +160,8 @@ def critic(run: History) -> Iterator[Finding]:
 def critic_loss(run: History) -> Iterator[Finding]:
     """Whether the critic's own steps overshoot."""
     losses = [value for _, value in run.all("loss/value_avg")]
-    if losses and max(losses) > MOST_VALUE_LOSS * losses[0] > 0:
+    explained = run.late("val/explained_variance")
+    if losses and max(losses) > MOST_VALUE_LOSS * losses[0] > 0 and (explained is None or explained < 0):
         yield Finding(
             "critic-diverges",
             Severity.warning,

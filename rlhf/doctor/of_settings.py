@@ -115,8 +115,11 @@ def penalty(run: History) -> Iterator[Finding]:
     """The penalty is the coefficient times the KL that is told."""
     if run.stage != "ppo" or run.setting("ppo.kl_estimator") != "k1" or run.setting("ppo.kl_target"):
         return
-    rows = zip(run.all("objective/kl"), run.all("objective/kl_coef"), run.all("objective/non_score_reward"), strict=False)
-    for (at, kl), (_, coefficient), (_, paid) in rows:
+    coefficients, penalties = dict(run.all("objective/kl_coef")), dict(run.all("objective/non_score_reward"))
+    for at, kl in run.all("objective/kl"):
+        coefficient, paid = coefficients.get(at), penalties.get(at)
+        if coefficient is None or paid is None:
+            continue
         if abs(paid + coefficient * kl) > 0.02 * max(1.0, abs(paid)):
             yield Finding(
                 "penalty-is-not-the-kl",

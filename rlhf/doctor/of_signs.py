@@ -77,6 +77,11 @@ SIGNS = (
         "Look at the attention mask, at position ids, and at the index where the score is read.",
     ),
     Sign(
+        *("signs/own_answers", "reference-point-of-own-answers", 0.0, 0.5, 0.5),
+        "The reference point stands for the KL, estimated with answers to other prompts; these are judged beside themselves.",
+        "Let each prompt meet the answer of another one, in batches of at least two.",
+    ),
+    Sign(
         *("signs/kept_error", "kept-not-the-best", 0.0, 1e-6, 1e-6),
         "What is learnt is not the best of the responses to its prompt: the worst may be learnt, or easy prompts alone.",
         "Choose among the responses to each prompt by itself, and look at the index of what is chosen.",

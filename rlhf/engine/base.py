@@ -164,6 +164,10 @@ class Engine(ABC):
     def agree(self, wish: bool) -> bool:
         """Whether any rank wishes it: what one may see and another not (a signal) is decided by all alike."""
 
+    @abstractmethod
+    def release(self) -> None:
+        """Take off the networks what `prepare` has hung on them, and let go of the optimizers; the end of all training."""
+
     # what it costs
 
     @contextmanager

@@ -299,6 +299,12 @@ class DeepSpeedEngine(Engine):
     def agree(self, wish: bool) -> bool:
         return any(self._gather(wish))
 
+    @override
+    def release(self) -> None:
+        for host in self._hosts.values():
+            host.destroy()
+        self._hosts.clear()
+
     def close(self) -> None:
         """Leave the group, all ranks together: a process that just ends may abort in one of gloo's threads."""
         dist.barrier()

@@ -131,6 +131,10 @@ class TorchEngine(Engine):
     def agree(self, wish: bool) -> bool:
         return wish
 
+    @override
+    def release(self) -> None:
+        self._trainable, self._optimizers = {}, {}
+
 
 def _clip(each: Trainable, scale: float) -> float | None:
     """Undo the loss scale and clip; the norm before, or None for a module without gradients."""

@@ -44,22 +44,27 @@ def alone(run: Run) -> Engine:
 
 def repeat(way: Way, truth: Truth, updates: int, engine_of: Callable[[Run], Engine] = alone) -> Outcome:
     """The first ``updates`` recorded updates in this ``way``; every rank must call it."""
-    gc.collect()  # networks of the way before, which hang together in circles
     try:
-        run = truth.run(way.overrides)
-        with _chunks(way, truth):
-            stage, engine, rows = _learnt(way, truth, run, updates, engine_of)
-        expected = truth.tensors(updates) if engine.rank == 0 else {}
-        tensors = engine.tensors()
-        found = Outcome(rows, distances(expected, tensors))
-        if updates == truth.updates and truth.prompts:
-            answer = rollouts.recomputed if way.recomputes else rollouts.greedy
-            found.parting = rollouts.parting(truth.answers, answer(stage, engine, truth.prompts, run.rollout))
-        return found
+        return _outcome(way, truth, updates, engine_of)
     except Fault as fault:
         return Outcome(why_not=str(fault))
     except NonFinite as error:
         return Outcome(broke=str(error))
+    finally:
+        gc.collect()  # networks hang together in circles, and the next way brings its own
+
+
+def _outcome(way: Way, truth: Truth, updates: int, engine_of: Callable[[Run], Engine]) -> Outcome:
+    run = truth.run(way.overrides)
+    with _chunks(way, truth):
+        stage, engine, rows = _learnt(way, truth, run, updates, engine_of)
+    expected = truth.tensors(updates) if engine.rank == 0 else {}
+    found = Outcome(rows, distances(expected, engine.tensors()))
+    if updates == truth.updates and truth.prompts:
+        answer = rollouts.recomputed if way.recomputes else rollouts.greedy
+        found.parting = rollouts.parting(truth.answers, answer(stage, engine, truth.prompts, run.rollout))
+    engine.release()
+    return found
 
 
 def _learnt(
@@ -77,7 +82,9 @@ def _learnt(
     rows = learn(stage, engine, batches[:until], way.micro_batch_size)
     folder = truth.folder / f"checkpoint-{way.ranks}"
     _save(folder, stage, engine, until)
+    engine.release()
     del stage, engine
+    gc.collect()
     engine = engine_of(run)
     stage = build(run, engine, truth.parents)
     found = checkpoint.load_latest(folder)

@@ -66,18 +66,22 @@ class Packing:
         return seen if implementation == "sdpa" else (~seen).float() * torch.finfo(torch.float32).min
 
 
+WORTH = 0.95
+"""A longer row has to read less than this part of what shorter ones do: attention pays for its square."""
+
+
 def least_padding(lengths: Sequence[int], longest: int) -> list[list[int]]:
     """Indices of the sequences in each of as many rows of at most ``longest`` tokens as leave the least padding.
 
-    Of equally good numbers of rows the largest is taken, for attention pays for the square of a row. A row each is one of the
-    ways, so there never is more padding than without packing.
+    Of numbers of rows that are about as good the largest is taken. A row each is one of the ways, so there never is more
+    padding than without packing.
     """
     rows = [[index] for index in range(len(lengths))]
     read = len(rows) * max(lengths)
     for count in range(len(rows) - 1, (sum(lengths) - 1) // longest, -1):
         found = evenly(lengths, count)
         width = max(sum(lengths[index] for index in row) for row in found)
-        if width <= longest and count * width < read:
+        if width <= longest and count * width < WORTH * read:
             rows, read = found, count * width
     return rows
 

@@ -8,8 +8,10 @@ from decimal import Decimal
 from rlhf.config import RewardConfig, RewardFunction
 from rlhf.fault import Fault
 
-NUMBER = re.compile(r"(?:(?<![\w.)])-)?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|(?<![\w.])\.\d+)")
-"""A number in running text: `-5` but not the 5 of `3-5`, `1,234.50`, `.5`."""
+NUMBER = re.compile(r"(?:(?<![\w.)])[-\u2212\u2013]\$?)?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|(?<![\w.])\.\d+)")
+"""A number in running text: `-5`, `-$5` and with a typeset minus, but not the 5 of `3-5`; `1,234.50`, `.5`."""
+
+PLAIN = str.maketrans({"\u2212": "-", "\u2013": "-", ",": None, "$": None})
 
 
 def length(response: str, target_words: int) -> float:
@@ -94,4 +96,4 @@ def answer_in(text: str, pattern: str | None) -> Decimal | str | None:
 
 def _worth(number: str) -> Decimal:
     """Exact, however many digits a policy that repeats itself writes."""
-    return Decimal(number.strip().replace(",", ""))
+    return Decimal(number.strip().translate(PLAIN))

@@ -89,8 +89,12 @@ class KTO(Stage[Labelled]):
             yield [self._batch(rows, point)]
 
     def _batch(self, rows: Sequence[Answer], point: float) -> Labelled:
-        told = Metrics({"kto/reference_point": Mean(point, 1)})
-        return Labelled.of(rows, point, self._tokenizer.pad_token_id, self._setting.engine.device, told)
+        own = [row.tokens for row in rows]
+        met = [pair in own for pair in self._met(own)]
+        told: dict[str, Metric] = {"kto/reference_point": Mean(point, 1)}
+        if met:
+            told["signs/own_answers"] = Mean(sum(met), len(met))
+        return Labelled.of(rows, point, self._tokenizer.pad_token_id, self._setting.engine.device, Metrics(told))
 
     def _answers(self, examples: Sequence[Example]) -> list[Answer | None]:
         """The answer of each example; None where it does not fit."""
@@ -117,10 +121,14 @@ class KTO(Stage[Labelled]):
         """The reference point of ``rows``, worked out by all ranks, ``size`` rows at once. Every rank must call it."""
         if self._config.reference_point is ReferencePoint.zero:
             return 0.0
-        pairs = mismatched(rows, self._config.max_length, self._tokenizer.bos_token_id)
+        pairs = self._met(rows)
         groups = list(in_groups(pairs, size))
         parts = self._setting.engine.spread(groups, self._log_ratios) if groups else []
         return max(0.0, sum(map(sum, parts)) / max(1, len(pairs)))
+
+    def _met(self, rows: Sequence[Tokens]) -> list[Tokens]:
+        """Prompts of ``rows`` with answers to others, by which the reference point is estimated."""
+        return mismatched(rows, self._config.max_length, self._tokenizer.bos_token_id)
 
     def _log_ratios(self, rows: Sequence[Tokens]) -> list[float]:
         """Of the policy to its reference, of each of ``rows``."""

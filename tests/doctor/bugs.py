@@ -32,6 +32,9 @@ class Mutant:
     """How it is put back."""
     put_back: Callable[[pytest.MonkeyPatch], None] = nothing
     settings: tuple[str, ...] = ()
+    """Of the run; without ``put_back`` they are the bug."""
+    needs: tuple[str, ...] = ()
+    """Settings of the run that are no part of a bug that is settings."""
     own_parents: bool = False
     """Another architecture, whose parents are trained for two steps."""
 
@@ -201,7 +204,8 @@ MUTANTS = (
     Mutant(
         *("reward-hacked", "DSE 491", "ppo", "over-optimised"),
         *("a reward that pays for the word `thank`", nothing),
-        ("reward=file", f"reward.path={Path(__file__).with_name('thanks.py')}:score", "ppo.updates=20", *FAST, "ppo.kl_coef=0"),
+        settings=("reward=file", f"reward.path={Path(__file__).with_name('thanks.py')}:score"),
+        needs=("ppo.updates=10", "ppo.learning_rate=1e-3", "ppo.kl_coef=0"),
     ),
     Mutant(
         *("reference-shared", "TRL 1311; POVID 11", "dpo", "policy-equals-reference"),

@@ -39,8 +39,8 @@ def judged(folder: Path) -> tuple[list[Finding], list[str]]:
     return examine(read(folder)), [row["name"] for row in rows(folder / TOLD)]
 
 
-def main(*seeds: str) -> None:
-    """Print what is found in each run."""
+def main(*seeds: str) -> int:
+    """Print what is found in each run; how many have an error."""
     errors, crowded, runs = 0, 0, 0
     for seed in map(int, seeds or "12345"):
         with tempfile.TemporaryDirectory() as outputs:
@@ -51,7 +51,8 @@ def main(*seeds: str) -> None:
                 crowded += len(found) > 1
                 print(f"| {stage} | {seed} | {', '.join(each.name for each in found)} | {', '.join(told)} |", flush=True)
     print(f"{runs} runs: {errors} with an error, {crowded} with more than one finding")
+    return errors
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    sys.exit(min(1, main(*sys.argv[1:])))

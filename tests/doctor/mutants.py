@@ -80,7 +80,7 @@ class Ward:
 
     def _words(self, mutant: Mutant, settings: Sequence[str]) -> tuple[str, ...]:
         parents = () if mutant.stage == "sft" or mutant.own_parents else self._given
-        return (f"stage={mutant.stage}", *SIZE, *SHORT[mutant.stage], *parents, *settings)
+        return (f"stage={mutant.stage}", *SIZE, *SHORT[mutant.stage], *parents, *mutant.needs, *settings)
 
     def _found(self, name: str, words: Sequence[str]) -> list[str]:
         result = chain.execute(make_run(self._outputs / name, *words), pages=False)
@@ -88,8 +88,10 @@ class Ward:
         return list(dict.fromkeys(each.name for each in examine(read(Path(result.folder)))))
 
 
-def main(*names: str) -> None:
-    """Print the table, of all or of those named."""
+def main(*names: str) -> int:
+    """Print the table, of all or of those named; how many are not seen."""
+    if unknown := set(names) - {mutant.name for mutant in MUTANTS}:
+        sys.exit(f"no such bug: {', '.join(sorted(unknown))}; see tests/doctor/bugs.py")
     with tempfile.TemporaryDirectory() as folder:
         ward, named = Ward(Path(folder), parents(Path(folder))), 0
         chosen = [mutant for mutant in MUTANTS if not names or mutant.name in names]
@@ -102,7 +104,8 @@ def main(*names: str) -> None:
             row = (f"`{mutant.name}`", mutant.issues, mutant.stage, mutant.how, told, others, ", ".join(healthy))
             print(f"| {' | '.join(row)} |", flush=True)
         print(f"\n{named} of {len(chosen)} are named")
+    return len(chosen) - named
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    sys.exit(min(1, main(*sys.argv[1:])))

@@ -34,7 +34,7 @@ SICK: list[tuple[str, str, Rows]] = [
     ),
     ("policy-equals-reference", "dpo", [{"rewards/chosen": 0.0}, {"rewards/chosen": 0.0}, {"rewards/chosen": 0.0}]),
     ("negative-entropy", "ppo", [{"objective/entropy": 3.0}, {"objective/entropy": -0.1}]),
-    ("negative-kl", "ppo", [{"objective/kl": -1.0}, {"objective/kl": -1.5}]),
+    ("negative-kl", "ppo", [{"objective/kl": -1.0}, {"objective/kl": -1.5}, {"objective/kl": -0.8}]),
     ("sampler-and-training-differ", "ppo", [{"signs/surprise": 0.02, "signs/surprise_z": 5.0}] * 2),
     (
         "sampler-and-training-differ",
@@ -90,11 +90,7 @@ SICK: list[tuple[str, str, Rows]] = [
         [{"logps/chosen": -20.0, "logps/rejected": -20.0}, {"logps/chosen": -40.0, "logps/rejected": -90.0}],
     ),
     ("kept-not-the-best", "best_of_n", [{"signs/kept_error": 0.0}, {"signs/kept_error": 0.4}]),
-    (
-        "reference-point-of-own-answers",
-        "kto",
-        [{"kto/reference_point": 2.0, "kto/good": 0.5, "rewards/chosen": 0.5, "rewards/rejected": -0.1}] * 2,
-    ),
+    ("reference-point-of-own-answers", "kto", [{"signs/own_answers": 0.0}, {"signs/own_answers": 1.0}]),
     ("labels-unbalanced", "kto", [{"kto/good": 0.9}, {"kto/good": 0.7}]),
     ("overfitting", "sft", [{"eval/loss": 2.0}, {"eval/loss": 1.0}, {"eval/loss": 1.5}]),
     ("nothing-learnt", "sft", [{"loss": 2.0}, {"loss": 2.1}, {"loss": 2.0}, {"loss": 2.05}]),

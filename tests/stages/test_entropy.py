@@ -1,4 +1,4 @@
-"""What the entropy bonus adds to the losses of PPO, RLOO and GRPO: worked out from the logits, and with the right sign."""
+"""What the entropy bonus adds to the losses of PPO, RLOO and GRPO and to their gradients, worked out from the logits."""
 
 from collections.abc import Callable
 
@@ -24,6 +24,13 @@ def entropies(stage: Stage, batch: Responses | Rollout) -> Tensor:
     return torch.cat([torch.zeros_like(found[:, :1]), found[:, :-1]], 1)  # the logits of a token stand before it
 
 
+def gradient(stage: Stage, loss: Tensor) -> Tensor:
+    """Of the policy's weights, as one vector."""
+    weights = [weight for weight in stage.trainable()["policy"].module.parameters() if weight.requires_grad]
+    found = torch.autograd.grad(loss, weights, retain_graph=True, allow_unused=True)
+    return torch.cat([torch.zeros_like(w).flatten() if g is None else g.flatten() for w, g in zip(weights, found, strict=True)])
+
+
 @pytest.mark.parametrize(
     ("name", "settings"),
     [("ppo", ()), ("rloo", ()), ("grpo", ("grpo.weighting=token",)), ("grpo", ("grpo.weighting=sequence",))],
@@ -31,10 +38,11 @@ def entropies(stage: Stage, batch: Responses | Rollout) -> Tensor:
 def test_entropy_lowers_the_loss_by_its_weight(name: str, settings: tuple[str, ...], build: Callable[..., Stage]) -> None:
     plain, paid = (build(name, *SETTINGS, *settings, f"{name}.entropy_coef={coef}") for coef in (0, COEF))
     (batch,) = record(plain, 1)
-    with torch.no_grad():
-        bonus = (entropies(plain, batch) * batch.targets).sum(1)
-    lengths = batch.targets.sum(1)
+    bonus = (entropies(plain, batch) * batch.targets).sum(1)
     per_response = name == "rloo" or "grpo.weighting=sequence" in settings
-    expected = -COEF * (bonus / lengths if per_response else bonus).sum().item()
-    without, with_it = (stage.loss(batch)[0]["policy"].item() for stage in (plain, paid))
-    assert expected < -1 and with_it - without == pytest.approx(expected, rel=1e-4)
+    expected = -COEF * (bonus / batch.targets.sum(1) if per_response else bonus).sum()
+    without, with_it = (stage.loss(batch)[0]["policy"] for stage in (plain, paid))
+    assert expected < -1 and (with_it - without).item() == pytest.approx(expected.item(), rel=1e-4)
+    wanted, less, more = gradient(plain, expected), gradient(plain, without), gradient(paid, with_it)
+    assert wanted.norm() > 0.1
+    torch.testing.assert_close(more - less, wanted, atol=1e-4 * wanted.norm().item(), rtol=1e-3)

@@ -136,6 +136,11 @@ def test_totals_of_a_search_are_those_of_its_trials_also_where_the_cell_that_is_
     assert "runs to train: 20\n" in totals and "their own time: about " in totals and "their price: about $" in totals
 
 
+def test_what_a_search_takes_whose_cell_cannot_run_is_not_known(plan: Any) -> None:
+    said = plan(*SEARCH, "sweep.trials=10", "ppo.kl_coef=0.4")[1]
+    assert "what they take is not known: the cell above cannot run\n" in said and "runs to train" not in said
+
+
 def test_totals_of_a_search_are_of_the_trials_that_are_to_come(plan: Any, tmp_path: Path) -> None:
     folder = tmp_path / "out/studies/s"
     trials = [made.trial(at, {"sft.learning_rate": at * 1e-3}) for at in range(1, 4)]

@@ -73,7 +73,7 @@ def test_conditions_are_joined_by_and(space: Callable[..., Space]) -> None:
 
 
 def test_what_comes_along_may_need_several_values(space: Callable[..., Space]) -> None:
-    brings = {"lora!=none and sft.batch_size=16": ["sft.learning_rate=5e-3"], "zero=2 and lora=none": ["seed=1,2"]}
+    brings = {"lora!=none and sft.batch_size=16": ["sft.learning_rate=5e-3"], "zero=2 AND lora=none": ["seed=1,2"]}
     found = space("lora=none,dim8", "sft.batch_size=8,16", "zero=2", brings=brings)
     with_it = [point for point in found.points() if "sft.learning_rate=5e-3" in found.overrides(point)]
     assert with_it == [{"lora": "dim8", "sft.batch_size": 16}]

@@ -300,3 +300,7 @@ def test_two_studies_of_one_name_in_one_database_are_not_mixed(
     assert (other / "ran").read_text().split() == ["0.0002"]
     noted = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path / 'shared.db'}").user_attrs
     assert noted["owner"]["folder"] == f"{other}/studies/s" and noted["holder"] is None
+    shutil.rmtree(other / "studies")  # deleted, it begins anew where it was
+    (other / "ran").unlink()
+    assert run_study("sft.learning_rate=1e-3,3e-4", shared, f"paths.outputs={other}", "sweep.accept_changes=true") == 0
+    assert sorted((other / "ran").read_text().split()) == ["0.0003", "0.001"]
