@@ -3,6 +3,7 @@
 With the trials' folders it is all that the answer of a study needs (``sweeps.answer``): no database is opened for that.
 """
 
+import itertools
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -139,6 +140,17 @@ def read(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def put_aside(folder: Path, entries: Iterable[Entry]) -> Path | None:
+    """Rename the book of a study folder if none of its trials is among ``entries``, those of the record: it is that of a
+    record which was moved away, whose runs are neither billed to today's study nor part of it. None: it was left."""
+    trials = {each["number"] for each in read(folder).get("trials", ())}
+    if not trials or trials & {each.number for each in entries}:
+        return None
+    book = folder / NAME
+    free = (book.with_stem(f"{book.stem}.{number}") for number in itertools.count(1))
+    return book.rename(next(each for each in free if not each.exists()))
 
 
 def is_whole(book: dict[str, Any]) -> bool:

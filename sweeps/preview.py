@@ -22,7 +22,7 @@ from sweeps import legal, logbook, table
 from sweeps.cells import Cell, Composer, Grid, study_name
 from sweeps.foresight import Foreseen, Foresight
 from sweeps.plan import Characterization
-from sweeps.record import Entry
+from sweeps.record import FILE, Entry
 from sweeps.seeds import lacking
 from sweeps.trials import Ends
 
@@ -86,7 +86,7 @@ def preview(composer: Composer, grid: Grid, words: Sequence[str]) -> Preview:
     run = grid.cells[0].run
     folder = Path(run.paths.outputs) / "studies" / study_name(composer.space, run, words)
     seeds = [run.seed + number for number in range(run.sweep.seeds)]
-    ends, known = Ends(folder, seeds), _known(folder)
+    ends, known = Ends(folder, seeds), _known(folder, run.sweep.storage)
     entries = _entries(known, grid.cells)
     plan = Characterization(legal.as_judged(run, grid.cells), lambda cell: ends.is_due(cell, entries.get(cell.digest)), entries)
     due = [found for found in iter(plan.next, None) if found is not None]
@@ -107,9 +107,9 @@ def preview(composer: Composer, grid: Grid, words: Sequence[str]) -> Preview:
     return Preview(folder, composer, grid, rows, needed, words, ends.count(known))
 
 
-def _known(folder: Path) -> list[Entry]:
-    """The rows that the study has already."""
-    book = logbook.read(folder)
+def _known(folder: Path, url: str | None) -> list[Entry]:
+    """The rows that the study has already; none once its record was moved away, since it begins anew then."""
+    book = logbook.read(folder) if url or (folder / FILE).is_file() else {}
     rows = book["trials"] if logbook.is_whole(book) else []
     return [Entry(each["number"], 0, "", each["overrides"], each["point"], each["status"], each["reason"]) for each in rows]
 

@@ -29,6 +29,8 @@ from sweeps.goal import Goal, measurements
 from sweeps.holder import Holder
 from sweeps.space import Choices, Dimension, Point, Space
 
+FILE = "study.db"
+"""Where a study without `sweep.storage` is recorded, in its folder."""
 RUNNING = "running"
 CELL = "cell"
 """Attribute of an Optuna trial that says which cell it runs."""
@@ -79,9 +81,9 @@ class Record:
         self._begun: dict[int, Trial] = {}
         self._choices: dict[str, list[Any]] = {}
         self._patient = True
-        where = f"sweep.storage={url}" if url else str(folder / "study.db")
+        where = f"sweep.storage={url}" if url else str(folder / FILE)
         try:
-            self._storage = connected(url or f"sqlite:///{folder / 'study.db'}", where, lambda: self._patient)
+            self._storage = connected(url or f"sqlite:///{folder / FILE}", where, lambda: self._patient)
             self._generation, self._study = self._latest(folder.name)
         except ModuleNotFoundError as error:
             raise Fault(

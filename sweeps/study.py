@@ -119,6 +119,8 @@ def _session(folder: Path, found: Grid, composer: Composer, slots: Slots, words:
         planned, kept = run.sweep.trials, trials.count(record.entries().values())
     at_once = slots.at_once(devices_of(run))
     about = logbook.about(run, composer.space, goal, words, planned, at_once, found)
+    if (aside := logbook.put_aside(folder, record.entries().values())) is not None:
+        print(f"{folder / logbook.NAME}: is of a record that was moved away; kept as {aside.name}, and the study begins anew")
     book = Logbook(folder, about, lambda: record.entries().values())
     progress = Progress(planned, kept, at_once, goal)
     return Session(run.sweep, composer, trials, plan, progress, book)

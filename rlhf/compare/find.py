@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from rlhf.compare import others, wandb_run
 from rlhf.compare.seeds import means, on_common_seeds, was_hopeless
@@ -117,9 +118,18 @@ def _trials(study: Path) -> Iterator[Trial]:
             yield Trial(path.parent, kept, settings.get("seed", str(result.seed)), result)
 
 
+def _today(study: Path) -> Iterator[Trial]:
+    """Those in its `study.json`, where there is one: what else lies there is of a record that was moved away."""
+    try:
+        names = {f"{each['number']:04d}" for each in _book(study)["trials"]}
+    except (ValueError, KeyError, TypeError):
+        names = {each.name for each in (study / TRIALS).iterdir()}
+    return (trial for trial in _trials(study) if trial.folder.relative_to(study / TRIALS).parts[0] in names)
+
+
 def _chosen(study: Path, best: int | None) -> tuple[list[Subject], list[str]]:
     """The finished runs of a study in the order of their numbers, or those of its best settings, with all their seeds."""
-    ended = [trial for trial in _trials(study) if trial.result.status is Status.finished]
+    ended = [trial for trial in _today(study) if trial.result.status is Status.finished]
     trials = list({trial.run(study): trial for trial in reversed(ended)}.values())[::-1]  # a trial can reuse another's run
     if not trials:
         raise Fault(f"{study}: no trial of this study has finished; see python -m rlhf study {os.path.relpath(study)}")
@@ -165,11 +175,20 @@ def _best_first(study: Path, settings: list[list[Trial]]) -> list[list[Trial]]:
 
 def _goal(study: Path, stage: str) -> tuple[list[Objective], list[Constraint]]:
     """Objectives and constraints of a study, from its `study.json`; without one that can be read those of its stage."""
+    book = _book(study)
     try:
-        book = json.loads((study / "study.json").read_text())
         return [Objective(**each) for each in book["objectives"]], [Constraint.parse(each) for each in book["constraints"]]
-    except (OSError, ValueError, KeyError, TypeError, Fault):
+    except (ValueError, KeyError, TypeError, Fault):
         return [OBJECTIVES[stage]] if stage in OBJECTIVES else [], []
+
+
+def _book(study: Path) -> dict[str, Any]:
+    """The `study.json` of a study; empty without one that can be read."""
+    try:
+        content = json.loads((study / "study.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _measured(result: Result) -> dict[str, float]:

@@ -184,7 +184,8 @@ def read(path: Path, tracks: Tracks | None = None, running: bool | None = None) 
     running = is_at_work(path) if running is None else running
     shown = table.differing(entries)
     found = _on_common_seeds([_trial(path, each, goal, shown, running, tracks or Tracks()) for each in entries])
-    parents = {each.parent.name: told for each in path.glob("parents/*/result.json") if (told := Result.read(each))}
+    places = [path / folder for folder in dict.fromkeys(stay.folder for stay in stays) if folder.startswith(PARENTS)]
+    parents = {each.name: told for each in places if (told := Result.read(each / "result.json"))}
     return Study(path, book, goal, found, stays, time.time(), running, parents)
 
 

@@ -70,6 +70,14 @@ def test_the_best_of_a_study_are_those_by_its_own_objectives_and_constraints(stu
     assert [each.config[KL] for each in find.subjects([str(study)], 1)[0]] == ["1.0", "1.0"]
 
 
+def test_trials_of_a_record_that_was_moved_away_are_compared_only_by_name(study: Path) -> None:
+    book = study / "study.json"
+    book.write_text(json.dumps({"trials": [{"number": 3}, {"number": 4}]}))
+    subjects, notes = find.subjects([str(study), str(study / "trials" / "0007" / "1")], None)
+    kept = [f"coefficients/{name}" for name in ("0003/1", "0003/2", "0004/1", "0004/2", "0007/1")]
+    assert [each.name for each in subjects] == kept and notes == []
+
+
 def test_settings_under_several_numbers_of_seeds_are_ranked_as_their_study_ranks_them(study: Path) -> None:
     gains = {0: {1: 9.0}, 1: {1: 9.1, 2: 0.0}, 2: {1: 9.5, 2: 0.0}}  # all others are below
     for number in range(10):

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from sweeps import logbook
+
 Study = Callable[..., int]
 Rows = Callable[[], list[dict[str, str]]]
 Ran = Callable[[], list[float]]
@@ -27,6 +29,30 @@ def test_other_cells_get_folders_of_their_own(run_study: Study, rows: Rows, ran:
     ]
     kept = [each for each in sorted((study / "trials").rglob("*.*")) if each.relative_to(study / "trials").parts[0] < "0002"]
     assert [each.read_bytes() for each in kept] == before
+
+
+def test_what_was_spent_before_is_not_of_its_budget(
+    run_study: Study, rows: Rows, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The book of before is kept beside, also when that happens twice."""
+    search = ("sweep.mode=tune", "sft.learning_rate=interval(1e-3,3e-3)", "sweep.parallel=1", "hardware.usd_per_hour=1e9")
+    study, books = tmp_path / "studies/s", []
+    for time in range(3):
+        assert run_study(*search, "sweep.max_usd=1", f"seed={time + 1}") == 0
+        assert [row["number"] for row in rows()] == [f"{time:04d}"]
+        assert [each["folder"] for each in logbook.read(study)["runs"]] == [f"trials/{time:04d}"]
+        assert ("study.json: is of a record that was moved away; kept as study." in capsys.readouterr().out) is (time > 0)
+        books.append((study / "study.json").read_bytes())
+        (study / "study.db").unlink()
+    assert [(study / f"study.{time}.json").read_bytes() for time in (1, 2)] == books[:2]
+
+
+def test_a_book_of_the_record_is_gone_on_with(run_study: Study, tmp_path: Path) -> None:
+    for rates in ("1e-3,2e-3", "2e-3,7e-3"):
+        assert run_study(f"sft.learning_rate={rates}") == 0
+    book = logbook.read(tmp_path / "studies/s")
+    assert (len(book["sessions"]), len(book["runs"])) == (2, 3)
+    assert [each.name for each in (tmp_path / "studies/s").glob("study*.json")] == ["study.json"]
 
 
 def test_a_folder_that_holds_nothing_is_free(run_study: Study, rows: Rows, tmp_path: Path) -> None:

@@ -111,6 +111,7 @@ def test_cells_that_have_their_row_are_kept_and_what_needs_no_less_than_one_out_
     for each in trials:
         made.put(folder, each, {"eval/loss": 1.0})
     (folder / "study.json").write_text(json.dumps(made.book(trials=trials)))
+    (folder / "study.db").touch()
     words = [*fixed, "sft.micro_batch_size=1,2,4,8", "sweep.name=s", f"paths.outputs={tmp_path}/out"]
     sweep = sweep_config(words)
     composer = Composer(Space.of(words, sweep))
@@ -148,10 +149,14 @@ def test_totals_of_a_search_are_of_the_trials_that_are_to_come(plan: Any, tmp_pa
     for each in trials:
         made.put(folder, each, {"eval/loss": 1.0})
     (folder / "study.json").write_text(json.dumps(made.book(trials=trials)))
+    (folder / "study.db").touch()
     said = plan(*SEARCH, "sweep.trials=10")[1]
     assert "7 of 10 trials to come, like it, if none is pruned or needs no run:\nruns to train: 7 and 1 parent\n" in said
     said = plan(*SEARCH, "sweep.trials=3")[1]
     assert "all 3 trials have ended:\nruns to train: 0\ntheir own time: none" in said and "their price: none" in said
+    (folder / "study.db").unlink()  # the study begins anew
+    said = plan(*SEARCH, "sweep.trials=3")[1]
+    assert "3 trials like it, if none is pruned or needs no run:\nruns to train: 3 and 1 parent\n" in said
 
 
 @pytest.mark.slow
