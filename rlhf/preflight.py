@@ -157,8 +157,11 @@ def _check(overrides: list[str], multirun: bool) -> Preflight:
     fixed = [mistyped.line_of(override) for override in groups if not override.is_sweep_override()]
     try:
         base = composer.compose(fixed)
+        # a launcher that is chosen has keys of its own
+        chosen = [mistyped.line_of(override) for override in hydras if "/" in override.key_or_group]
         for override in hydras:
-            OmegaConf.select(compose("config", [mistyped.line_of(override)], return_hydra_config=True), override.key_or_group)
+            words = [*chosen, *([] if "/" in override.key_or_group else [mistyped.line_of(override)])]
+            OmegaConf.select(compose("config", words, return_hydra_config=True), override.key_or_group)
     except InterpolationToMissingValueError:
         pass  # of something Hydra only knows at run time
     except (HydraException, OmegaConfBaseException, Fault) as error:

@@ -20,6 +20,13 @@ def _registered() -> None:
     config.register()
 
 
+def test_the_keys_of_another_sweeper_or_launcher_are_those_of_its_own() -> None:
+    chosen = ["hydra.sweeper.max_batch_size=2", "hydra/sweeper=basic", "stage=sft", "model=tiny", "seed=1,2"]
+    assert preflight.check(chosen, multirun=True).faults == []
+    (fault,) = preflight.check([*chosen, "hydra.sweeper.max_size=2"], multirun=True).faults
+    assert "max_size" in fault
+
+
 def test_a_sweeper_that_is_not_ours_gets_the_companions_that_fit_every_cell() -> None:
     grid = ["stage=sft,rm", "model=tiny", "sft.learning_rate=1e-3,3e-3"]
     assert preflight.check(grid, multirun=True).companions == []  # ours fills them in cell by cell
