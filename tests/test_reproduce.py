@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 from omegaconf import OmegaConf
 
 from rlhf import chain, provenance, reproduce
@@ -20,9 +19,7 @@ def make_run(tmp_path: Path) -> Callable[..., Run]:
     return lambda *overrides: small.make_run(tmp_path, *overrides)
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def again(tmp_path: Path) -> Path:

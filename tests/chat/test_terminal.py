@@ -83,9 +83,8 @@ def pipe(monkeypatch: pytest.MonkeyPatch, lines: str, *arguments: str) -> int:
 
 
 def test_lines_from_a_pipe_are_answered_and_scored(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], one_thread: None
 ) -> None:
-    torch.set_num_threads(1)
     scorer = chain.execute(small.make_run(tmp_path, "stage=rm", "rm.init=sft"))
     (policy,) = (tmp_path / "runs").glob("sft-*")
     capsys.readouterr()

@@ -1,11 +1,9 @@
 """Each historic bug, put back, is named."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from tests.doctor.bugs import MUTANTS, Mutant
 from tests.doctor.mutants import Ward, parents
@@ -14,12 +12,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "doctor.md"
 QUICK = ("prompt-in-sft-loss", "end-doubled", "mean-of-means")
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,9 @@
 """Fixtures around the small real stages."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 
 from rlhf.config import Run
 from rlhf.engine.torch_engine import TorchEngine
@@ -13,12 +12,8 @@ from tests.stages import small
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Bits must not depend on how many cores the machine has."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def always_one_thread(one_thread: None) -> None:
+    """For all tests in this folder."""
 
 
 @pytest.fixture
