@@ -28,13 +28,13 @@ class Constraint:
         """
         found = re.fullmatch(r"\s*([\w/@.]+)\s*(<=|>=|<|>)\s*(\S+)\s*", written)
         try:
-            assert found is not None
-            bound = float(found[3])
-            assert math.isfinite(bound)
-            return cls(found[1], found[2], bound)
-        except (AssertionError, ValueError):
+            bound = float(found[3]) if found else math.nan
+        except ValueError:
+            bound = math.nan
+        if found is None or not math.isfinite(bound):
             rule = "write a metric, one of <= < >= >, and a finite number, as in \"sweep.constraints=['mem/peak_gib <= 40']\""
-            raise Fault(f"sweep.constraints: {written}: {rule}") from None
+            raise Fault(f"sweep.constraints: {written}: {rule}")
+        return cls(found[1], found[2], bound)
 
     def excess(self, values: Mapping[str, float]) -> float | None:
         """By how much it is violated: above 0 if it is; None where the metric was not measured."""

@@ -1,4 +1,5 @@
-"""The record of a study in an Optuna database. Beside it ``sweeps.database`` and ``sweeps.answer.importance`` know Optuna.
+"""The record of a study in an Optuna database. Beside it ``sweeps.database``, ``sweeps.distributions`` and
+``sweeps.answer.importance`` know Optuna.
 
 A cell is run by one Optuna trial, or by several if it was lost or stopped and begun again; the latest one counts. Each
 trial is told exactly once: the objectives of a finished run; PRUNED for one that was pruned and, with a violated
@@ -15,7 +16,6 @@ from typing import Any
 
 import optuna
 from numpy.random import SeedSequence
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, CmaEsSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
@@ -25,9 +25,10 @@ from rlhf.fault import Fault
 from rlhf.result import Result, Status
 from sweeps import owner
 from sweeps.database import connected
+from sweeps.distributions import Distributions
 from sweeps.goal import Goal, measurements
 from sweeps.holder import Holder
-from sweeps.space import Choices, Dimension, Point, Space
+from sweeps.space import Point, Space
 
 FILE = "study.db"
 """Where a study without `sweep.storage` is recorded, in its folder."""
@@ -42,7 +43,6 @@ ASIDE = "aside"
 """Attribute of an Optuna trial that is no proposal of the sampler, or one that nobody heard of."""
 FITS = "fits"
 """Name of the constraint that a run which does not fit violates."""
-KINDS = {CategoricalDistribution: "a list of values", IntDistribution: "whole numbers", FloatDistribution: "any numbers"}
 
 
 @dataclass(frozen=True)
@@ -76,10 +76,9 @@ class Record:
             Fault: it cannot be read.
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self._space, self._goal = space, goal
+        self._drawn, self._goal = Distributions(space), goal
         self._sampler = partial(_sampler, sampler, seed)
         self._begun: dict[int, Trial] = {}
-        self._choices: dict[str, list[Any]] = {}
         self._patient = True
         where = f"sweep.storage={url}" if url else str(folder / FILE)
         try:
@@ -129,7 +128,7 @@ class Record:
         """The next point by the sampler; it must be begun, or passed over."""
         self._study.sampler = self._sampler(sum(ASIDE not in trial.user_attrs for trial in self._trials()))
         trial = self._study.ask()
-        return Proposal(trial, self._suggest(trial))
+        return Proposal(trial, self._drawn.suggest(trial))
 
     def pass_over(self, proposal: Proposal, like: Entry | None = None) -> None:
         """Settle a proposal without a run: its point breaks a rule, or it is that of ``like``."""
@@ -148,9 +147,9 @@ class Record:
         """Record that cell ``number`` starts now."""
         about = {"number": number, "digest": digest, "overrides": overrides, "point": point}
         if proposal is None:
-            self._study.enqueue_trial(self._plain(point), user_attrs={CELL: about, ASIDE: True})
+            self._study.enqueue_trial(self._drawn.plain(point), user_attrs={CELL: about, ASIDE: True})
             trial = self._study.ask()
-            self._suggest(trial)
+            self._drawn.suggest(trial)
         else:
             trial = proposal.trial
             trial.set_user_attr(CELL, about)  # from now on it counts
@@ -185,23 +184,7 @@ class Record:
         Raises:
             Fault: a dimension was of another kind, and has no list of values today.
         """
-        old = {key: each for trial in self._trials() for key, each in trial.distributions.items()}
-        self._choices = {key: list(each.choices) for key, each in old.items() if isinstance(each, CategoricalDistribution)}
-        grown = judge_again
-        for dimension in self._space.dimensions:
-            today, before = self._distribution(dimension), old.get(dimension.name)
-            if before is not None and type(today) is not type(before):
-                if not isinstance(dimension.domain, Choices):
-                    was, now = KINDS[type(before)], KINDS[type(today)]
-                    raise Fault(f"{dimension.name}: was {was} in this study and is {now}; choose another sweep.name for that")
-                tried = [trial.params[dimension.name] for trial in self._trials() if dimension.name in trial.params]
-                self._choices[dimension.name] = [*dict.fromkeys(tried)]  # a list holds any values, numbers with an order not
-                today = self._distribution(dimension)
-            if isinstance(dimension.domain, Choices) and isinstance(today, CategoricalDistribution):
-                known = self._choices.setdefault(dimension.name, [])
-                missing = [value for value in dimension.domain.values if value not in known]
-                known += missing
-                grown = grown or bool(missing and before is not None)
+        grown = self._drawn.widen(self._trials()) or judge_again
         if grown:
             self._copy(results if judge_again else None)
 
@@ -215,7 +198,7 @@ class Record:
         directions = [each.direction for each in self._goal.objectives]
         study = optuna.create_study(study_name=name, storage=self._storage, sampler=self._study.sampler, directions=directions)
         for trial in old:
-            distributions = {key: self._widened(key, each) for key, each in trial.distributions.items()}
+            distributions = {key: self._drawn.widened(key, each) for key, each in trial.distributions.items()}
             values, state, constraints = trial.values, trial.state, trial.constraints
             if results is not None and CELL in trial.user_attrs:
                 result = results(_entry(trial))
@@ -275,50 +258,6 @@ class Record:
         )
         study.sampler = self._sampler(0)
         return generation, study
-
-    def _suggest(self, trial: Trial) -> Point:
-        point: Point = {}
-        for dimension in self._space.dimensions:
-            if self._space.exists(dimension, point):
-                point[dimension.key] = self._suggested(trial, dimension)
-        return point
-
-    def _suggested(self, trial: Trial, dimension: Dimension) -> Any:
-        name = dimension.name
-        match self._distribution(dimension):
-            case CategoricalDistribution() as one_of:
-                return trial.suggest_categorical(name, one_of.choices)
-            case IntDistribution() as whole:
-                return trial.suggest_int(name, whole.low, whole.high, step=whole.step, log=whole.log)
-            case FloatDistribution() as number:
-                return trial.suggest_float(name, number.low, number.high, step=number.step, log=number.log)
-            case other:
-                raise AssertionError(other)
-
-    def _distribution(self, dimension: Dimension) -> BaseDistribution:
-        domain, wider = dimension.domain, self._choices.get(dimension.name)
-        if not isinstance(domain, Choices):
-            if domain.whole:
-                return IntDistribution(int(domain.low), int(domain.high), log=domain.log)
-            return FloatDistribution(domain.low, domain.high, log=domain.log)
-        if domain.step is None or wider:
-            return CategoricalDistribution(wider or domain.values)
-        low, high = domain.values[0], domain.values[-1]
-        if isinstance(low, int) and isinstance(high, int):
-            return IntDistribution(low, high, step=int(domain.step))
-        return FloatDistribution(low, high, step=domain.step)
-
-    def _widened(self, key: str, old: BaseDistribution) -> BaseDistribution:
-        return CategoricalDistribution(self._choices[key]) if key in self._choices else old
-
-    def _plain(self, point: Point) -> dict[str, Any]:
-        """``point`` by the names of its dimensions, with the very objects that the choices hold: 1 and True are equal."""
-        plain = {}
-        for dimension in self._space.dimensions:
-            if dimension.key in point and self._space.exists(dimension, point):
-                value, choices = point[dimension.key], self._choices.get(dimension.name, [])
-                plain[dimension.name] = choices[choices.index(value)] if value in choices else value
-        return plain
 
     def _constraints(self, result: Result) -> dict[str, float]:
         """By how much a result violates each constraint; one that cannot be told is violated by 1."""
