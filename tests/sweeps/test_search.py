@@ -1,30 +1,22 @@
-"""Studies that search, repeat, keep to limits and share parents, with fake trials."""
+"""Studies that search and keep to limits, with fake trials."""
 
 import math
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import optuna
 import pytest
-from omegaconf import OmegaConf
-from optuna.trial import TrialState
 
-from rlhf.compare.seeds import HOPELESS
 from rlhf.config import Sampler
 from rlhf.constraint import Constraint
 from rlhf.price import SECONDS_AN_HOUR
 from rlhf.result import Objective, Result, Status
-from sweeps import limits, logbook, screening, study
-from sweeps.answer import folder, standing, words
+from sweeps import limits, logbook, screening
 from sweeps.goal import Goal
-from sweeps.parents import Asked, Link
 from sweeps.record import Entry, Record
 from sweeps.space import Choices, Dimension, Interval, Space
-from tests.sweeps.interrupted import interrupt_when
 
-FAKE_TRIAL = Path(__file__).parent / "fake_trial.py"
 Study = Callable[..., int]
 Rows = Callable[[], list[dict[str, str]]]
 Ran = Callable[[], list[float]]
@@ -56,45 +48,6 @@ def test_the_sampler_learns(run_study: Study, ran: Ran) -> None:
 def test_cma_es_searches_after_its_first_trial_too(run_study: Study, ran: Ran) -> None:
     assert run_study(*CMAES) == 0
     assert len(ran()) == 4
-
-
-def test_a_changed_space_or_goal_is_refused_with_the_difference(
-    run_study: Study, rows: Rows, ran: Ran, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run_study(*TUNE, "sweep.trials=2")
-    wider = (*TUNE[:2], "sft.learning_rate=tag(log,interval(1e-5,1))", "sweep.trials=3")
-    assert run_study(*wider) == 2
-    said = capsys.readouterr().err
-    assert "sft.learning_rate: 1e-05 to 0.1 (log)} -> {sft.learning_rate: 1e-05 to 1 (log)}" in said
-    assert "sweep.accept_changes=true" in said
-    assert run_study(TUNE[0], TUNE[2], "sweep.trials=3", "sweep.sampler=tpe", "sweep.pruner=median", "sft.eval_every=1") == 2
-    said = capsys.readouterr().err
-    assert "pruner none -> median min_rung=1 warmup_trials=4 resource=tokens;" in said and "; sampler random -> tpe" in said
-    assert run_study(*wider, "sweep.accept_changes=true") == 0
-    other = (*wider, "sweep.objective=[mem/peak_gib]")
-    assert run_study(*other) == 2
-    assert "minimize eval/loss -> minimize mem/peak_gib" in capsys.readouterr().err
-    assert run_study(*other, "sweep.accept_changes=true") == 0
-    assert len(ran()) == 3
-    trials = optuna.load_study(study_name="s#2", storage=f"sqlite:///{tmp_path}/studies/s/study.db").trials
-    sizes = {float(row["peak_memory_gib"]) for row in rows()}
-    assert [trial.values for trial in trials] == [[size] for size in sizes] * 3  # judged again by what they measured
-
-
-def test_a_list_of_values_cannot_become_an_interval(run_study: Study, ran: Ran, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_study(*TUNE[:2], "sft.learning_rate=1e-3,2e-3", "sweep.trials=1") == 0
-    assert run_study(*TUNE, "sweep.trials=2", "sweep.accept_changes=true") == 2
-    said = "sft.learning_rate: was a list of values in this study and is any numbers; choose another sweep.name for that"
-    assert said in capsys.readouterr().err and len(ran()) == 1
-
-
-def test_a_value_that_was_taken_out_is_proposed_no_more(run_study: Study, ran: Ran) -> None:
-    command = (*TUNE[:2], "sft.weight_decay=0,0.1", "sweep.accept_changes=true")
-    assert run_study(*command, "sft.learning_rate=1e-3", "sweep.trials=1") == 0
-    assert run_study(*command, "sft.learning_rate=1e-3,2e-3,3e-3,4e-3", "sweep.trials=2") == 0
-    first = ran()
-    assert run_study(*command, "sft.learning_rate=1e-3,2e-3", "sweep.trials=9") == 0
-    assert set(ran()[len(first) :]) <= {1e-3, 2e-3}
 
 
 def test_a_finite_space_is_never_searched_twice(run_study: Study, ran: Ran) -> None:
@@ -156,13 +109,6 @@ def test_a_search_runs_again_what_ran_out_of_memory_and_what_that_settled(run_st
             shutil.rmtree(tmp_path / "studies/s/trials" / row["number"])
     assert run_study(*command) == 0
     assert [row["status"] for row in rows()] == ["finished"] * 3
-
-
-def test_a_search_that_was_accepted_with_other_settings_runs_the_same_points_anew(run_study: Study, ran: Ran) -> None:
-    command = ("sweep.mode=tune", "sft.learning_rate=1e-3,2e-3")
-    run_study(*command, "sweep.trials=2")
-    assert run_study(*command, "sft.weight_decay=0.3", "sweep.trials=4", "sweep.accept_changes=true") == 0
-    assert sorted(ran()) == [1e-3, 1e-3, 2e-3, 2e-3]
 
 
 def test_a_sampler_hears_of_a_point_again_as_it_heard_first(tmp_path: Path) -> None:
@@ -231,85 +177,6 @@ def test_combinations_that_break_a_rule_are_left_out_and_named(
     assert run_study("zero=0,3", "offload=none,all", "sft.learning_rate=1e-3") == 0
     assert [(row["zero"], row["offload"]) for row in rows()] == [("3", "all"), ("0", "none"), ("3", "none")]
     assert "left out, 1 of the combinations: offload=all" in capsys.readouterr().out
-
-
-def test_a_trial_is_the_mean_over_seeds_and_hopeless_ones_get_fewer(
-    run_study: Study, rows: Rows, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run_study("sft.learning_rate=1e-3,2e-3", "sweep.seeds=3", "sweep.parallel=1", "seed=1") == 0
-    good, bad = rows()
-    assert float(good["objective"]) == pytest.approx(0.101) and float(good["seconds_of_all_seeds"]) == 4.5
-    assert [good[f"run_folder_of_seed_{seed}"] for seed in (1, 2, 3)] == ["runs/x"] * 3
-    assert float(good["eval/loss_low"]) < 0.101 < float(good["eval/loss_high"])
-    assert (tmp_path / "ran_as").read_text().split("\n")[:3] == ["sft 1", "sft 2", "sft 3"]
-    assert bad["message"] == "mean of 2 seeds of 3: worse than the best for certain"
-    assert sorted(path.name for path in (tmp_path / "studies/s/trials/0001").glob("*/")) == ["1", "2"]
-    said = capsys.readouterr().out
-    assert "0000 finished, eval/loss 0.101 ± 0.0025 in" in said and "best eval/loss: 0.101 ± 0.0025 in 0000" in said
-    assert said.count("run it again: python -m rlhf reproduce") == 3 and " s a seed " in said
-    assert "0.2005 ± 0.0064" in next(line for line in said.splitlines() if line.split()[:2] == ["0001", "0.002"])
-
-
-def test_a_trial_that_got_fewer_seeds_for_being_worse_is_nowhere_the_best(
-    run_study: Study, rows: Rows, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Its mean over two seeds is below the best one's over three: the third is the worst of each."""
-    assert run_study("sft.learning_rate=1e-3,1.002e-3", "sweep.seeds=3", "sweep.parallel=1", "seed=1") == 0
-    best, worse = rows()
-    assert worse["message"].endswith(HOPELESS) and float(worse["objective"]) < float(best["objective"])
-    assert [float(row["cost/usd"]) for row in rows()] == [0.5, 0.5] and float(best["cost_usd_of_all_seeds"]) == 1.5
-    said = capsys.readouterr().out
-    assert "best eval/loss: 0.101 ± 0.0025 in 0000" in said and "not distinguishable" not in said
-    read = folder.read(tmp_path / "studies/s")
-    found = standing.of(read)
-    assert [each.number for each in found.ranked] == [0, 1] and [each.number for each in found.front] == [0]
-    assert found.alike == found.champions == [] and "All others are distinguishable" in words.likeness(read, found)
-    told = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path / 'studies/s/study.db'}")
-    assert told.best_trial.number == 0 and told.trials[1].value == pytest.approx(0.1012)
-
-
-def test_a_trial_gets_fewer_seeds_also_for_what_its_runs_took(run_study: Study, rows: Rows) -> None:
-    goal = "sweep.objective=[mem/peak_gib]"
-    assert run_study("sft.micro_batch_size=1,2", goal, "sweep.seeds=3", "sweep.parallel=1", "seed=1") == 0
-    assert [row["message"] for row in rows()] == ["mean of 3 seeds", f"mean of 2 seeds of 3: {HOPELESS}"]
-
-
-def test_trials_under_several_numbers_of_seeds_are_ranked_on_those_that_they_share(
-    run_study: Study, rows: Rows, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run_study("sft.learning_rate=1e-3", "sweep.seeds=2", "seed=1") == 0
-    assert run_study("sft.learning_rate=1e-3,1.002e-3", "seed=1") == 0
-    assert [float(row["objective"]) for row in rows()] == pytest.approx([0.1005, 0.1002])  # of one seed, the lower one
-    said = capsys.readouterr().out
-    assert "best eval/loss: 0.1005 ± 0.0064 in 0000" in said and "not distinguishable from it on these seeds: 0001\n" in said
-    found = standing.of(folder.read(tmp_path / "studies/s"))
-    assert [each.number for each in found.ranked] == [0, 1] and [each.number for each in found.alike] == [1]
-
-
-@pytest.mark.parametrize("mode", ["characterize", "tune"])
-def test_more_seeds_run_only_those_that_are_missing(run_study: Study, rows: Rows, tmp_path: Path, mode: str) -> None:
-    command = ("sft.learning_rate=1e-3,2e-3", "sweep.parallel=1", "seed=1", f"sweep.mode={mode}", "sweep.trials=2")
-
-    def ran(seeds: int) -> list[str]:
-        (tmp_path / "ran_as").write_text("")
-        assert run_study(*command, f"sweep.seeds={seeds}") == 0
-        return (tmp_path / "ran_as").read_text().splitlines()
-
-    assert ran(1) == ["sft 1", "sft 1"]
-    first = {float(row["sft.learning_rate"]): row["number"] for row in rows()}
-    assert len(ran(2)) == 2 and len(ran(2)) == 0
-    last = ["sft 4"] * (first[2e-3] == "0000")  # the worse one, if it comes second, is hopeless after its third
-    assert ran(4) == ["sft 3", "sft 4", "sft 3", *last]
-    assert ran(4) == ran(1) == []
-    good = next(row for row in rows() if row["number"] == first[1e-3])
-    assert (good["message"], float(good["seconds_of_all_seeds"])) == ("mean of 4 seeds", 6.0)
-    assert float(good["objective"]) == pytest.approx(0.1015)
-    assert (tmp_path / "studies/s/trials" / first[1e-3] / "1/log.txt").exists()
-
-
-def test_one_failed_seed_fails_the_trial(run_study: Study, rows: Rows) -> None:
-    assert run_study("sft.learning_rate=1e30,1e-3", "sweep.seeds=2", "sweep.parallel=1") == 0
-    assert [(row["status"], row["message"]) for row in rows()][0] == ("failed", "seed=1: ended as nan")
 
 
 def test_no_trial_begins_beyond_the_budget(run_study: Study, ran: Ran, capsys: pytest.CaptureFixture[str]) -> None:
@@ -410,75 +277,3 @@ def test_a_screening_tells_the_effect_of_each_switch(run_study: Study, ran: Ran,
 
 
 # parents
-
-
-def chain(folder: Path) -> Asked:
-    """SFT and the reward model are missing, and one system setting of SFT is swept."""
-    import yaml
-
-    config = yaml.safe_load((folder / "config.yaml").read_text())
-    size = config["sft"]["micro_batch_size"]
-    made = [Link("sft", "weights", f"run{size}", False), Link("rm", "scorer", "scorer", False)]
-    return lambda: [*made, Link("ppo", "own", f"own{folder.name}", False)]
-
-
-@pytest.fixture
-def run_ppo(hydra: None, tmp_path: Path) -> Study:
-    """A study of PPO runs."""
-
-    def run(*overrides: str) -> int:
-        fixed = ["stage=ppo", "sweep.name=s", "tracker=none", f"paths.outputs={tmp_path}", "sweep.parallel=1"]
-        return study.main([*fixed, *overrides], lambda folder: [sys.executable, str(FAKE_TRIAL), str(folder)], chain)
-
-    return run
-
-
-def stages(tmp_path: Path) -> list[str]:
-    return [line.split()[0] for line in (tmp_path / "ran_as").read_text().splitlines()]
-
-
-def test_missing_parents_run_first_and_once(run_ppo: Study, rows: Rows, tmp_path: Path) -> None:
-    assert run_ppo("ppo.kl_coef=0.1,0.2,0.3", "sft.learning_rate=1e-3") == 0
-    assert stages(tmp_path) == ["sft", "rm", "ppo", "ppo", "ppo"]
-    assert [row["status"] for row in rows()] == ["finished"] * 3
-    assert sorted(path.name for path in (tmp_path / "studies/s/parents").iterdir()) == ["rm-scorer", "sft-run32"]
-
-
-def test_every_reward_model_of_an_ensemble_is_a_parent(hydra: None, tmp_path: Path) -> None:
-    def members(folder: Path) -> Asked:
-        return lambda: [Link(name, name, name[-1], False) for name in ("sft", "rm", "rm.1", "ppo")]
-
-    command = ["stage=ppo", "reward.members=2", "ppo.kl_coef=0.1,0.2", "sft.learning_rate=1e-3", "rm.member=3"]
-    fixed = ["sweep.name=s", "tracker=none", f"paths.outputs={tmp_path}", "sweep.parallel=1"]
-    assert study.main([*fixed, *command], lambda folder: [sys.executable, str(FAKE_TRIAL), str(folder)], members) == 0
-    assert stages(tmp_path) == ["sft", "rm", "rm", "ppo", "ppo"]
-    of_members = [OmegaConf.load(tmp_path / f"studies/s/parents/rm-{name}/config.yaml").rm.member for name in ("m", "1")]
-    assert of_members == [3, 4]
-
-
-def test_trials_end_with_the_parent_they_needed(run_ppo: Study, rows: Rows, tmp_path: Path) -> None:
-    assert run_ppo("ppo.kl_coef=0.1,0.2", "sft.learning_rate=1e30") == 0
-    assert stages(tmp_path) == ["sft"]  # nothing more is paid for
-    ended = ("failed", "nan", "its sft ended failed (nan): ended as nan")
-    assert [(row["status"], row["reason"], row["message"]) for row in rows()] == [ended, ended]
-
-
-def test_trials_that_wait_for_a_parent_are_rows_when_it_is_stopped(run_ppo: Study, rows: Rows, tmp_path: Path) -> None:
-    command = ("ppo.kl_coef=0.1,0.2", "sft.learning_rate=1e6")
-    interrupt_when(tmp_path / "ran")
-    assert run_ppo(*command) == 75
-    assert {(row["status"], row["reason"]) for row in rows()} == {("stopped", "interrupted")}
-    kept = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path}/studies/s/study.db").trials
-    assert len(kept) == len(rows()) and all(trial.state is TrialState.FAIL for trial in kept)
-    (tmp_path / "spare").touch()
-    assert run_ppo(*command) == 0
-    assert [row["status"] for row in rows()] == ["finished"] * 2
-
-
-@pytest.mark.parametrize(("sizes", "first"), [("4,256", "finished"), ("256,4", "infeasible")])
-def test_weights_that_did_not_fit_one_engine_may_be_made_by_another(
-    run_ppo: Study, rows: Rows, tmp_path: Path, sizes: str, first: str
-) -> None:
-    assert run_ppo(f"sft.micro_batch_size={sizes}", "sft.batch_size=256", "sft.learning_rate=1e-3") == 0
-    assert [row["status"] for row in rows()] == [first, "finished"]
-    assert stages(tmp_path)[-1] == "ppo" and stages(tmp_path).count("rm") == 1
